@@ -1,0 +1,1 @@
+//! The Rust client: append, tail with resume, and the checker.

@@ -1,0 +1,1 @@
+//! The rules: deterministic state machines over an ordered key space.

@@ -1,0 +1,1 @@
+//! The shell around rules, log, store and groups.

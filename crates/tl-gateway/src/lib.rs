@@ -1,0 +1,1 @@
+//! Every protocol on a socket, over one Service face.

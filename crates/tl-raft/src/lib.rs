@@ -1,0 +1,1 @@
+//! Many Raft groups on one node: one synchronous driver; commands are bytes.

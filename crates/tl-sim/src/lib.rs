@@ -1,0 +1,1 @@
+//! Deterministic simulation of whole nodes: clock, disk, network, workload, invariants.

@@ -1,0 +1,1 @@
+//! The ordered store: own memtable, sorted runs, row cache, and an in-memory twin.

@@ -1,0 +1,1 @@
+//! The node's one log on disk, shared by all groups.

@@ -1,0 +1,1 @@
+//! Public bodies: requests, replies, errors and event JSON.
