@@ -11,6 +11,7 @@ pub mod ids;
 pub mod keys;
 pub mod limits;
 pub mod path;
+pub mod principal;
 pub mod time;
 
 pub use error::{ErrorCode, Retry};
@@ -20,4 +21,5 @@ pub use ids::{
 };
 pub use keys::{FullKey, RowKey, Table};
 pub use path::{Affinity, Kind, Namespace, ResourcePath, SessionId, Tenant};
+pub use principal::{Actor, ActorKind, Principal};
 pub use time::UnixMs;
