@@ -1,0 +1,244 @@
+//! What goes into a turn and what comes out of it: plain values, no behaviour.
+
+use std::fmt;
+
+use bytes::Bytes;
+use tl_types::ids::{GroupId, Index, Term};
+use tl_wal::Record;
+
+/// A replica's number in Raft, given out once per (node, life of its data directory) and never
+/// used again. Never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u64);
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The caller's name for one proposal or one read. The driver gives it back in exactly one
+/// answer and never looks into it; the caller keeps it unique while it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// Number of a log job: rising by one from 1, confirmed in that order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// The time of a turn; the driver has no clock of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds on a clock that never goes back and counts suspended time.
+    pub boot_ms: u64,
+}
+
+/// One thing that happened since the last turn.
+#[derive(Debug, Clone)]
+pub enum Inbound {
+    /// Put `data` into the group's log. Answered by [`Committed::token`] or an [`Outcome`].
+    /// `data` is not empty: an empty entry is a new leader's own.
+    Propose {
+        /// The group whose log it goes to.
+        group: GroupId,
+        /// Comes back with the answer.
+        token: Token,
+        /// The entry, opaque here.
+        data: Bytes,
+    },
+    /// A frame as another driver's [`Deeds::frames`] gave it out, whole and unharmed (the
+    /// transport's checksum has been looked at). Bytes that are no frame are refused, never fatal.
+    Frame {
+        /// Who sent it, as the transport has authenticated it.
+        from: PeerId,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// The records of this job are on disk and synced. Jobs are confirmed one by one, in order,
+    /// also when several were written together.
+    LogDone {
+        /// The job, as [`LogJob::id`] named it.
+        job: JobId,
+    },
+    /// Ask for an index from which a read is linearizable. Answered by [`ReadReady`] or
+    /// [`Outcome::ReadFailed`].
+    ReadIndex {
+        /// The group to be read.
+        group: GroupId,
+        /// Comes back with the answer.
+        token: Token,
+    },
+    /// The caller has applied the group's entries up to this one.
+    Applied {
+        /// The group.
+        group: GroupId,
+        /// Last index applied; not above what [`Deeds::apply`] has handed out.
+        index: Index,
+    },
+    /// Stand for election now, for example because the leader has said that it goes away.
+    Campaign {
+        /// The group.
+        group: GroupId,
+    },
+    /// Hand leadership of a group led here to another voter.
+    Transfer {
+        /// The group.
+        group: GroupId,
+        /// Who shall lead.
+        to: PeerId,
+    },
+    /// The connection to this peer broke: what was sent lately may be lost.
+    Unreachable {
+        /// The peer.
+        peer: PeerId,
+    },
+}
+
+/// What the caller has to do after a turn, in any order unless a field says otherwise.
+#[derive(Debug, Default)]
+pub struct Deeds {
+    /// Write these records, sync, then send [`Inbound::LogDone`]. At most one per turn; several
+    /// turns' jobs may go into one write.
+    pub log: Option<LogJob>,
+    /// Send these; one frame per peer unless it would grow past
+    /// [`FRAME_BYTES_MAX`](crate::config::FRAME_BYTES_MAX). They may leave before `log` is written.
+    pub frames: Vec<(PeerId, Bytes)>,
+    /// Committed entries to apply, in order within a group; at most one batch per group.
+    pub apply: Vec<ApplyBatch>,
+    /// Answers other than "committed" and "read ready".
+    pub outcomes: Vec<Outcome>,
+    /// Reads that may be served once the group has applied up to the index.
+    pub reads: Vec<ReadReady>,
+    /// Groups whose role, term or leader changed here.
+    pub roles: Vec<RoleChange>,
+    /// Frames and messages refused, with the reason; to be counted and logged.
+    pub rejected: Vec<Rejected>,
+    /// Work was left for the next turn by a budget: call again at once.
+    pub more: bool,
+}
+
+/// Records to be written in this order, behind those of all earlier jobs.
+#[derive(Debug, Clone)]
+pub struct LogJob {
+    /// Its number.
+    pub id: JobId,
+    /// What to write.
+    pub records: Vec<Record>,
+}
+
+/// Committed entries of one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplyBatch {
+    /// The group.
+    pub group: GroupId,
+    /// The entries: contiguous, and following those of the batch before.
+    pub entries: Vec<Committed>,
+}
+
+/// One committed entry, on a majority's disks and on this node's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Its position.
+    pub index: Index,
+    /// The term in which it was proposed.
+    pub term: Term,
+    /// What was proposed; empty for the entry with which a leader opens its term.
+    pub data: Bytes,
+    /// Set if the entry was proposed through this driver since it was made.
+    pub token: Option<Token>,
+}
+
+/// How a proposal or read ended when it ended badly. A token that is never answered (its node
+/// lost contact before the entry's fate was known) has an unknown outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not proposed: this node does not lead the group.
+    NotLeader {
+        /// The proposal.
+        token: Token,
+        /// Who leads, if known.
+        leader: Option<PeerId>,
+    },
+    /// Not proposed: too many bytes of this group wait to be committed.
+    Busy {
+        /// The proposal.
+        token: Token,
+    },
+    /// Proposed, but another entry was committed in its place: it never takes effect.
+    Lost {
+        /// The proposal.
+        token: Token,
+    },
+    /// No majority confirmed a read index within the election time-out.
+    ReadFailed {
+        /// The read.
+        token: Token,
+        /// Who leads, if known.
+        leader: Option<PeerId>,
+    },
+}
+
+/// A read may be served from this node's rows once `index` is applied here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadReady {
+    /// The group.
+    pub group: GroupId,
+    /// The read.
+    pub token: Token,
+    /// What must be applied first.
+    pub index: Index,
+}
+
+/// What this node is in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Follows the leader, or waits for one.
+    Follower,
+    /// Stands for election (asking first whether it would win included).
+    Candidate,
+    /// Leads: proposals are taken here.
+    Leader,
+}
+
+/// The group's role, term or leader is no longer what was last reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoleChange {
+    /// The group.
+    pub group: GroupId,
+    /// What this node is in it now.
+    pub role: Role,
+    /// The term it is in.
+    pub term: Term,
+    /// Who leads, if known.
+    pub leader: Option<PeerId>,
+}
+
+/// Something a peer sent that could not be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejected {
+    /// Who sent it.
+    pub from: PeerId,
+    /// The group concerned, if it got that far.
+    pub group: Option<GroupId>,
+    /// Why, in a few fixed words.
+    pub reason: &'static str,
+}
+
+/// Where a group stands, for status pages and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// What this node is in it.
+    pub role: Role,
+    /// The term it is in.
+    pub term: Term,
+    /// Who leads, if known.
+    pub leader: Option<PeerId>,
+    /// Last entry of the log, synced or not.
+    pub last: Index,
+    /// Last entry known to be committed.
+    pub committed: Index,
+    /// Last entry that the caller has reported as applied.
+    pub applied: Index,
+    /// Bytes of entries held in memory.
+    pub entry_bytes: usize,
+}

@@ -1,0 +1,200 @@
+//! The part of a group's log that Raft may ask for, in memory: unsynced, unapplied, and a few
+//! applied entries for followers that lag.
+//!
+//! ```text
+//!   dropped | applied, kept for followers | not applied, perhaps not synced
+//!   --------+-----------------------------+--------------------------------> index
+//!         base                         applied                            last
+//! ```
+//!
+//! Invariants: entries are `base + 1 ..= last` without a hole; `base <= applied`, so that Raft
+//! never asks for a term or entry that it needs and that is gone (it panics on such answers); an
+//! entry is here before Raft is told that its `Ready` was taken, synced or not.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
+use tl_types::ids::{Index, Term};
+
+/// Counted on top of its data for every entry in memory, bytes.
+const ENTRY_OVERHEAD: usize = 48;
+
+/// An entry without its position.
+#[derive(Debug, Clone)]
+pub(crate) struct LogEntry {
+    pub(crate) term: Term,
+    pub(crate) data: Bytes,
+}
+
+impl LogEntry {
+    pub(crate) fn size(&self) -> usize {
+        self.data.len() + ENTRY_OVERHEAD
+    }
+}
+
+/// The entries of one group in memory, and what Raft is started with.
+#[derive(Debug)]
+pub(crate) struct GroupLog {
+    base: (Index, Term),
+    entries: VecDeque<LogEntry>,
+    bytes: usize,
+    applied: Index,
+    applied_bytes: usize,
+    hard: HardState,
+    members: ConfState,
+}
+
+impl GroupLog {
+    /// A log as recovered; `hard` and `members` are only asked for when Raft starts.
+    pub(crate) fn new(
+        base: (Index, Term),
+        entries: VecDeque<LogEntry>,
+        applied: Index,
+        hard: HardState,
+        members: ConfState,
+    ) -> GroupLog {
+        let mut log = GroupLog {
+            base,
+            bytes: entries.iter().map(LogEntry::size).sum(),
+            entries,
+            applied: base.0,
+            applied_bytes: 0,
+            hard,
+            members,
+        };
+        log.set_applied(applied);
+        log
+    }
+
+    pub(crate) fn last(&self) -> Index {
+        Index(self.base.0.0 + self.entries.len() as u64)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of entries that are applied and kept for followers only.
+    pub(crate) fn applied_bytes(&self) -> usize {
+        self.applied_bytes
+    }
+
+    pub(crate) fn first_kept(&self) -> Index {
+        Index(self.base.0.0 + 1)
+    }
+
+    /// Takes entries from a `Ready`, cutting off what they replace.
+    pub(crate) fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        assert!(
+            first.index > self.applied.0 && first.index <= self.last().0 + 1,
+            "entry {} leaves a hole behind {} or replaces an applied one (up to {})",
+            first.index,
+            self.last(),
+            self.applied
+        );
+        while self.last().0 >= first.index {
+            let cut = self.entries.pop_back().expect("the log reaches up to last");
+            self.bytes -= cut.size();
+        }
+        for entry in entries {
+            assert_eq!(entry.index, self.last().0 + 1, "entries of a Ready are contiguous");
+            let kept = LogEntry { term: Term(entry.term), data: entry.data.clone() };
+            self.bytes += kept.size();
+            self.entries.push_back(kept);
+        }
+    }
+
+    /// Notes how far entries are applied.
+    pub(crate) fn set_applied(&mut self, applied: Index) {
+        assert!(
+            applied <= self.last() && applied >= self.applied,
+            "applied only moves up, within the log"
+        );
+        for index in self.applied.0 + 1..=applied.0 {
+            self.applied_bytes += self.entries[self.slot(index)].size();
+        }
+        self.applied = applied;
+    }
+
+    /// Drops applied entries from the front: all up to `unneeded`, further ones while more than
+    /// `keep_bytes` of them are kept.
+    pub(crate) fn shrink(&mut self, unneeded: Index, keep_bytes: usize) {
+        while self.base.0 < self.applied
+            && (self.base.0 < unneeded || self.applied_bytes > keep_bytes)
+        {
+            let entry = self.entries.pop_front().expect("applied entries are in the log");
+            self.bytes -= entry.size();
+            self.applied_bytes -= entry.size();
+            self.base = (Index(self.base.0.0 + 1), entry.term);
+        }
+    }
+
+    fn slot(&self, index: u64) -> usize {
+        usize::try_from(index - self.base.0.0 - 1).expect("a log in memory is addressable")
+    }
+}
+
+impl Storage for GroupLog {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState { hard_state: self.hard.clone(), conf_state: self.members.clone() })
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low <= self.base.0.0 {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        if high > self.last().0 + 1 {
+            return Err(Error::Store(StorageError::Unavailable));
+        }
+        let bytes_max = max_size.into().unwrap_or(u64::MAX);
+        let mut bytes = 0u64;
+        let mut found = Vec::new();
+        for (index, kept) in (low..high).zip(self.entries.range(self.slot(low)..)) {
+            bytes += kept.size() as u64;
+            if bytes > bytes_max && !found.is_empty() {
+                break;
+            }
+            let mut entry = Entry::default();
+            entry.index = index;
+            entry.term = kept.term.0;
+            entry.data = kept.data.clone();
+            found.push(entry);
+        }
+        Ok(found)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.base.0.0 {
+            return Ok(self.base.1.0);
+        }
+        if index < self.base.0.0 {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        match self.entries.get(self.slot(index)) {
+            Some(entry) => Ok(entry.term.0),
+            None => Err(Error::Store(StorageError::Unavailable)),
+        }
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.first_kept().0)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last().0)
+    }
+
+    /// Whoever is behind the entries kept waits until snapshots exist.
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    }
+}

@@ -1,0 +1,281 @@
+//! From the records of the log to what a group starts with.
+//!
+//! Records come in the order in which they were written, every group's mixed with the others'.
+//! A record for an index that is there already replaces it and all behind it, as Raft's own log
+//! did when it was written. Entries that the store has applied are dropped on the way (a few stay
+//! for followers that lag), so that memory holds the tail and not the log.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tl_types::ids::{GroupId, Index, Term};
+use tl_wal::Record;
+
+use crate::deeds::PeerId;
+use crate::group_log::LogEntry;
+
+/// What the caller knows of a group before its log is read.
+#[derive(Debug, Clone)]
+pub struct GroupStart {
+    /// The group.
+    pub group: GroupId,
+    /// Who votes in it.
+    pub voters: Vec<PeerId>,
+    /// How far the store has applied it durably, and that entry's term; zeros if it is new.
+    pub applied: (Index, Term),
+}
+
+/// Why a group cannot start from its log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    /// Entries between what is applied and what the log has are missing.
+    #[error("group {group}: the log goes on at {found}, but {expected} is missing")]
+    Hole {
+        /// The group.
+        group: GroupId,
+        /// The first entry missing.
+        expected: Index,
+        /// The entry found instead.
+        found: Index,
+    },
+    /// The log and the store disagree about an entry that is applied.
+    #[error(
+        "group {group}: entry {index} is of term {in_log} in the log, but was applied as of term {in_store}"
+    )]
+    TermDiffers {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        index: Index,
+        /// Its term in the log.
+        in_log: Term,
+        /// Its term in the store.
+        in_store: Term,
+    },
+    /// An entry or the store is ahead of the hard state: a vote may have been forgotten.
+    #[error(
+        "group {group}: an entry is of term {entry}, but the hard state only knows term {hard}"
+    )]
+    TermForgotten {
+        /// The group.
+        group: GroupId,
+        /// The entry's term.
+        entry: Term,
+        /// The hard state's term.
+        hard: Term,
+    },
+}
+
+/// Reads a log from its start to its end.
+#[derive(Debug)]
+pub struct Recovery {
+    groups: BTreeMap<GroupId, Tail>,
+    keep_bytes_per_group: usize,
+    unknown: u64,
+}
+
+/// A group as [`Driver::new`](crate::Driver::new) starts it.
+#[derive(Debug, Clone)]
+pub struct RecoveredGroup {
+    pub(crate) group: GroupId,
+    pub(crate) voters: Vec<PeerId>,
+    pub(crate) term: Term,
+    pub(crate) vote: u64,
+    pub(crate) applied: Index,
+    pub(crate) base: (Index, Term),
+    pub(crate) entries: VecDeque<LogEntry>,
+}
+
+impl RecoveredGroup {
+    /// A group that has no log yet.
+    #[must_use]
+    pub fn new(group: GroupId, voters: Vec<PeerId>) -> RecoveredGroup {
+        RecoveredGroup {
+            group,
+            voters,
+            term: Term(0),
+            vote: 0,
+            applied: Index(0),
+            base: (Index(0), Term(0)),
+            entries: VecDeque::new(),
+        }
+    }
+
+    /// Last entry of the log as recovered.
+    #[must_use]
+    pub fn last(&self) -> Index {
+        Index(self.base.0.0 + self.entries.len() as u64)
+    }
+}
+
+impl Recovery {
+    /// Starts with the groups that live here. `keep_bytes` is what all groups with more than one
+    /// voter may keep together of applied entries.
+    #[must_use]
+    pub fn new(groups: Vec<GroupStart>, keep_bytes: usize) -> Recovery {
+        let shared = groups.iter().filter(|group| group.voters.len() > 1).count();
+        let groups = groups.into_iter().map(|start| (start.group, Tail::new(start))).collect();
+        Recovery { groups, keep_bytes_per_group: keep_bytes / shared.max(1), unknown: 0 }
+    }
+
+    /// Takes the next record of the log. Records of groups that do not live here are counted and
+    /// left out.
+    pub fn record(&mut self, record: Record) {
+        let (Record::Entry { group, .. }
+        | Record::HardState { group, .. }
+        | Record::Membership { group, .. }
+        | Record::Installed { group, .. }) = &record;
+        match self.groups.get_mut(group) {
+            Some(tail) => tail.record(record, self.keep_bytes_per_group),
+            None => self.unknown += 1,
+        }
+    }
+
+    /// Records of groups that do not live here.
+    #[must_use]
+    pub fn unknown_records(&self) -> u64 {
+        self.unknown
+    }
+
+    /// The groups in order of their ids, or the first thing that does not fit together.
+    ///
+    /// # Errors
+    /// What is wrong with which group; no group should start then without repair.
+    pub fn finish(self) -> Result<Vec<RecoveredGroup>, RecoverError> {
+        self.groups.into_values().map(Tail::finish).collect()
+    }
+}
+
+/// One group's log as far as it has been read.
+#[derive(Debug)]
+struct Tail {
+    start: GroupStart,
+    term: Term,
+    vote: u64,
+    /// Index of `entries[0]`; meaningless while there are none.
+    first: Index,
+    entries: VecDeque<LogEntry>,
+    /// Bytes of those of `entries` that are applied.
+    applied_bytes: usize,
+}
+
+impl Tail {
+    fn new(start: GroupStart) -> Tail {
+        Tail {
+            start,
+            term: Term(0),
+            vote: 0,
+            first: Index(0),
+            entries: VecDeque::new(),
+            applied_bytes: 0,
+        }
+    }
+
+    fn record(&mut self, record: Record, keep_bytes: usize) {
+        match record {
+            Record::Entry { term, index, data, .. } => {
+                self.cut_from(index);
+                if self.next() != Some(index) {
+                    // Either the first entry of all, or the log was let go up to here in between.
+                    self.clear();
+                    self.first = index;
+                }
+                let entry = LogEntry { term, data };
+                if index <= self.start.applied.0 {
+                    self.applied_bytes += entry.size();
+                }
+                self.entries.push_back(entry);
+                self.shrink(keep_bytes);
+            }
+            Record::HardState { term, vote, .. } => {
+                self.term = term;
+                self.vote = vote;
+            }
+            // A snapshot takes the place of the whole log before it.
+            Record::Installed { .. } => self.clear(),
+            Record::Membership { .. } => {}
+        }
+    }
+
+    /// The index right behind the entries read so far, if there are any.
+    fn next(&self) -> Option<Index> {
+        (!self.entries.is_empty()).then(|| Index(self.first.0 + self.entries.len() as u64))
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.applied_bytes = 0;
+    }
+
+    fn cut_from(&mut self, index: Index) {
+        while self.next().is_some_and(|next| next > index) {
+            let last = self.first.0 + self.entries.len() as u64 - 1;
+            let entry = self.entries.pop_back().expect("there is a last entry");
+            if last <= self.start.applied.0.0 {
+                self.applied_bytes -= entry.size();
+            }
+        }
+    }
+
+    /// Drops applied entries from the front; the last applied one stays to be compared.
+    fn shrink(&mut self, keep_bytes: usize) {
+        let keep_bytes = if self.start.voters.len() > 1 { keep_bytes } else { 0 };
+        while self.first < self.start.applied.0
+            && self.applied_bytes > keep_bytes
+            && self.entries.len() > 1
+        {
+            let entry = self.entries.pop_front().expect("there is a first entry");
+            self.applied_bytes -= entry.size();
+            self.first = Index(self.first.0 + 1);
+        }
+    }
+
+    fn finish(mut self) -> Result<RecoveredGroup, RecoverError> {
+        let group = self.start.group;
+        let (applied, applied_term) = self.start.applied;
+        let mut base = self.start.applied;
+        match self.next() {
+            // The log ends before what is applied: it was let go, and nothing followed.
+            Some(next) if next <= applied => self.clear(),
+            Some(_) if self.first.0 > applied.0 + 1 => {
+                return Err(RecoverError::Hole {
+                    group,
+                    expected: Index(applied.0 + 1),
+                    found: self.first,
+                });
+            }
+            Some(_) if self.first <= applied => {
+                let slot =
+                    usize::try_from(applied.0 - self.first.0).expect("entries are in memory");
+                let in_log = self.entries[slot].term;
+                if in_log != applied_term {
+                    return Err(RecoverError::TermDiffers {
+                        group,
+                        index: applied,
+                        in_log,
+                        in_store: applied_term,
+                    });
+                }
+                // The first entry gives way to its own position: what is before it has no known term.
+                let first = self.entries.pop_front().expect("there is a first entry");
+                base = (self.first, first.term);
+            }
+            Some(_) | None => {}
+        }
+        let newest = self.entries.back().map_or(applied_term, |entry| entry.term);
+        if newest > self.term {
+            return Err(RecoverError::TermForgotten { group, entry: newest, hard: self.term });
+        }
+        Ok(RecoveredGroup {
+            group,
+            voters: self.start.voters,
+            term: self.term,
+            vote: self.vote,
+            applied,
+            base,
+            entries: self.entries,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
