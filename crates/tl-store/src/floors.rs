@@ -1,0 +1,109 @@
+//! What compaction may forget: events at or below a floor, rows of earlier generations.
+//!
+//! Told by the node from rows that it has, kept in memory only. Forgetting less than allowed is
+//! harmless, so the number of floors remembered is bounded and a new one past it is dropped.
+
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+use tl_types::{FullKey, Generation, GroupId, ResourceNumber, Seq, Table};
+
+/// Most floors remembered, about 40 bytes each.
+const FLOORS_MAX: usize = 1 << 20;
+
+type SessionOf = (GroupId, Generation, ResourceNumber);
+
+/// Floors of sessions and live generations of groups.
+#[derive(Debug, Default)]
+pub(crate) struct Floors {
+    live: RwLock<HashMap<GroupId, Generation>>,
+    floors: RwLock<HashMap<SessionOf, Seq>>,
+}
+
+impl Floors {
+    /// A generation never goes back to an earlier one.
+    pub(crate) fn set_generation(&self, group: GroupId, generation: Generation) {
+        let mut live = self.live.write();
+        let entry = live.entry(group).or_insert(generation);
+        if generation <= *entry {
+            return;
+        }
+        *entry = generation;
+        self.floors.write().retain(|of, _| of.0 != group || of.1 >= generation);
+    }
+
+    pub(crate) fn set_floor(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        number: ResourceNumber,
+        floor: Seq,
+    ) {
+        let mut floors = self.floors.write();
+        let of = (group, generation, number);
+        if let Some(old) = floors.get_mut(&of) {
+            *old = floor.max(*old);
+        } else if floors.len() < FLOORS_MAX {
+            floors.insert(of, floor);
+        }
+    }
+
+    /// Forgets everything, as a crash does.
+    pub(crate) fn clear(&self) {
+        self.live.write().clear();
+        self.floors.write().clear();
+    }
+
+    /// Whether a row can no longer be read by anyone. Applied rows always can.
+    pub(crate) fn is_forgotten(&self, key: &[u8]) -> bool {
+        let Some(key) = FullKey::from_bytes(key) else { return false };
+        let (group, generation, row) = key.parts();
+        if row.table() == Table::Applied {
+            return false;
+        }
+        if self.live.read().get(&group).is_some_and(|live| generation < *live) {
+            return true;
+        }
+        let Some(seq) = row.event_seq() else { return false };
+        let floors = self.floors.read();
+        floors.get(&(group, generation, row.number())).is_some_and(|floor| seq <= *floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tl_types::RowKey;
+
+    use super::*;
+
+    const GROUP: GroupId = GroupId(1);
+    const NUMBER: ResourceNumber = ResourceNumber(5);
+
+    fn forgotten(floors: &Floors, generation: u32, row: &RowKey) -> bool {
+        floors.is_forgotten(FullKey::new(GROUP, Generation(generation), row).as_bytes())
+    }
+
+    #[test]
+    fn events_up_to_the_floor_are_forgotten_and_nothing_else() {
+        let floors = Floors::default();
+        floors.set_floor(GROUP, Generation(1), NUMBER, Seq(3));
+        floors.set_floor(GROUP, Generation(1), NUMBER, Seq(2));
+        assert!(forgotten(&floors, 1, &RowKey::event(NUMBER, Seq(3))));
+        assert!(!forgotten(&floors, 1, &RowKey::event(NUMBER, Seq(4))));
+        assert!(!forgotten(&floors, 2, &RowKey::event(NUMBER, Seq(3))));
+        assert!(!forgotten(&floors, 1, &RowKey::event(ResourceNumber(6), Seq(3))));
+        assert!(!forgotten(&floors, 1, &RowKey::session(NUMBER)));
+    }
+
+    #[test]
+    fn rows_of_earlier_generations_are_forgotten_but_for_the_applied_row() {
+        let floors = Floors::default();
+        floors.set_generation(GROUP, Generation(4));
+        floors.set_generation(GROUP, Generation(3));
+        assert!(forgotten(&floors, 3, &RowKey::session(NUMBER)));
+        assert!(!forgotten(&floors, 4, &RowKey::session(NUMBER)));
+        assert!(!forgotten(&floors, 5, &RowKey::session(NUMBER)));
+        assert!(!floors.is_forgotten(FullKey::applied(GROUP).as_bytes()));
+        assert!(!floors.is_forgotten(b"short"));
+    }
+}

@@ -1,0 +1,74 @@
+//! What a store is opened with.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Sizes and limits of a store.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Bytes of rows in the active memtable at which it wants to be rotated. Default 24 MiB;
+    /// smaller makes flushes shorter and more frequent.
+    pub memtable_bytes: usize,
+    /// Bytes of rows of the runs that the row cache may hold. Default 32 MiB.
+    pub cache_bytes: usize,
+    /// Bytes of table and blob blocks kept in memory. Default 32 MiB.
+    pub block_cache_bytes: usize,
+    /// Sealed memtables at which [`crate::OrderedStore::is_full`] says yes. Default 4.
+    pub sealed_max: usize,
+    /// Values from this many bytes on live in blob files, out of compaction's way. Default 512.
+    pub blob_threshold: u32,
+    /// Size at which a blob file is finished and the next one begun. Default 64 MiB.
+    pub blob_file_bytes: u64,
+    /// Size at which compaction finishes a table and begins the next. Default 64 MiB.
+    pub table_file_bytes: u64,
+    /// Called at named points of a flush and of a compaction, so that a test can stop there.
+    pub kill_points: KillPoints,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            memtable_bytes: 24 * 1024 * 1024,
+            cache_bytes: 32 * 1024 * 1024,
+            block_cache_bytes: 32 * 1024 * 1024,
+            sealed_max: 4,
+            blob_threshold: 512,
+            blob_file_bytes: 64 * 1024 * 1024,
+            table_file_bytes: 64 * 1024 * 1024,
+            kill_points: KillPoints::none(),
+        }
+    }
+}
+
+/// What a kill point calls, with its name.
+type Reached = Arc<dyn Fn(&'static str) + Send + Sync>;
+
+/// A callback at the named points where a crash is interesting.
+#[derive(Clone, Default)]
+pub struct KillPoints(Option<Reached>);
+
+impl KillPoints {
+    /// Calls nothing.
+    #[must_use]
+    pub fn none() -> KillPoints {
+        KillPoints(None)
+    }
+
+    /// Calls `reached` at each point.
+    #[must_use]
+    pub fn new(reached: impl Fn(&'static str) + Send + Sync + 'static) -> KillPoints {
+        KillPoints(Some(Arc::new(reached)))
+    }
+
+    pub(crate) fn reach(&self, point: &'static str) {
+        if let Some(reached) = &self.0 {
+            reached(point);
+        }
+    }
+}
+
+impl fmt::Debug for KillPoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "KillPoints(set)" } else { "KillPoints(none)" })
+    }
+}

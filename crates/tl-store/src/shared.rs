@@ -1,0 +1,596 @@
+//! What both stores share: memtables, rotation, the row cache, merging, flushing.
+//!
+//! Order of locks: `flushing` → `state` → a layer's rows. The driver takes `state` for reading
+//! and its active layer for writing; nobody holds either across a read or write of a disk.
+//!
+//! **Why a cached row is never stale.** An entry speaks of the runs, and the runs change (as far
+//! as a reader can tell) only when a flush moves their pointer. Each such move is an *epoch*:
+//!  1. the runs' pointer moves; the sealed memtable still hides every row that it changed;
+//!  2. the epoch is raised under the state's write lock. A prefetch notes the epoch before it
+//!     reads and installs under the read lock only if it is still the same, so whatever it read
+//!     before step 1 is in the cache by now or never will be;
+//!  3. the cache's entries for every row of the sealed memtable are corrected;
+//!  4. only then does the sealed memtable leave the read path.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use tl_types::{FullKey, Generation, GroupId, ResourceNumber, RowKey, Seq, Table};
+
+use crate::applied::Applied;
+use crate::cache::RowCache;
+use crate::error::StoreError;
+use crate::floors::Floors;
+use crate::memtable::{Memtable, Slot};
+use crate::merge::{Layer, Wanted, cached_runs, merge};
+use crate::options::{KillPoints, StoreOptions};
+use crate::runs::Runs;
+use crate::runs::mem::MemRuns;
+use crate::store::{GroupWrites, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats};
+use crate::tree::Tree;
+
+/// How often a prefetch reads again because a flush overtook it; then it gives up, being a hint.
+const PREFETCH_ATTEMPTS_MAX: u32 = 4;
+/// Ranges of the runs remembered; the next one past it forgets all others.
+const RANGES_MAX: usize = 1_024;
+/// Bytes of rows in them, as a share of the row cache.
+const RANGES_BYTES_DIVISOR: usize = 8;
+
+/// The store on disk.
+pub type LsmStore = Store<Tree>;
+
+/// The store in memory: the same above the runs, and a map in their place. For simulation; a
+/// crash takes it back to its last completed flush.
+pub type MemStore = Store<MemRuns>;
+
+/// A store over some kind of runs.
+pub struct Store<R> {
+    runs: R,
+    state: RwLock<State>,
+    cache: RowCache,
+    ranges: Mutex<Ranges>,
+    floors: Arc<Floors>,
+    flushing: Mutex<()>,
+    flushes: AtomicU64,
+    options: StoreOptions,
+}
+
+struct State {
+    active: Arc<Layer>,
+    /// Oldest first.
+    sealed: VecDeque<Arc<Layer>>,
+    /// Applied indexes of the last completed flush, by group number.
+    durable: Vec<Applied>,
+    epoch: u64,
+}
+
+/// Pieces of the runs that `prefetch_range` loaded, all of one epoch.
+#[derive(Default)]
+struct Ranges {
+    epoch: u64,
+    bytes: usize,
+    found: HashMap<(FullKey, RowKey), Arc<RunsPiece>>,
+}
+
+/// The first rows of a range of the runs.
+struct RunsPiece {
+    rows: Vec<Row>,
+    /// Whether these are all rows up to the range's end.
+    is_whole: bool,
+}
+
+impl LsmStore {
+    /// Opens the store in `dir`, which is made when missing.
+    ///
+    /// # Errors
+    /// - [`StoreError::Damaged`] when a file that the store needs is missing or unreadable.
+    /// - [`StoreError::Io`] when the operating system refuses.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<LsmStore, StoreError> {
+        let floors = Arc::new(Floors::default());
+        let tree = Tree::open(dir, &options, Arc::clone(&floors))?;
+        Store::over(tree, floors, options)
+    }
+}
+
+impl MemStore {
+    /// An empty store in memory.
+    #[must_use]
+    pub fn new(options: StoreOptions) -> MemStore {
+        let floors = Arc::new(Floors::default());
+        let runs = MemRuns::new(Arc::clone(&floors));
+        Store::over(runs, floors, options).expect("an empty map is read without error")
+    }
+
+    /// Loses what a crash would: everything since the last completed flush, and all floors.
+    pub fn crash(&self) {
+        let _flushing = self.flushing.lock();
+        let mut state = self.state.write();
+        state.sealed.clear();
+        let memtable = Memtable::following(state.durable.clone());
+        state.active = Arc::new(Layer { rows: RwLock::new(memtable) });
+        state.epoch += 1;
+        drop(state);
+        self.cache.clear();
+        self.floors.clear();
+    }
+}
+
+impl<R: Runs> Store<R> {
+    fn over(runs: R, floors: Arc<Floors>, options: StoreOptions) -> Result<Store<R>, StoreError> {
+        let durable = read_applied(&runs)?;
+        let memtable = Memtable::following(durable.clone());
+        let state = State {
+            active: Arc::new(Layer { rows: RwLock::new(memtable) }),
+            sealed: VecDeque::new(),
+            durable,
+            epoch: 0,
+        };
+        Ok(Store {
+            runs,
+            state: RwLock::new(state),
+            cache: RowCache::new(options.cache_bytes),
+            ranges: Mutex::default(),
+            floors,
+            flushing: Mutex::new(()),
+            flushes: AtomicU64::new(0),
+            options,
+        })
+    }
+
+    fn kill_points(&self) -> &KillPoints {
+        &self.options.kill_points
+    }
+
+    fn put_all(
+        active: &Layer,
+        group: GroupId,
+        generation: Generation,
+        rows: Vec<(RowKey, Slot)>,
+        applied: Option<Applied>,
+    ) {
+        let mut memtable = active.rows.write();
+        for (key, value) in rows {
+            debug_assert!(key.table() != Table::Applied, "applied rows are the store's own");
+            memtable.put(group, generation, key, value);
+        }
+        if let Some(applied) = applied {
+            memtable.set_applied(group, applied);
+        }
+    }
+
+    /// The oldest sealed memtable has reached the runs: lets it go. See the module's doc.
+    fn retire(&self, layer: &Arc<Layer>) {
+        self.state.write().epoch += 1;
+        {
+            let memtable = layer.rows.read();
+            for (group, generation, key, slot) in memtable.rows() {
+                let full = FullKey::new(group, generation, &key);
+                if is_hot(&key) {
+                    self.cache.put(full, slot.as_deref());
+                } else {
+                    self.cache.remove(&full);
+                }
+            }
+        }
+        let mut state = self.state.write();
+        state.durable = layer.rows.read().all_applied().to_vec();
+        state.sealed.pop_front();
+        drop(state);
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads the runs for a row and installs what it found, unless a flush came in between.
+    fn prefetch_one(&self, key: &FullKey) -> Result<(), StoreError> {
+        let (group, generation, row) = key.parts();
+        for _ in 0..PREFETCH_ATTEMPTS_MAX {
+            let epoch = {
+                let state = self.state.read();
+                if state.in_memtables(group, generation, &row).is_some() {
+                    return Ok(());
+                }
+                state.epoch
+            };
+            if self.cache.get(key).is_some() {
+                return Ok(());
+            }
+            let value = self.runs.get(key)?;
+            let state = self.state.read();
+            if state.epoch == epoch {
+                self.cache.put(key.clone(), value.as_deref());
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of the runs in a range, as keys within the group.
+    fn runs_in<'a>(
+        &'a self,
+        wanted: Wanted<'_>,
+    ) -> impl Iterator<Item = Result<Row, StoreError>> + 'a {
+        let start = FullKey::new(wanted.group, wanted.generation, wanted.start);
+        let end = FullKey::new(wanted.group, wanted.generation, wanted.end);
+        let rows = self.runs.range(Bound::Included(&start), Bound::Excluded(&end));
+        rows.map(|row| row.map(|(key, value)| (key.parts().2, value)))
+    }
+}
+
+impl State {
+    /// The row's newest slot in memtables, if one has it.
+    fn in_memtables(&self, group: GroupId, generation: Generation, key: &RowKey) -> Option<Slot> {
+        let newest_first = std::iter::once(&self.active).chain(self.sealed.iter().rev());
+        for layer in newest_first {
+            if let Some(slot) = layer.rows.read().get(group, generation, key) {
+                return Some(slot.clone());
+            }
+        }
+        None
+    }
+
+    /// All memtables, newest first.
+    fn layers(&self) -> Vec<Arc<Layer>> {
+        std::iter::once(&self.active).chain(self.sealed.iter().rev()).cloned().collect()
+    }
+
+    /// The first event from which on memtables have every event of a session.
+    fn events_known_from(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        number: ResourceNumber,
+    ) -> Option<Seq> {
+        let newest_first = std::iter::once(&self.active).chain(self.sealed.iter().rev());
+        let mut known: Option<Seq> = None;
+        for layer in newest_first {
+            let memtable = layer.rows.read();
+            let Some((first, next)) = memtable.event_seqs(group, generation, number) else {
+                continue;
+            };
+            match known {
+                Some(from) if next < from => break,
+                Some(from) => known = Some(first.min(from)),
+                None => known = Some(first),
+            }
+        }
+        known
+    }
+}
+
+impl<R: Runs> OrderedStore for Store<R> {
+    fn write(&self, writes: GroupWrites) {
+        let GroupWrites { group, generation, index, term, rows } = writes;
+        let applied = Applied { index, term, generation };
+        // Held for reading until the rows are in, so that a rotation comes before or after.
+        let state = self.state.read();
+        Self::put_all(&state.active, group, generation, rows, Some(applied));
+    }
+
+    fn load(&self, group: GroupId, generation: Generation, rows: Vec<(RowKey, Option<Bytes>)>) {
+        let state = self.state.read();
+        Self::put_all(&state.active, group, generation, rows, None);
+    }
+
+    fn applied(&self, group: GroupId) -> Applied {
+        self.state.read().active.rows.read().applied(group)
+    }
+
+    fn durable_applied(&self) -> Vec<(GroupId, Applied)> {
+        let state = self.state.read();
+        let known = state.durable.iter().enumerate();
+        known
+            .filter(|(_, applied)| **applied != Applied::default())
+            .map(|(group, applied)| (GroupId(group as u16), *applied))
+            .collect()
+    }
+
+    fn get_cached(&self, group: GroupId, generation: Generation, key: &RowKey) -> Read<Bytes> {
+        let state = self.state.read();
+        let slot = match state.in_memtables(group, generation, key) {
+            Some(slot) => Some(slot),
+            None => self.cache.get(&FullKey::new(group, generation, key)),
+        };
+        match slot {
+            Some(Some(value)) => Read::Found(value),
+            Some(None) => Read::Absent,
+            None => Read::Cold,
+        }
+    }
+
+    fn range_cached(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        start: &RowKey,
+        end: &RowKey,
+        limit: usize,
+    ) -> Read<Vec<Row>> {
+        if start >= end || limit == 0 {
+            return Read::Found(Vec::new());
+        }
+        let wanted = Wanted { group, generation, start, end, limit, bytes_max: usize::MAX };
+        let state = self.state.read();
+        let layers = state.layers();
+        if is_of_one_session(start, end)
+            && let Some(seq) = start.event_seq()
+            && let Some(known) = state.events_known_from(group, generation, start.number())
+            && seq >= known
+        {
+            return found(merge(wanted, &layers, std::iter::empty()));
+        }
+        let of = (FullKey::new(group, generation, start), end.clone());
+        let piece = {
+            let ranges = self.ranges.lock();
+            let piece = ranges.found.get(&of).filter(|_| ranges.epoch == state.epoch);
+            match piece {
+                Some(piece) => Arc::clone(piece),
+                None => return Read::Cold,
+            }
+        };
+        if piece.is_whole {
+            return found(merge(wanted, &layers, cached_runs(&piece.rows)));
+        }
+        // What lies behind the piece is not known: stop at its last row.
+        let Some((last, _)) = piece.rows.last() else { return Read::Cold };
+        let known = Wanted { end: &last.with(&[0]), ..wanted };
+        match merge(known, &layers, cached_runs(&piece.rows)) {
+            Ok(rows) if rows.len() == limit => Read::Found(rows),
+            _ => Read::Cold,
+        }
+    }
+
+    fn get(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        key: &RowKey,
+    ) -> Result<Option<Bytes>, StoreError> {
+        match self.get_cached(group, generation, key) {
+            Read::Found(value) => Ok(Some(value)),
+            Read::Absent => Ok(None),
+            Read::Cold => self.runs.get(&FullKey::new(group, generation, key)),
+        }
+    }
+
+    fn range(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        start: &RowKey,
+        end: &RowKey,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let wanted = Wanted { group, generation, start, end, limit, bytes_max };
+        // Layers first: a memtable that leaves after this is in the runs opened next.
+        let layers = self.state.read().layers();
+        merge(wanted, &layers, self.runs_in(wanted))
+    }
+
+    fn prefetch(&self, keys: &[FullKey]) -> Result<(), StoreError> {
+        for key in keys {
+            self.prefetch_one(key)?;
+        }
+        Ok(())
+    }
+
+    fn prefetch_range(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        start: &RowKey,
+        end: &RowKey,
+        limit: usize,
+    ) -> Result<(), StoreError> {
+        if start >= end || limit == 0 {
+            return Ok(());
+        }
+        let wanted = Wanted { group, generation, start, end, limit, bytes_max: usize::MAX };
+        let bytes_max = self.options.cache_bytes / RANGES_BYTES_DIVISOR;
+        for _ in 0..PREFETCH_ATTEMPTS_MAX {
+            let epoch = self.state.read().epoch;
+            let mut rows = Vec::new();
+            let mut bytes = 0;
+            let mut is_whole = true;
+            for row in self.runs_in(wanted) {
+                if rows.len() == limit || bytes >= bytes_max {
+                    is_whole = false;
+                    break;
+                }
+                let (key, value) = row?;
+                bytes += key.as_bytes().len() + value.len();
+                rows.push((key, Bytes::copy_from_slice(&value)));
+            }
+            let state = self.state.read();
+            if state.epoch == epoch {
+                let of = (FullKey::new(group, generation, start), end.clone());
+                let piece = Arc::new(RunsPiece { rows, is_whole });
+                self.ranges.lock().put(epoch, of, piece, bytes, bytes_max);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn needs_rotation(&self) -> bool {
+        self.state.read().active.rows.read().bytes() >= self.options.memtable_bytes
+    }
+
+    fn rotate(&self) -> bool {
+        let mut state = self.state.write();
+        let next = {
+            let memtable = state.active.rows.read();
+            if !memtable.is_touched() {
+                return false;
+            }
+            Memtable::following(memtable.all_applied().to_vec())
+        };
+        let next = Arc::new(Layer { rows: RwLock::new(next) });
+        let full = std::mem::replace(&mut state.active, next);
+        state.sealed.push_back(full);
+        true
+    }
+
+    fn is_full(&self) -> bool {
+        self.state.read().sealed.len() >= self.options.sealed_max
+    }
+
+    fn flush_one(&self) -> Result<bool, StoreError> {
+        let _flushing = self.flushing.lock();
+        let (layer, durable) = {
+            let state = self.state.read();
+            let Some(oldest) = state.sealed.front() else { return Ok(false) };
+            (Arc::clone(oldest), state.durable.clone())
+        };
+        self.kill_points().reach("flush-begin");
+        {
+            let memtable = layer.rows.read();
+            self.runs.ingest(&mut flush_rows(&memtable, &durable))?;
+        }
+        self.kill_points().reach("flush-pointer-moved");
+        self.retire(&layer);
+        self.kill_points().reach("flush-end");
+        Ok(true)
+    }
+
+    fn compact_step(&self) -> Result<bool, StoreError> {
+        self.runs.compact_step()
+    }
+
+    fn set_generation(&self, group: GroupId, generation: Generation) {
+        self.floors.set_generation(group, generation);
+    }
+
+    fn set_floor(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        number: ResourceNumber,
+        floor: Seq,
+    ) {
+        self.floors.set_floor(group, generation, number, floor);
+    }
+
+    fn scrub(
+        &self,
+        pace: &mut dyn FnMut(&ScrubProgress) -> ControlFlow<()>,
+    ) -> Result<ScrubReport, StoreError> {
+        self.runs.scrub(pace)
+    }
+
+    fn stats(&self) -> StoreStats {
+        let mut stats = StoreStats {
+            cache_bytes: self.cache.bytes(),
+            flushes: self.flushes.load(Ordering::Relaxed),
+            ..StoreStats::default()
+        };
+        {
+            let state = self.state.read();
+            stats.active_bytes = state.active.rows.read().bytes();
+            stats.sealed = state.sealed.len();
+            stats.sealed_bytes = state.sealed.iter().map(|layer| layer.rows.read().bytes()).sum();
+        }
+        self.runs.stats(&mut stats);
+        stats
+    }
+}
+
+impl Ranges {
+    fn put(
+        &mut self,
+        epoch: u64,
+        of: (FullKey, RowKey),
+        piece: Arc<RunsPiece>,
+        bytes: usize,
+        bytes_max: usize,
+    ) {
+        let is_over = self.found.len() >= RANGES_MAX || self.bytes + bytes > bytes_max;
+        if self.epoch != epoch || is_over {
+            self.found.clear();
+            self.bytes = 0;
+            self.epoch = epoch;
+        }
+        self.bytes += bytes;
+        self.found.insert(of, piece);
+    }
+}
+
+impl<R> fmt::Debug for Store<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// A merge without runs cannot fail; a damaged one would have been `Cold`.
+fn found(rows: Result<Vec<Row>, StoreError>) -> Read<Vec<Row>> {
+    rows.map_or(Read::Cold, Read::Found)
+}
+
+/// Whether a range stays within the events of one session.
+fn is_of_one_session(start: &RowKey, end: &RowKey) -> bool {
+    start.event_seq().is_some() && *end <= RowKey::table_end(Table::Event, start.number())
+}
+
+/// Rows that the next entries of an active session need: kept in the cache across a flush.
+fn is_hot(key: &RowKey) -> bool {
+    match key.table() {
+        Table::Group | Table::Directory | Table::Session | Table::Producer => true,
+        Table::Applied | Table::Event | Table::ProducerAge | Table::Request | Table::RequestAge => {
+            false
+        }
+    }
+}
+
+/// What a flush writes: the memtable's rows and the applied rows that differ from `durable`.
+///
+/// The applied row of a group is its very first key: generation 0, table 0.
+fn flush_rows<'a>(
+    memtable: &'a Memtable,
+    durable: &'a [Applied],
+) -> impl Iterator<Item = (FullKey, Slot)> + 'a {
+    let changed = memtable.all_applied().iter().enumerate().filter_map(|(group, applied)| {
+        let old = durable.get(group).copied().unwrap_or_default();
+        let key = FullKey::applied(GroupId(group as u16));
+        (*applied != old).then(|| (key, Some(applied.encode())))
+    });
+    let rows = memtable
+        .rows()
+        .map(|(group, generation, key, slot)| (FullKey::new(group, generation, &key), slot));
+    let mut changed = changed.peekable();
+    let mut rows = rows.peekable();
+    std::iter::from_fn(move || match (changed.peek(), rows.peek()) {
+        (Some((left, _)), Some((right, _))) if left < right => changed.next(),
+        (Some(_), None) => changed.next(),
+        _ => rows.next(),
+    })
+}
+
+/// Finds the applied row of every group: the first key at or behind each one's place.
+fn read_applied(runs: &impl Runs) -> Result<Vec<Applied>, StoreError> {
+    let mut applied = Vec::new();
+    let mut group = GroupId(0);
+    loop {
+        let key = FullKey::applied(group);
+        let first = runs.range(Bound::Included(&key), Bound::Unbounded).next().transpose()?;
+        let Some((found, value)) = first else { break };
+        let (of, _, _) = found.parts();
+        if found == FullKey::applied(of) {
+            let decoded = Applied::decode(value).ok_or_else(|| runs.bad_row(&found))?;
+            applied.resize(usize::from(of.0) + 1, Applied::default());
+            applied[usize::from(of.0)] = decoded;
+        }
+        match of.0.checked_add(1) {
+            Some(next) => group = GroupId(next),
+            None => break,
+        }
+    }
+    Ok(applied)
+}

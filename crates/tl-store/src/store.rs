@@ -1,0 +1,243 @@
+//! The face of the store: one trait, two stores behind it (on disk, and its in-memory twin).
+//!
+//! Three kinds of callers, and which calls are theirs:
+//!  - the *driver* (never waits for a disk): `write`, `load`, `applied`, `get_cached`,
+//!    `range_cached`, `needs_rotation`, `rotate`, `is_full`, `set_generation`, `set_floor`;
+//!  - *readers* beside it (may wait for a disk): `get`, `range`, `prefetch`, `prefetch_range`;
+//!  - *background threads*: `flush_one`, `compact_step`, `scrub`.
+//!
+//! Absent on purpose: transactions and snapshots of a moment. One entry's rows enter in one
+//! step, and whoever needs more than one step at once asks the driver.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use tl_types::{FullKey, Generation, GroupId, Index, ResourceNumber, RowKey, Seq, Term};
+
+use crate::applied::Applied;
+use crate::error::StoreError;
+
+/// A row with its key within the group.
+pub type Row = (RowKey, Bytes);
+
+/// The writes of one applied log entry.
+#[derive(Debug, Clone)]
+pub struct GroupWrites {
+    /// The group.
+    pub group: GroupId,
+    /// The group's live generation.
+    pub generation: Generation,
+    /// The entry's index.
+    pub index: Index,
+    /// The entry's term.
+    pub term: Term,
+    /// What it wrote: a value, or `None` to delete. A later item wins over an earlier one.
+    pub rows: Vec<(RowKey, Option<Bytes>)>,
+}
+
+/// What memory alone can say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read<T> {
+    /// The value.
+    Found(T),
+    /// There is no such row.
+    Absent,
+    /// Memory does not know: prefetch, or read beside the driver.
+    Cold,
+}
+
+/// Rows of all groups of one node.
+///
+/// Two things are asked of what is written:
+///  - rows of the `Applied` table are the store's own, made from the indexes of `write`;
+///  - events of a session come in the order of their seqs and are not written again after they
+///    were flushed. (A crash takes back what was not, so applying the log again is fine.) From
+///    that `range_cached` knows that what lies behind the first event in memory is in memory.
+pub trait OrderedStore: Send + Sync {
+    /// Takes one entry's rows and its index in one step. Never waits for a disk.
+    ///
+    /// With a new generation and no rows, this is the switch to that generation.
+    fn write(&self, writes: GroupWrites);
+
+    /// Takes rows of a generation that is not live yet (a snapshot being installed), leaving
+    /// the applied index alone.
+    fn load(&self, group: GroupId, generation: Generation, rows: Vec<(RowKey, Option<Bytes>)>);
+
+    /// The last entry whose rows were taken; index 0 when there is none.
+    fn applied(&self, group: GroupId) -> Applied;
+
+    /// How far each known group's rows would survive a crash now.
+    fn durable_applied(&self) -> Vec<(GroupId, Applied)>;
+
+    /// Looks a row up in memory only; never waits for a disk or for a thread that does.
+    fn get_cached(&self, group: GroupId, generation: Generation, key: &RowKey) -> Read<Bytes>;
+
+    /// Like [`OrderedStore::range`], from memory only. `Found` also when empty, never `Absent`.
+    ///
+    /// Memory can tell when the rows are events that all sit in memtables, or when the same
+    /// range (or one that starts there and is longer) was given to
+    /// [`OrderedStore::prefetch_range`] and no flush has happened since.
+    fn range_cached(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        start: &RowKey,
+        end: &RowKey,
+        limit: usize,
+    ) -> Read<Vec<Row>>;
+
+    /// Looks a row up, on disk if need be.
+    ///
+    /// # Errors
+    /// - [`StoreError::Damaged`] when the bytes that would answer are not what was written.
+    /// - [`StoreError::Io`] when they could not be read.
+    fn get(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        key: &RowKey,
+    ) -> Result<Option<Bytes>, StoreError>;
+
+    /// Rows from `start` (inclusive) to `end` (exclusive) in key order: at most `limit` of
+    /// them, and no further row once `bytes_max` bytes of keys and values are reached, so a
+    /// row larger than that is still returned alone.
+    ///
+    /// What a range promises while others write: every row whose last write was finished before
+    /// the call is there with that value or a later one, no row is older than the call, none is
+    /// invented, none appears twice, and one that was deleted before the call is not there.
+    /// Rows of one entry written *during* the call may be seen in part.
+    ///
+    /// # Errors
+    /// As [`OrderedStore::get`].
+    fn range(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        start: &RowKey,
+        end: &RowKey,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Row>, StoreError>;
+
+    /// Loads rows, or the knowledge that they are absent, from disk into the row cache.
+    ///
+    /// A hint: the cache is bounded, and a row may be gone again when it is looked up.
+    ///
+    /// # Errors
+    /// As [`OrderedStore::get`].
+    fn prefetch(&self, keys: &[FullKey]) -> Result<(), StoreError>;
+
+    /// Loads the first `limit` rows of a range for [`OrderedStore::range_cached`]. A hint too.
+    ///
+    /// # Errors
+    /// As [`OrderedStore::get`].
+    fn prefetch_range(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        start: &RowKey,
+        end: &RowKey,
+        limit: usize,
+    ) -> Result<(), StoreError>;
+
+    /// Whether the active memtable has reached its size.
+    fn needs_rotation(&self) -> bool;
+
+    /// Seals the active memtable for [`OrderedStore::flush_one`]; false when it holds nothing
+    /// new. Between batches only, so that a memtable holds whole entries.
+    fn rotate(&self) -> bool;
+
+    /// Whether so many sealed memtables wait that writers should be held back.
+    fn is_full(&self) -> bool;
+
+    /// Makes the oldest sealed memtable durable, applied indexes included, in one pointer move,
+    /// and says whether there was one. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] and [`StoreError::Damaged`]: nothing of the memtable counts as
+    /// durable and it stays readable; the node must stop.
+    fn flush_one(&self) -> Result<bool, StoreError>;
+
+    /// Does one bounded piece of compaction and says whether the runs changed, so that the
+    /// caller asks again. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] and [`StoreError::Damaged`]; the runs stay as they were.
+    fn compact_step(&self) -> Result<bool, StoreError>;
+
+    /// Says which generation of a group is live; compaction drops rows of earlier ones.
+    ///
+    /// To be called once the switch is durable elsewhere. Feeds compaction only, reads do not
+    /// look at it; not remembered across a restart.
+    fn set_generation(&self, group: GroupId, generation: Generation);
+
+    /// Says that events of a session up to and including `floor` can no longer be read;
+    /// compaction drops them. `Seq(u64::MAX)` stands for a session that is gone.
+    ///
+    /// A floor never moves back. Feeds compaction only, reads do not look at it; not
+    /// remembered across a restart.
+    fn set_floor(&self, group: GroupId, generation: Generation, number: ResourceNumber, floor: Seq);
+
+    /// Reads everything on disk and compares it with its checksums, file by file.
+    ///
+    /// `pace` is called before each piece of work and may wait; `Break` ends the scrub early.
+    /// Damage goes into the report and does not end the scrub.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when a file cannot be read although it is there.
+    fn scrub(
+        &self,
+        pace: &mut dyn FnMut(&ScrubProgress) -> ControlFlow<()>,
+    ) -> Result<ScrubReport, StoreError>;
+
+    /// Sizes and counts for metrics.
+    fn stats(&self) -> StoreStats;
+}
+
+/// Where a scrub is.
+#[derive(Debug, Clone, Default)]
+pub struct ScrubProgress {
+    /// The file being read.
+    pub file: PathBuf,
+    /// Files of this scrub.
+    pub files_total: usize,
+    /// Files already read to their end.
+    pub files_done: usize,
+    /// Bytes read so far, all files.
+    pub bytes_done: u64,
+}
+
+/// What a scrub found.
+#[derive(Debug, Default)]
+pub struct ScrubReport {
+    /// Files read to their end.
+    pub files: usize,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Whether every file was read.
+    pub complete: bool,
+    /// One error for each damaged or missing file.
+    pub damage: Vec<StoreError>,
+}
+
+/// Sizes and counts of a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Bytes of rows in the active memtable.
+    pub active_bytes: usize,
+    /// Sealed memtables that wait for a flush.
+    pub sealed: usize,
+    /// Bytes of rows in them.
+    pub sealed_bytes: usize,
+    /// Bytes of rows in the row cache.
+    pub cache_bytes: u64,
+    /// Flushes completed since the store was opened.
+    pub flushes: u64,
+    /// Table files.
+    pub tables: usize,
+    /// Blob files.
+    pub blob_files: usize,
+    /// Bytes of table and blob files.
+    pub disk_bytes: u64,
+}

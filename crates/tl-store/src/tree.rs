@@ -1,0 +1,256 @@
+//! Sorted runs on disk: the only module that touches the `lsm-tree` crate.
+//!
+//! The tree never sees its own memtable used, nor its sequence numbers: every flush is one
+//! *ingestion*, a sorted stream of rows that becomes tables and blob files and enters the tree
+//! by one pointer move. `lsm-tree` has no journal, so that move is all there is to durability.
+//!
+//! **Order of syncs**, each a line of what the crate does unless said otherwise:
+//!
+//! ```text
+//!   blobs/      synced by us, after the last row and before anything is registered: all blob
+//!               files of the flush exist by then, the crate only syncs what is in them
+//!   blobs/N     contents synced
+//!   tables/N    contents synced, then tables/
+//!   vM          the new list of tables and blob files: contents synced, then the directory
+//!   current     a temporary file synced, renamed over `current`: the pointer move
+//!   current     synced, then the directory
+//! ```
+//!
+//! Compaction may move values to new blob files by the same writer. Its only hook between the
+//! last value and the pointer move is the end of the compaction filter, so `blobs/` is synced
+//! there; see [`filter`].
+//!
+//! **Panics.** The crate asserts some things about bytes that it reads. A panic there is damage,
+//! not a bug of the caller, so every call runs under [`guarded`], which turns it into an error.
+
+use std::any::Any;
+use std::fs::File;
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lsm_tree::compaction::Leveled;
+use lsm_tree::{
+    AbstractTree, AnyTree, Cache, Config, Guard, KvSeparationOptions, SeqNo, SequenceNumberCounter,
+};
+use parking_lot::Mutex;
+use tl_types::FullKey;
+
+use crate::error::StoreError;
+use crate::floors::Floors;
+use crate::memtable::Slot;
+use crate::options::{KillPoints, StoreOptions};
+use crate::runs::{RunRows, Runs};
+use crate::store::{ScrubProgress, ScrubReport, StoreStats};
+
+mod filter;
+mod scrub;
+
+/// The crate's name for the directory of blob files.
+const BLOBS_DIR: &str = "blobs";
+/// Reads look at the newest state; there are no snapshots by sequence number.
+const NEWEST: SeqNo = SeqNo::MAX;
+
+/// Tables and blob files in a directory.
+pub struct Tree {
+    tree: AnyTree,
+    dir: PathBuf,
+    seqno: SequenceNumberCounter,
+    compacting: Mutex<()>,
+    table_file_bytes: u64,
+    kill_points: KillPoints,
+}
+
+impl Tree {
+    pub(crate) fn open(
+        dir: &Path,
+        options: &StoreOptions,
+        floors: Arc<Floors>,
+    ) -> Result<Tree, StoreError> {
+        let doing = "opening the store";
+        let seqno = SequenceNumberCounter::default();
+        let visible = SequenceNumberCounter::default();
+        let blobs = KvSeparationOptions::default()
+            .separation_threshold(options.blob_threshold)
+            .file_target_size(options.blob_file_bytes);
+        let cut = filter::Cut::new(floors, dir.join(BLOBS_DIR), options.kill_points.clone());
+        let config = Config::new(dir, seqno.clone(), visible.clone())
+            .use_cache(Arc::new(Cache::with_capacity_bytes(options.block_cache_bytes as u64)))
+            .with_kv_separation(Some(blobs))
+            .with_compaction_filter_factory(Some(Arc::new(cut)));
+        let tree = guarded(dir, doing, || config.open())?;
+        let next = tree.get_highest_persisted_seqno().map_or(0, |highest| highest + 1);
+        seqno.fetch_max(next);
+        visible.fetch_max(next);
+        Ok(Tree {
+            tree,
+            dir: dir.to_path_buf(),
+            seqno,
+            compacting: Mutex::new(()),
+            table_file_bytes: options.table_file_bytes,
+            kill_points: options.kill_points.clone(),
+        })
+    }
+
+    /// What compaction looks at, so that a step that did nothing can be told.
+    fn shape(&self) -> u64 {
+        self.tree.current_version().id()
+    }
+}
+
+impl Runs for Tree {
+    fn ingest(&self, rows: &mut dyn Iterator<Item = (FullKey, Slot)>) -> Result<(), StoreError> {
+        let blobs = self.dir.join(BLOBS_DIR);
+        guarded(&self.dir, "flushing a memtable", || {
+            let mut ingestion = self.tree.ingestion()?;
+            for (key, slot) in rows {
+                match slot {
+                    Some(value) => ingestion.write(key.as_bytes(), value)?,
+                    None => ingestion.write_tombstone(key.as_bytes())?,
+                }
+            }
+            self.kill_points.reach("flush-rows-written");
+            sync_dir(&blobs)?;
+            self.kill_points.reach("flush-before-pointer-move");
+            ingestion.finish()
+        })
+    }
+
+    fn get(&self, key: &FullKey) -> Result<Option<Bytes>, StoreError> {
+        let value = guarded(&self.dir, &format!("reading row {key:?}"), || {
+            self.tree.get(key.as_bytes(), NEWEST)
+        })?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn range(&self, start: Bound<&FullKey>, end: Bound<&FullKey>) -> RunRows<'_> {
+        let bounds = (start.map(FullKey::as_bytes), end.map(FullKey::as_bytes));
+        let doing = "reading a range of rows";
+        let open = || Ok(self.tree.range::<&[u8], _>(bounds, NEWEST, None));
+        let mut rows = match guarded(&self.dir, doing, open) {
+            Ok(rows) => Some(rows),
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
+        Box::new(std::iter::from_fn(move || {
+            let next = guarded(&self.dir, doing, || {
+                rows.as_mut().and_then(Iterator::next).map(Guard::into_inner).transpose()
+            });
+            let row = match next {
+                Ok(row) => row?,
+                Err(error) => {
+                    // Nothing behind a failed read is trusted.
+                    rows = None;
+                    return Some(Err(error));
+                }
+            };
+            Some(match FullKey::from_bytes(&row.0) {
+                Some(key) => Ok((key, Bytes::from(row.1))),
+                None => Err(StoreError::Damaged {
+                    file: self.dir.clone(),
+                    doing: doing.into(),
+                    detail: format!("{:?} is no key of a row", row.0),
+                }),
+            })
+        }))
+    }
+
+    fn compact_step(&self) -> Result<bool, StoreError> {
+        let _one = self.compacting.lock();
+        let before = self.shape();
+        let leveled = Leveled::default().with_table_target_size(self.table_file_bytes);
+        self.kill_points.reach("compaction-begin");
+        guarded(&self.dir, "compacting", || {
+            self.tree.compact(Arc::new(leveled), self.seqno.get())
+        })?;
+        self.kill_points.reach("compaction-end");
+        Ok(self.shape() != before)
+    }
+
+    fn scrub(
+        &self,
+        pace: &mut dyn FnMut(&ScrubProgress) -> ControlFlow<()>,
+    ) -> Result<ScrubReport, StoreError> {
+        scrub::scrub(&self.dir, &self.tree, pace)
+    }
+
+    fn bad_row(&self, key: &FullKey) -> StoreError {
+        StoreError::Damaged {
+            file: self.dir.clone(),
+            doing: format!("reading row {key:?}"),
+            detail: "the value is not one of this row".into(),
+        }
+    }
+
+    fn stats(&self, stats: &mut StoreStats) {
+        stats.tables = self.tree.table_count();
+        stats.blob_files = self.tree.blob_file_count();
+        stats.disk_bytes = self.tree.disk_space();
+    }
+}
+
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tree").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// Makes the entries of a directory durable.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// A failed sync of a directory, carried out of a place that can only panic.
+struct SyncFailed(io::Error);
+
+/// Runs a call of the crate; its errors and panics become ours, with what was being done.
+fn guarded<T>(
+    dir: &Path,
+    doing: &str,
+    call: impl FnOnce() -> lsm_tree::Result<T>,
+) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(sorted(dir, doing, error)),
+        Err(panic) => Err(caught(dir, doing, panic)),
+    }
+}
+
+fn sorted(dir: &Path, doing: &str, error: lsm_tree::Error) -> StoreError {
+    let damaged = |detail: String| StoreError::Damaged {
+        file: dir.to_path_buf(),
+        doing: doing.into(),
+        detail,
+    };
+    match error {
+        // A read that ends early or finds no file is damage: the lists name what must be there.
+        lsm_tree::Error::Io(source)
+            if matches!(
+                source.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+            ) =>
+        {
+            damaged(source.to_string())
+        }
+        lsm_tree::Error::Io(source) => {
+            StoreError::Io { file: dir.to_path_buf(), doing: doing.into(), source }
+        }
+        other => damaged(format!("{other:?}")),
+    }
+}
+
+fn caught(dir: &Path, doing: &str, panic: Box<dyn Any + Send>) -> StoreError {
+    let file = dir.to_path_buf();
+    let doing = doing.to_owned();
+    match panic.downcast::<SyncFailed>() {
+        Ok(failed) => StoreError::Io { file: file.join(BLOBS_DIR), doing, source: failed.0 },
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let detail = text.unwrap_or("the reader gave up").to_owned();
+            StoreError::Damaged { file, doing, detail }
+        }
+    }
+}
