@@ -1,1 +1,102 @@
-fn main() {}
+//! Chores of the workspace, one subcommand each, and the tidy tests.
+//!
+//! `cargo xtask test` is the one command that says whether the tree is good; it only looks.
+//! `cargo xtask fix` is the one that writes. Everything that would be more than five lines of
+//! shell lives here instead.
+//!
+//! The rules of the repository itself (floors, licences, error pages, links, leftovers) are
+//! ordinary `#[test]`s under [`tidy`], so "tests pass" means "tidy" too.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a command-line tool speaks on stdout
+
+mod cage;
+mod command;
+mod dataset;
+mod docs_run;
+mod needs;
+mod planted;
+mod server;
+mod step;
+mod sync_order;
+mod test;
+#[cfg(test)]
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Chores of the Throughline workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Check everything: format, lints, tests, then the release binary.
+    Test {
+        /// Print the steps and stop.
+        #[arg(long)]
+        list: bool,
+        /// Run only the steps of these names.
+        #[arg(long, value_name = "STEP")]
+        only: Vec<String>,
+    },
+    /// Format the code and apply what clippy can repair.
+    Fix,
+    /// Run the acceptance lines of one capability and print `line · figure · ok|missed|void`.
+    Accept {
+        /// The capability; `node` is the single node.
+        name: String,
+        /// Leave out the line that runs `cargo xtask test` in a clean clone.
+        #[arg(long)]
+        skip_test_command: bool,
+        /// Run only the lines of these names.
+        #[arg(long, value_name = "LINE")]
+        only: Vec<String>,
+    },
+    /// Fetch the chat data set and convert it to the import format.
+    Dataset,
+    /// Apply every planted bug to a scratch copy and demand that its finder fails.
+    Planted {
+        /// Names of planted bugs; all when none is given.
+        names: Vec<String>,
+    },
+    /// Run the shell blocks marked `run` in the documents against the release binary.
+    DocsRun,
+    /// Watch one append under strace: its reply must follow the finished sync.
+    SyncOrder,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().chore) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<ExitCode> {
+    match chore {
+        Chore::Test { list, only } => test::run(list, &only),
+        Chore::Fix => {
+            command::cargo(["fmt", "--all"]).run()?;
+            let clippy = "clippy --fix --allow-dirty --allow-staged --workspace --all-targets";
+            command::cargo(clippy.split(' ')).run()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Chore::Accept { name, skip_test_command, only } => {
+            anyhow::bail!("{name} {skip_test_command} {only:?}")
+        }
+        Chore::Dataset => dataset::run().map(|_| ExitCode::SUCCESS),
+        Chore::Planted { names } => planted::run(&names),
+        Chore::DocsRun => docs_run::run().map(|()| ExitCode::SUCCESS),
+        Chore::SyncOrder => sync_order::run().map(|()| ExitCode::SUCCESS),
+    }
+}

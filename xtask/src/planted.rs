@@ -1,0 +1,169 @@
+//! Planted bugs: patches that break a promise, each with the command that must notice.
+//!
+//! A check that has never been seen to fail proves little. Every patch in `xtask/planted` is
+//! applied to a scratch copy of the committed tree, its finder is run there, and the finder
+//! must fail. A patch that no longer applies, or whose finder cannot even be built, is an
+//! error: it would prove nothing. The product itself carries no switches for bugs.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::command::{Call, last_lines};
+use crate::tree;
+
+/// Longest run of one finder, seconds, building included.
+const FINDER_SECONDS_MAX: &str = "1800";
+
+/// One planted bug, as its patch describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Planted {
+    name: String,
+    bug: String,
+    /// Builds what the finder runs; must succeed, so that a patch that does not compile is
+    /// never taken for a bug that was found.
+    build: String,
+    /// Must fail.
+    finder: String,
+    patch: PathBuf,
+}
+
+/// Runs the finders of all planted bugs, or of those named.
+pub fn run(names: &[String]) -> Result<ExitCode> {
+    let all = read_all()?;
+    for name in names {
+        ensure!(all.iter().any(|planted| planted.name == *name), "no planted bug is called {name}");
+    }
+    let chosen = all.iter().filter(|bug| names.is_empty() || names.contains(&bug.name));
+    let mut found = 0;
+    let mut missed = 0;
+    for planted in chosen {
+        println!("=== {}: {}", planted.name, planted.bug);
+        match plant_and_find(planted) {
+            Ok(news) => {
+                println!("found: {news}");
+                found += 1;
+            }
+            Err(error) => {
+                println!("MISSED: {error:#}");
+                missed += 1;
+            }
+        }
+    }
+    println!("\n{found} found, {missed} missed");
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read_all() -> Result<Vec<Planted>> {
+    let folder = tree::root().join("xtask/planted");
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let patch = entry?.path();
+        if patch.extension().is_some_and(|ext| ext == "patch") {
+            let text = std::fs::read_to_string(&patch)?;
+            let planted = parse(&patch, &text).with_context(|| patch.display().to_string())?;
+            all.push(planted);
+        }
+    }
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(all)
+}
+
+/// Reads the header lines `Bug:`, `Build:` and `Finder:` in front of the diff.
+fn parse(patch: &Path, text: &str) -> Result<Planted> {
+    let header = text.lines().take_while(|line| !line.starts_with("--- "));
+    let field = |name: &str| {
+        let prefix = format!("{name}: ");
+        header.clone().find_map(|line| line.strip_prefix(&prefix)).map(|value| value.trim())
+    };
+    let need = |name: &str| {
+        field(name).map(String::from).with_context(|| format!("the header has no `{name}: …` line"))
+    };
+    ensure!(text.contains("\n+++ b/"), "there is no diff with paths `a/…` and `b/…`");
+    let name = patch.file_stem().context("the patch has no name")?.to_string_lossy().into_owned();
+    let (bug, build, finder) = (need("Bug")?, need("Build")?, need("Finder")?);
+    for line in [&build, &finder] {
+        ensure!(line.starts_with("cargo "), "`{line}` is not a cargo command");
+    }
+    Ok(Planted { name, bug, build, finder, patch: patch.to_path_buf() })
+}
+
+fn plant_and_find(planted: &Planted) -> Result<String> {
+    let copy = tree::target().join("planted").join(&planted.name);
+    scratch_copy(&copy)?;
+    Call::new("git")
+        .args(["apply", "--whitespace=nowarn"])
+        .args([&planted.patch])
+        .dir(&copy)
+        // Without this git would take the surrounding repository for the one to patch.
+        .env("GIT_CEILING_DIRECTORIES", copy.parent().expect("the copy lies in a folder"))
+        .output()
+        .context("the patch no longer applies")?;
+    let (status, printed) = cargo_in(&copy, &planted.build).verdict()?;
+    ensure!(status.success(), "the patched tree does not build: {}", last_lines(&printed, 20));
+    let (status, printed) = cargo_in(&copy, &planted.finder).verdict()?;
+    match status.code() {
+        Some(0) => bail!("`{}` passes although the bug is there", planted.finder),
+        // What `timeout` says when it had to end the finder: nothing was seen either way.
+        Some(124) => bail!("`{}` took longer than {FINDER_SECONDS_MAX} s", planted.finder),
+        _ => {}
+    }
+    let tail = last_lines(printed.trim_end(), 6);
+    std::fs::remove_dir_all(&copy).context("cannot remove the scratch copy")?;
+    Ok(tail)
+}
+
+/// The committed tree in a folder of its own. Its files are as young as the copy: with the
+/// commit's times cargo would take a file for unchanged that an earlier patch had altered.
+fn scratch_copy(copy: &Path) -> Result<()> {
+    if copy.exists() {
+        std::fs::remove_dir_all(copy).with_context(|| copy.display().to_string())?;
+    }
+    std::fs::create_dir_all(copy)?;
+    let archive = copy.with_extension("tar");
+    Call::new("git")
+        .args(["archive", "--format=tar", "--output"])
+        .args([&archive])
+        .args(["HEAD"])
+        .dir(tree::root())
+        .run()?;
+    Call::new("tar").args(["-xmf"]).args([&archive]).args(["-C"]).args([copy]).run()?;
+    std::fs::remove_file(&archive)?;
+    Ok(())
+}
+
+fn cargo_in(copy: &Path, line: &str) -> Call {
+    Call::new("timeout")
+        .args([FINDER_SECONDS_MAX])
+        .args(line.split_whitespace())
+        .dir(copy)
+        .env("CARGO_TARGET_DIR", tree::target().join("planted-target"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_names_bug_build_and_finder() {
+        let text = "Bug: answers too early\nBuild: cargo test --no-run\nFinder: cargo test\n\n\
+                    --- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n";
+        let planted = parse(Path::new("dir/early-ack.patch"), text).unwrap();
+        assert_eq!(planted.name, "early-ack");
+        assert_eq!(planted.bug, "answers too early");
+        assert_eq!(planted.finder, "cargo test");
+        for broken in [
+            text.replace("Bug: ", ""),
+            text.replace("Finder: cargo", "Finder: rm"),
+            text.replace("+++ b/x", ""),
+        ] {
+            assert!(parse(Path::new("x.patch"), &broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn every_patch_of_the_tree_has_a_sound_header() {
+        read_all().unwrap();
+    }
+}

@@ -1,0 +1,118 @@
+//! A node of the release binary in its own process, for checks that start and kill one.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::tree;
+
+/// Longest wait for a node to say that it is ready.
+const READY_MAX: Duration = Duration::from_secs(60);
+
+/// A running node; killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Base address of its HTTP interface.
+    pub url: String,
+    /// Time from the start of the process to its ready line.
+    pub ready_after: Duration,
+}
+
+impl Server {
+    /// Starts `tl serve` on this data folder and a free port, and waits until it is ready.
+    pub fn start(data: &Path) -> Result<Self> {
+        let mut command = Command::new(tree::tl());
+        command.args(serve_args(data));
+        Self::spawn(command)
+    }
+
+    /// Starts the node through a command that was prepared by the caller.
+    pub fn spawn(mut command: Command) -> Result<Self> {
+        let began = Instant::now();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let stdout = child.stdout.take().expect("stdout was asked for as a pipe");
+        let (sender, lines) = mpsc::channel();
+        // The thread ends with the pipe; it also keeps the pipe from filling up.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut server = Server { child, url: String::new(), ready_after: Duration::ZERO };
+        loop {
+            let left = READY_MAX.saturating_sub(began.elapsed());
+            let Ok(line) = lines.recv_timeout(left) else {
+                bail!("the node ended or stayed silent for {} s", READY_MAX.as_secs());
+            };
+            if let Some(url) = url_of(&line) {
+                server.url = url;
+                server.ready_after = began.elapsed();
+                return Ok(server);
+            }
+        }
+    }
+
+    /// Process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the process at once, as a crash would: SIGKILL.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill().context("cannot kill the node")?;
+        self.child.wait().context("cannot wait for the node")?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already ended after `kill`; then both calls fail harmlessly.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The words that start a node on `data` and a free port, reporting on stdout as JSON.
+pub fn serve_args(data: &Path) -> Vec<String> {
+    let data = data.to_string_lossy().into_owned();
+    ["serve", "--data", &data, "--listen", "127.0.0.1:0", "--json"].map(String::from).to_vec()
+}
+
+/// The address in a ready line: `{"ready":true,"url":"http://127.0.0.1:41234",…}`.
+fn url_of(line: &str) -> Option<String> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(line.get("url")?.as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_ends_without_a_ready_line_is_an_error() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo '{\"other\":1}'"]);
+        assert!(Server::spawn(command).is_err());
+    }
+
+    #[test]
+    fn the_address_is_taken_from_the_ready_line() {
+        let mut command = Command::new("sh");
+        let line = r#"{"ready":true,"url":"http://127.0.0.1:1"}"#;
+        command.args(["-c", &format!("echo starting; echo '{line}'; exec sleep 30")]);
+        let server = Server::spawn(command).unwrap();
+        assert_eq!(server.url, "http://127.0.0.1:1");
+        server.kill().unwrap();
+    }
+}
