@@ -1,0 +1,166 @@
+//! One group: the only place that knows all machines and applies an entry to them.
+//!
+//! ```text
+//! entry ─ decode ─ clamp stamp ─ remembered? ──yes──> first replies, nothing written
+//!                                    │no
+//!                     each command on one overlay ──first refusal──> that refusal, nothing written
+//!                                    │
+//!              remember request ─ last stamp ─ digest ──> replies, effects, writes
+//! ```
+//!
+//! `apply` is total: "no" is a reply. What cannot be decoded stops the group, because a replica
+//! that guesses would differ from one that does not. A read that cannot be answered poisons the
+//! outcome, which then holds nothing else.
+
+use bytes::Bytes;
+use tl_types::bytes_codec::DecodeError;
+use tl_types::keys::GroupField;
+use tl_types::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
+use tl_types::{Index, RowKey, UnixMs};
+
+use crate::effect::Effect;
+use crate::entry::{Command, Entry};
+use crate::reply::{Reason, Refusal, Reply};
+use crate::rows::{Poison, Rows};
+use crate::session::{self, Fault};
+use crate::view::{View, WriteSet};
+
+pub use self::digest::digest;
+pub use self::requests::due_work;
+
+mod digest;
+pub(crate) mod requests;
+
+/// What applying one entry gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// One reply per command, or a single refusal.
+    pub replies: Vec<Reply>,
+    /// Hints for the shell.
+    pub effects: Vec<Effect>,
+    /// Rows to write in one step, together with the applied index; empty when nothing changed.
+    pub writes: WriteSet,
+    /// The stamp this entry was applied with; zero for an empty entry.
+    pub stamp: UnixMs,
+    /// Set when a row could not be read: everything else here is empty then.
+    pub poison: Option<Poison>,
+}
+
+/// The group must stop: an entry that this release cannot apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("entry {index} cannot be applied by this release")]
+pub struct Stop {
+    /// Which entry.
+    pub index: Index,
+    /// What is wrong with it.
+    #[source]
+    pub source: DecodeError,
+}
+
+/// Applies one committed entry to the rows it is given. Deterministic: the same rows and entry
+/// give the same outcome on every replica. An empty entry, which Raft itself makes at the start
+/// of a term, is applied as nothing.
+///
+/// # Errors
+/// [`Stop`] when the bytes are not an entry that this release can apply.
+pub fn apply(rows: &dyn Rows, index: Index, entry: Bytes) -> Result<Outcome, Stop> {
+    if entry.is_empty() {
+        return Ok(Outcome::default());
+    }
+    let entry_bytes = entry.len();
+    let entry = Entry::decode(entry).map_err(|source| Stop { index, source })?;
+    let mut view = View::new(rows);
+    let last_stamp = last_stamp(&mut view);
+    // A new leader's clock may lag the old one's; the group's time never goes back.
+    let stamp = entry.stamp.max(last_stamp);
+    let mut done = Outcome { stamp, ..Outcome::default() };
+    match run(&mut view, &mut done.effects, stamp, entry, entry_bytes) {
+        Ok(replies) => done.replies = replies,
+        Err(refusal) => return Ok(refused(&view, refusal, stamp)),
+    }
+    if view.has_writes() {
+        if stamp != last_stamp {
+            let value = Bytes::copy_from_slice(&stamp.0.to_be_bytes());
+            view.put(RowKey::group(GroupField::LastStamp), value);
+        }
+        digest::extend(&mut view);
+    }
+    match view.into_writes() {
+        Ok(writes) => Ok(Outcome { writes, ..done }),
+        Err(poison) => Ok(poisoned(poison, stamp)),
+    }
+}
+
+fn run(
+    view: &mut View<'_>,
+    effects: &mut Vec<Effect>,
+    stamp: UnixMs,
+    entry: Entry,
+    entry_bytes: usize,
+) -> Result<Vec<Reply>, Refusal> {
+    check_size(&entry, entry_bytes)?;
+    if let Some(replies) = requests::remembered(view, &entry) {
+        return Ok(replies);
+    }
+    let request = entry.request.map(|id| requests::scoped(id, &entry.principal));
+    let mut replies = Vec::with_capacity(entry.commands.len());
+    for (place, command) in entry.commands.into_iter().enumerate() {
+        let reply = match command {
+            Command::Tick => requests::expire(view, stamp),
+            command => session::apply(view, stamp, command, effects)
+                .map_err(|Fault { event, reason }| Refusal { command: place, event, reason })?,
+        };
+        replies.push(reply);
+    }
+    if let Some(id) = request {
+        requests::remember(view, effects, stamp, id, &entry.principal, &replies)
+            .map_err(|reason| Refusal { command: 0, event: None, reason })?;
+    }
+    Ok(replies)
+}
+
+fn check_size(entry: &Entry, entry_bytes: usize) -> Result<(), Refusal> {
+    let checks = [
+        ("entry_bytes_max", entry_bytes, ENTRY_BYTES_MAX),
+        ("entry_commands_max", entry.commands.len(), ENTRY_COMMANDS_MAX),
+    ];
+    for (limit, got, max) in checks {
+        if got > max {
+            let reason = Reason::TooLarge { limit, max: max as u64, got: got as u64 };
+            return Err(Refusal { command: 0, event: None, reason });
+        }
+    }
+    Ok(())
+}
+
+fn refused(view: &View<'_>, refusal: Refusal, stamp: UnixMs) -> Outcome {
+    match view.poison() {
+        Some(poison) => poisoned(poison.clone(), stamp),
+        None => Outcome { replies: vec![Reply::Refused(refusal)], stamp, ..Outcome::default() },
+    }
+}
+
+fn poisoned(poison: Poison, stamp: UnixMs) -> Outcome {
+    Outcome { poison: Some(poison), stamp, ..Outcome::default() }
+}
+
+fn last_stamp(view: &mut View<'_>) -> UnixMs {
+    match view.get(&RowKey::group(GroupField::LastStamp)) {
+        None => UnixMs(0),
+        Some(row) => match <[u8; 8]>::try_from(&row[..]) {
+            Ok(bytes) => UnixMs(u64::from_be_bytes(bytes)),
+            Err(_) => {
+                view.damaged("the group's last stamp is not 8 bytes".into());
+                UnixMs(0)
+            }
+        },
+    }
+}
+
+/// The stamp of the group's last entry that wrote something; its clock goes on from there.
+///
+/// # Errors
+/// [`Poison`] when the row was cold or damaged.
+pub fn stamp_of(rows: &dyn Rows) -> Result<UnixMs, Poison> {
+    View::read(rows, last_stamp)
+}

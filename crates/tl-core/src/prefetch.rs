@@ -1,0 +1,91 @@
+//! Which rows an entry needs in memory before it is applied beside nothing else.
+//!
+//! Names give the directory rows; those give the numbers, which give the rest. So loading goes
+//! in rounds: ask, load what is named, ask again, until nothing is named. Ranges (forgetting
+//! the oldest producers or requests, ticks) cannot be named by keys; an entry that needs one
+//! may still come out [`crate::Poison::Cold`] and is then applied where reads may wait.
+
+use tl_types::keys::GroupField;
+use tl_types::{ResourceNumber, RowKey};
+
+use crate::entry::{Command, Entry};
+use crate::group::requests::scoped;
+use crate::rows::{Read, Rows};
+use crate::session::directory::DirectoryRow;
+
+/// Keys of rows that `entry` reads and that `rows` does not have in memory, as far as they can
+/// be known yet. Empty: as far as single rows go, `apply` will not find any of them cold.
+#[must_use]
+pub fn cold_keys(entry: &Entry, rows: &dyn Rows) -> Vec<RowKey> {
+    let mut cold = Cold { rows, keys: Vec::new() };
+    cold.look(RowKey::group(GroupField::LastStamp));
+    cold.look(RowKey::group(GroupField::Digest));
+    if let Some(id) = entry.request {
+        cold.look(RowKey::request(scoped(id, &entry.principal)));
+        cold.look(RowKey::group(GroupField::RequestCount));
+    }
+    for command in &entry.commands {
+        cold.command(command);
+    }
+    cold.keys.sort_unstable();
+    cold.keys.dedup();
+    cold.keys
+}
+
+struct Cold<'a> {
+    rows: &'a dyn Rows,
+    keys: Vec<RowKey>,
+}
+
+impl Cold<'_> {
+    fn command(&mut self, command: &Command) {
+        let Some(path) = command.path() else {
+            self.look(RowKey::group(GroupField::RequestCount));
+            return;
+        };
+        let number = self.look(RowKey::directory(path)).and_then(|row| {
+            // A damaged row is for `apply` to find.
+            DirectoryRow::decode(row).ok().map(|row| row.number)
+        });
+        match command {
+            Command::CreateSession(_) => {
+                self.look(RowKey::group(GroupField::NextNumber));
+            }
+            Command::Append(append) => {
+                let Some(number) = self.header(number) else { return };
+                for event in &append.events {
+                    self.look(RowKey::producer(number, event.producer_id.as_str()));
+                }
+            }
+            Command::UpdateHeader(_)
+            | Command::SetListing(_)
+            | Command::Close(_)
+            | Command::Tombstone(_)
+            | Command::AckArchived(_)
+            | Command::Trim(_) => {
+                self.header(number);
+            }
+            Command::Tick => {}
+        }
+    }
+
+    fn header(&mut self, number: Option<ResourceNumber>) -> Option<ResourceNumber> {
+        self.look(RowKey::session(number?));
+        number
+    }
+
+    /// The row when it is in memory; a cold one is noted.
+    fn look(&mut self, key: RowKey) -> Option<bytes::Bytes> {
+        match self.rows.get(&key) {
+            Read::Found(row) => Some(row),
+            Read::Absent | Read::Damaged(_) => None,
+            Read::Cold => {
+                self.keys.push(key);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
