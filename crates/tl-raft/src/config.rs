@@ -7,6 +7,8 @@ use crate::deeds::PeerId;
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest frame taken in, bytes. One past: the frame is refused.
 pub const FRAME_BYTES_ACCEPTED_MAX: usize = 32 * 1024 * 1024;
+/// Upper bound of [`DriverConfig::message_bytes_max`], bytes.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Frames waiting for a turn, bytes. One past: the new frame is dropped, which Raft repairs.
 pub const FRAME_BACKLOG_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Ticks made up for in one turn. A node that slept longer reads its inbox before it loses
@@ -101,6 +103,10 @@ impl DriverConfig {
         assert!(
             self.turn_items_max > 0 && self.inflight_messages_max > 0,
             "a limit of 0 stops all work"
+        );
+        assert!(
+            self.message_bytes_max <= MESSAGE_BYTES_MAX,
+            "a message on top of a full frame is still accepted"
         );
         assert!(
             self.uncommitted_bytes_max >= self.message_bytes_max,

@@ -85,9 +85,10 @@ impl GroupLog {
         Index(self.base.0.0 + 1)
     }
 
-    /// Takes entries from a `Ready`, cutting off what they replace.
-    pub(crate) fn append(&mut self, entries: &[Entry]) {
-        let Some(first) = entries.first() else { return };
+    /// Takes entries from a `Ready`, cutting off what they replace. Returns whether any were.
+    pub(crate) fn append(&mut self, entries: &[Entry]) -> bool {
+        let Some(first) = entries.first() else { return false };
+        let cuts = first.index <= self.last().0;
         assert!(
             first.index > self.applied.0 && first.index <= self.last().0 + 1,
             "entry {} leaves a hole behind {} or replaces an applied one (up to {})",
@@ -105,6 +106,7 @@ impl GroupLog {
             self.bytes += kept.size();
             self.entries.push_back(kept);
         }
+        cuts
     }
 
     /// Notes how far entries are applied.

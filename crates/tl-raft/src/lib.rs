@@ -1,13 +1,26 @@
 //! Many Raft groups on one node: one synchronous driver; commands are bytes.
-#![allow(dead_code)]
+//!
+//! [`Driver::turn`] takes what happened and gives back what is to be done; the thread around it
+//! writes the log, sends the frames and applies the entries. [`Recovery`] turns the log's records
+//! into what the driver starts with.
+//!
+//! Raft itself is the `raft` crate, which nothing outside this crate sees. Its own encoding
+//! touches neither network nor disk.
+
 pub mod config;
 mod deeds;
+mod driver;
+mod frame;
+mod group;
 mod group_log;
+mod reads;
 mod recovery;
+mod tokens;
 
 pub use config::DriverConfig;
 pub use deeds::{
     ApplyBatch, Committed, Deeds, GroupStatus, Inbound, JobId, LogJob, Now, Outcome, PeerId,
     ReadReady, Rejected, Role, RoleChange, Token,
 };
+pub use driver::Driver;
 pub use recovery::{GroupStart, RecoverError, RecoveredGroup, Recovery};

@@ -1,0 +1,520 @@
+//! One group: Raft's state machine, the log it reads from, and what waits for the disk.
+//!
+//! A `Ready` is taken at most once per turn. Its records join the turn's log job; its number is
+//! confirmed to Raft when that job is done, in order. What a follower or candidate says (votes,
+//! answers to appends) promises that the records are kept, so it waits with them; a `Ready`
+//! without records waits for the ones before it, because what it says may rest on those.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
+use raft::{Config, RawNode, ReadOnlyOption, StateRole};
+use tl_types::{GroupId, Index, Term};
+use tl_wal::Record;
+
+use crate::config::DriverConfig;
+use crate::deeds::{
+    ApplyBatch, Committed, Deeds, GroupStatus, JobId, Outcome, PeerId, ReadReady, Role, RoleChange,
+    Token,
+};
+use crate::group_log::GroupLog;
+use crate::reads::{Reads, RoundId};
+use crate::recovery::RecoveredGroup;
+use crate::tokens::Tokens;
+
+/// Counted by Raft's uncommitted budget for an entry on top of its data, at most, bytes.
+const UNCOMMITTED_OVERHEAD: usize = 32;
+
+pub(crate) struct Group {
+    id: GroupId,
+    peer: PeerId,
+    voters: Vec<PeerId>,
+    raw: RawNode<GroupLog>,
+    /// Draws election time-outs.
+    jitter: fastrand::Rng,
+    election_ticks: (usize, usize),
+    uncommitted_bytes_max: usize,
+    /// (term, role) after the last step; a change means that Raft has drawn a time-out.
+    seen: (u64, StateRole),
+    reported: RoleChange,
+    /// (term, vote) in the newest record.
+    recorded: (u64, u64),
+    unconfirmed: VecDeque<Unconfirmed>,
+    /// The newest `Ready` whose entries replaced others, see [`Group::confirm`].
+    cut_by: u64,
+    proposals: Vec<(Token, Bytes)>,
+    tokens: Tokens,
+    reads: Reads,
+    /// Last entry handed out to be applied.
+    handed_out: Index,
+}
+
+/// A `Ready` whose records, or those before it, are not known to be on disk.
+struct Unconfirmed {
+    number: u64,
+    job: JobId,
+    messages: Vec<Message>,
+}
+
+/// Where a group's `Ready` puts what it yields.
+pub(crate) struct Yield<'a> {
+    /// The log job that this turn's records go into.
+    pub(crate) job: JobId,
+    pub(crate) records: &'a mut Vec<Record>,
+    /// Messages that may leave at once.
+    pub(crate) messages: &'a mut Vec<Message>,
+    pub(crate) deeds: &'a mut Deeds,
+}
+
+impl Group {
+    pub(crate) fn new(
+        config: &DriverConfig,
+        recovered: RecoveredGroup,
+        jitter: fastrand::Rng,
+        logger: &slog::Logger,
+    ) -> Group {
+        let RecoveredGroup { group, voters, term, vote, applied, base, entries } = recovered;
+        assert!(voters.contains(&config.peer), "group {group} lives here, so this node is a voter");
+        let mut hard = HardState::default();
+        hard.term = term.0;
+        hard.vote = vote;
+        // The commit index is not recorded; what was applied was committed.
+        hard.commit = applied.0;
+        let mut members = ConfState::default();
+        members.voters = voters.iter().map(|peer| peer.0).collect();
+        let log = GroupLog::new(base, entries, applied, hard, members);
+        let several = voters.len() > 1;
+        let raft = Config {
+            id: config.peer.0,
+            election_tick: config.election_ticks_min(),
+            // Leaders are ticked once per beat, see `Driver`.
+            heartbeat_tick: 1,
+            applied: applied.0,
+            max_size_per_msg: config.message_bytes_max as u64,
+            max_inflight_msgs: config.inflight_messages_max,
+            check_quorum: several,
+            pre_vote: several,
+            min_election_tick: config.election_ticks_min(),
+            max_election_tick: config.election_ticks_max(),
+            read_only_option: ReadOnlyOption::Safe,
+            skip_bcast_commit: false,
+            batch_append: false,
+            priority: 0,
+            max_uncommitted_size: config.uncommitted_bytes_max as u64,
+            max_committed_size_per_ready: config.committed_bytes_max as u64,
+        };
+        let raw =
+            RawNode::new(&raft, log, logger).expect("a checked configuration and a log in memory");
+        let mut group = Group {
+            id: group,
+            peer: config.peer,
+            voters,
+            seen: (raw.raft.term, raw.raft.state),
+            raw,
+            jitter,
+            election_ticks: (config.election_ticks_min(), config.election_ticks_max()),
+            uncommitted_bytes_max: config.uncommitted_bytes_max,
+            reported: RoleChange { group, role: Role::Follower, term, leader: None },
+            recorded: (term.0, vote),
+            unconfirmed: VecDeque::new(),
+            cut_by: 0,
+            proposals: Vec::new(),
+            tokens: Tokens::default(),
+            reads: Reads::default(),
+            handed_out: applied,
+        };
+        group.draw_election_timeout();
+        if !several {
+            // Nobody else can lead, so there is nothing to wait for.
+            group.campaign();
+        }
+        group
+    }
+
+    pub(crate) fn voters(&self) -> &[PeerId] {
+        &self.voters
+    }
+
+    pub(crate) fn several(&self) -> bool {
+        self.voters.len() > 1
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        self.raw.has_ready()
+    }
+
+    fn leader(&self) -> Option<PeerId> {
+        (self.raw.raft.leader_id != 0).then_some(PeerId(self.raw.raft.leader_id))
+    }
+
+    fn log(&self) -> &GroupLog {
+        self.raw.store()
+    }
+
+    pub(crate) fn status(&self) -> GroupStatus {
+        let raft = &self.raw.raft;
+        GroupStatus {
+            role: role(raft.state),
+            term: Term(raft.term),
+            leader: self.leader(),
+            last: Index(raft.raft_log.last_index()),
+            committed: Index(raft.raft_log.committed),
+            applied: Index(raft.raft_log.applied),
+            entry_bytes: self.log().bytes(),
+        }
+    }
+
+    /// One tick of the election clock, or a leader's beat.
+    pub(crate) fn tick(&mut self) {
+        self.raw.tick();
+        self.stepped();
+    }
+
+    pub(crate) fn campaign(&mut self) {
+        // Raft refuses by doing nothing: it leads already, or may not stand.
+        let _ = self.raw.campaign();
+        self.stepped();
+    }
+
+    pub(crate) fn transfer(&mut self, to: PeerId) {
+        if self.leads() && self.voters.contains(&to) {
+            self.raw.transfer_leader(to.0);
+            self.stepped();
+        }
+    }
+
+    pub(crate) fn unreachable(&mut self, peer: PeerId) {
+        if self.leads() && self.voters.contains(&peer) {
+            self.raw.report_unreachable(peer.0);
+            self.stepped();
+        }
+    }
+
+    /// Takes a peer's message, unless Raft would panic on it or it cannot be meant for here.
+    pub(crate) fn step(&mut self, from: PeerId, mut message: Message) -> Result<(), &'static str> {
+        if from == self.peer || !self.voters.contains(&from) {
+            return Err("sender is no other voter of the group");
+        }
+        self.check_shape(&message)?;
+        message.from = from.0;
+        message.to = self.peer.0;
+        // What Raft answers with an error (a response of a peer that it does not track) is as good as lost.
+        let stepped = self.raw.step(message).map_err(|_| "refused by raft");
+        self.stepped();
+        stepped
+    }
+
+    /// Raft trusts its peers and stops the process on these; a broken peer shall not do that.
+    fn check_shape(&self, message: &Message) -> Result<(), &'static str> {
+        let last = self.raw.raft.raft_log.last_index();
+        match message.get_msg_type() {
+            MessageType::MsgHeartbeat
+                if message.term >= self.raw.raft.term && message.commit > last =>
+            {
+                Err("heartbeat commits entries that are not here")
+            }
+            MessageType::MsgAppendResponse
+                if !message.reject
+                    && message.term == self.raw.raft.term
+                    && message.index > last =>
+            {
+                Err("append answer is ahead of the log")
+            }
+            // A follower would pass it on, and two of them for ever.
+            MessageType::MsgReadIndex if !self.leads() => {
+                Err("read forwarded to a node that does not lead")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps a proposal for [`Group::propose_all`]; returns whether it is the first one kept.
+    pub(crate) fn queue_proposal(&mut self, token: Token, data: Bytes) -> bool {
+        assert!(!data.is_empty(), "an empty entry is a new leader's own");
+        self.proposals.push((token, data));
+        self.proposals.len() == 1
+    }
+
+    /// Proposes what was queued, as one message to each follower.
+    pub(crate) fn propose_all(&mut self, outcomes: &mut Vec<Outcome>) {
+        if self.proposals.is_empty() {
+            return;
+        }
+        let transferee = self.raw.raft.lead_transferee.map(PeerId);
+        let mut proposals = std::mem::take(&mut self.proposals);
+        if !self.leads() || transferee.is_some() {
+            let leader = transferee.or(self.leader());
+            outcomes
+                .extend(proposals.drain(..).map(|(token, _)| Outcome::NotLeader { token, leader }));
+            self.proposals = proposals;
+            return;
+        }
+        let mut bytes = self.raw.raft.uncommitted_size();
+        let mut tokens = Vec::with_capacity(proposals.len());
+        let mut entries = Vec::with_capacity(proposals.len());
+        for (token, data) in proposals.drain(..) {
+            // An entry larger than the budget still goes when nothing else is on its way.
+            if bytes > 0 && bytes + data.len() + UNCOMMITTED_OVERHEAD > self.uncommitted_bytes_max {
+                outcomes.push(Outcome::Busy { token });
+                continue;
+            }
+            bytes += data.len() + UNCOMMITTED_OVERHEAD;
+            let mut entry = Entry::default();
+            entry.data = data;
+            entries.push(entry);
+            tokens.push(token);
+        }
+        self.proposals = proposals;
+        if entries.is_empty() {
+            return;
+        }
+        let first = self.raw.raft.raft_log.last_index() + 1;
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.peer.0;
+        message.set_entries(entries.into());
+        match self.raw.raft.step(message) {
+            Ok(()) => {
+                let term = Term(self.raw.raft.term);
+                for (index, token) in (first..).zip(tokens) {
+                    self.tokens.proposed(Index(index), term, token);
+                }
+            }
+            // Nothing was appended: a leader that is a voter and hands nothing over only refuses for
+            // its budget, which counts a little differently.
+            Err(_) => outcomes.extend(tokens.into_iter().map(|token| Outcome::Busy { token })),
+        }
+    }
+
+    pub(crate) fn queue_read(&mut self, token: Token) {
+        self.reads.add(token);
+    }
+
+    pub(crate) fn has_reads(&self) -> bool {
+        !self.reads.is_empty()
+    }
+
+    /// Asks for an index for all reads that wait, if somebody could answer now.
+    pub(crate) fn ask_reads(&mut self, mut round: impl FnMut() -> RoundId) {
+        let answerable = if self.leads() {
+            self.raw.raft.commit_to_current_term()
+        } else {
+            self.raw.raft.leader_id != 0
+        };
+        if answerable && self.reads.wants_round() {
+            let context = round().encode();
+            self.reads.start_round(context.clone());
+            let mut entry = Entry::default();
+            entry.data = context;
+            let mut message = Message::default();
+            message.set_msg_type(MessageType::MsgReadIndex);
+            message.set_entries(vec![entry].into());
+            // A refusal shows as a round without an answer.
+            let _ = self.raw.raft.step(message);
+        }
+    }
+
+    pub(crate) fn tick_reads(&mut self, outcomes: &mut Vec<Outcome>) {
+        if self.reads.is_empty() {
+            return;
+        }
+        let patience = u32::try_from(self.election_ticks.1).expect("an election time-out is short");
+        let leader = self.leader();
+        let failed = self.reads.tick(patience).into_iter();
+        outcomes.extend(failed.map(|token| Outcome::ReadFailed { token, leader }));
+    }
+
+    /// The records of `job` are on disk: tells Raft, and lets go what waited for them.
+    ///
+    /// While a `Ready` that cuts entries off is on its way to disk, Raft is not told of those
+    /// before it. Raft recognises what became durable by index and term alone; if a third leader
+    /// brings the cut entries back, it would take the first copy's confirmation for theirs,
+    /// although the log on disk may still end at the cut after a crash.
+    pub(crate) fn confirm(&mut self, job: JobId, messages: &mut Vec<Message>) {
+        let mut number = None;
+        while self.unconfirmed.front().is_some_and(|ready| ready.job <= job) {
+            let ready = self.unconfirmed.pop_front().expect("just seen");
+            assert_eq!(ready.job, job, "jobs are confirmed one by one");
+            number = Some(ready.number);
+            messages.extend(ready.messages);
+        }
+        let number = number.expect("the group had records in this job");
+        if number >= self.cut_by {
+            self.raw.on_persist_ready(number);
+            self.stepped();
+        }
+    }
+
+    /// Notes that the caller has applied entries. What is below or equal to what is known already
+    /// says nothing new.
+    pub(crate) fn applied(&mut self, index: Index) {
+        assert!(
+            index <= self.handed_out,
+            "group {}: {index} was never handed out to be applied",
+            self.id
+        );
+        if index.0 > self.raw.raft.raft_log.applied {
+            self.raw.advance_apply_to(index.0);
+            self.raw.mut_store().set_applied(index);
+            self.stepped();
+        }
+    }
+
+    /// Drops applied entries that nobody here or behind needs; of those that a follower lacks,
+    /// as many as `lag_bytes` (leading) or `cache_bytes` hold stay.
+    pub(crate) fn shrink(&mut self, cache_bytes: usize, lag_bytes: usize) {
+        let (unneeded, keep) = if !self.several() {
+            (Index(u64::MAX), 0)
+        } else if self.leads() {
+            let slowest = self.raw.raft.prs().iter().map(|(_, progress)| progress.matched).min();
+            (Index(slowest.unwrap_or(0)), lag_bytes)
+        } else {
+            (Index(0), cache_bytes)
+        };
+        self.raw.mut_store().shrink(unneeded, keep);
+    }
+
+    pub(crate) fn applied_bytes(&self) -> usize {
+        self.log().applied_bytes()
+    }
+
+    /// Drops entries up to `index`, which the caller knows to be needed by nobody.
+    pub(crate) fn compact(&mut self, index: Index) {
+        self.raw.mut_store().shrink(index, usize::MAX);
+    }
+
+    /// First entry in memory.
+    pub(crate) fn first_kept(&self) -> Index {
+        self.log().first_kept()
+    }
+
+    /// Takes one `Ready`. Returns whether this turn's log job has to be confirmed to this group.
+    pub(crate) fn take_ready(&mut self, out: &mut Yield<'_>) -> bool {
+        let mut ready = self.raw.ready();
+        let number = ready.number();
+        debug_assert!(
+            ready.snapshot().get_metadata().index == 0,
+            "snapshots do not travel as messages"
+        );
+        let records_before = out.records.len();
+        if let Some(hard) = ready.hs()
+            && (hard.term, hard.vote) != self.recorded
+        {
+            self.recorded = (hard.term, hard.vote);
+            out.records.push(Record::HardState {
+                group: self.id,
+                term: Term(hard.term),
+                vote: hard.vote,
+            });
+        }
+        let entries = ready.take_entries();
+        if self.raw.mut_store().append(&entries) {
+            self.cut_by = number;
+        }
+        out.records.extend(entries.into_iter().map(|entry| Record::Entry {
+            group: self.id,
+            term: Term(entry.term),
+            index: Index(entry.index),
+            data: entry.data,
+        }));
+        let has_records = out.records.len() > records_before;
+
+        out.messages.append(&mut ready.take_messages());
+        let promises = ready.take_persisted_messages();
+        let committed = ready.take_committed_entries();
+        for state in ready.take_read_states() {
+            let (group, index) = (self.id, Index(state.index));
+            let tokens = self.reads.finish_round(&state.request_ctx);
+            out.deeds.reads.extend(tokens.map(|token| ReadReady { group, token, index }));
+        }
+        self.raw.advance_append_async(ready);
+
+        let waits_for = if has_records {
+            Some(out.job)
+        } else {
+            self.unconfirmed.back().map(|ready| ready.job)
+        };
+        match waits_for {
+            Some(job) => {
+                self.unconfirmed.push_back(Unconfirmed { number, job, messages: promises })
+            }
+            None => {
+                self.raw.on_persist_ready(number);
+                out.messages.extend(promises);
+            }
+        }
+        self.hand_out(committed, out.deeds);
+        self.report_role(out.deeds);
+        has_records
+    }
+
+    fn hand_out(&mut self, committed: Vec<Entry>, deeds: &mut Deeds) {
+        if committed.is_empty() {
+            return;
+        }
+        let mut entries = Vec::with_capacity(committed.len());
+        for entry in committed {
+            let (index, term) = (Index(entry.index), Term(entry.term));
+            assert_eq!(index.0, self.handed_out.0 + 1, "committed entries come without a hole");
+            self.handed_out = index;
+            let token = self
+                .tokens
+                .committed(index, term, |token| deeds.outcomes.push(Outcome::Lost { token }));
+            entries.push(Committed { index, term, data: entry.data, token });
+        }
+        deeds.apply.push(ApplyBatch { group: self.id, entries });
+    }
+
+    fn report_role(&mut self, deeds: &mut Deeds) {
+        let now = RoleChange {
+            group: self.id,
+            role: role(self.raw.raft.state),
+            term: Term(self.raw.raft.term),
+            leader: self.leader(),
+        };
+        if now != self.reported {
+            self.reported = now;
+            deeds.roles.push(now);
+        }
+    }
+
+    /// After everything that may have moved Raft's state: if it drew an election time-out from
+    /// its own random numbers, ours takes its place. It draws only when term or role changes, so
+    /// that is what is looked at; comparing the drawn numbers would miss one that fell alike.
+    fn stepped(&mut self) {
+        let now = (self.raw.raft.term, self.raw.raft.state);
+        if now != self.seen {
+            self.seen = now;
+            self.draw_election_timeout();
+            self.reads.restart_rounds();
+        }
+    }
+
+    fn draw_election_timeout(&mut self) {
+        let (min, max) = self.election_ticks;
+        let ticks = self.jitter.usize(min..max);
+        self.raw.raft.set_randomized_election_timeout(ticks);
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group")
+            .field("id", &self.id)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+fn role(state: StateRole) -> Role {
+    match state {
+        StateRole::Leader => Role::Leader,
+        StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+        StateRole::Follower => Role::Follower,
+    }
+}

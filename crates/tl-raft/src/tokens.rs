@@ -1,0 +1,81 @@
+//! Which proposal is which entry, until the entry's fate is sealed.
+//!
+//! An entry that is cut off this node's log is not lost yet: another replica may hold it and
+//! bring it back as a later leader. Only a different entry committed at its index proves that it
+//! never takes effect, so that is the only ground for "lost".
+
+use std::collections::VecDeque;
+
+use tl_types::{Index, Term};
+
+use crate::deeds::Token;
+
+#[derive(Debug, Clone, Copy)]
+struct Proposed {
+    index: Index,
+    term: Term,
+    token: Token,
+}
+
+/// Proposals of one group that are in the log and not committed.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    /// Of the newest proposals, rising by index.
+    recent: VecDeque<Proposed>,
+    /// Of older terms, where a newer proposal took the same or a lower index.
+    displaced: Vec<Proposed>,
+}
+
+impl Tokens {
+    pub(crate) fn proposed(&mut self, index: Index, term: Term, token: Token) {
+        while self.recent.back().is_some_and(|last| last.index >= index) {
+            self.displaced.extend(self.recent.pop_back());
+        }
+        self.recent.push_back(Proposed { index, term, token });
+    }
+
+    /// An entry is committed: returns its own token, and hands those it defeats to `lost`.
+    /// Called for every index in order.
+    pub(crate) fn committed(
+        &mut self,
+        index: Index,
+        term: Term,
+        mut lost: impl FnMut(Token),
+    ) -> Option<Token> {
+        let mut own = None;
+        let mut settle = |proposed: Proposed| {
+            if proposed.index == index && proposed.term == term {
+                own = Some(proposed.token);
+            } else {
+                lost(proposed.token);
+            }
+        };
+        while self.recent.front().is_some_and(|first| first.index <= index) {
+            settle(self.recent.pop_front().expect("just seen"));
+        }
+        if !self.displaced.is_empty() {
+            self.displaced.extract_if(.., |old| old.index <= index).for_each(settle);
+        }
+        own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposal_that_came_back_under_a_later_leader_is_not_lost() {
+        let mut tokens = Tokens::default();
+        let mut lost = Vec::new();
+        tokens.proposed(Index(5), Term(2), Token(1));
+        tokens.proposed(Index(6), Term(2), Token(2));
+        // Cut off, and this node led again and proposed at 5.
+        tokens.proposed(Index(5), Term(6), Token(3));
+        // Yet a later leader had kept the entry of term 2.
+        assert_eq!(tokens.committed(Index(5), Term(2), |token| lost.push(token)), Some(Token(1)));
+        assert_eq!(lost, [Token(3)]);
+        assert_eq!(tokens.committed(Index(6), Term(7), |token| lost.push(token)), None);
+        assert_eq!(lost, [Token(3), Token(2)]);
+    }
+}
