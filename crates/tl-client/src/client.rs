@@ -1,0 +1,434 @@
+//! Calls to a node over HTTP, one attempt each.
+//!
+//! The base address can be swapped while the client is in use: a node that comes back on another
+//! port is followed by producers and tails without losing their positions.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::Method;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tl_types::Seq;
+
+use crate::error::{ClientError, Refusal};
+use crate::event::Event;
+use crate::session::{CreateSession, ListQuery, PatchSession, Session, SessionPage, percent};
+
+/// Largest reply body read into memory, bytes. A page holds at most 4 MiB of payload; metadata
+/// may be several times that.
+pub const REPLY_BYTES_MAX: usize = 96 * 1024 * 1024;
+/// Idle connections kept per node.
+const IDLE_CONNECTIONS_MAX: usize = 512;
+/// How long an idle connection is kept.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+/// How a client connects.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// Longest wait for a connection. Default 5 s.
+    pub connect_timeout: Duration,
+    /// Longest wait for one whole reply. Default 30 s; long polls add their own wait.
+    pub request_timeout: Duration,
+    /// The namespace asked for; the server's default when absent.
+    pub namespace: Option<String>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        ClientOptions {
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            namespace: None,
+        }
+    }
+}
+
+/// A node's HTTP face. Clones share connections and the base address.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Arc<RwLock<Arc<str>>>,
+    options: Arc<ClientOptions>,
+}
+
+/// Events of one session after a cursor.
+#[derive(Debug, Clone)]
+pub struct EventPage {
+    /// The events, oldest first.
+    pub events: Vec<Event>,
+    /// The cursor behind the last event of this page.
+    pub next_cursor: Seq,
+    /// The session's last event.
+    pub last_seq: Seq,
+    /// Whether nothing more could be read at that moment.
+    pub up_to_date: bool,
+}
+
+#[derive(Deserialize)]
+struct EventPageBody<'a> {
+    #[serde(borrow)]
+    events: &'a RawValue,
+    next_cursor: u64,
+    last_seq: u64,
+    up_to_date: bool,
+}
+
+/// A reply with a 2xx status.
+pub(crate) struct Reply {
+    url: String,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        serde_json::from_slice(&self.body).map_err(|e| self.unexpected(e))
+    }
+
+    fn unexpected(&self, what: impl ToString) -> ClientError {
+        ClientError::Unexpected { url: self.url.clone(), what: what.to_string() }
+    }
+}
+
+impl Client {
+    /// A client of the node at `base`, such as `http://127.0.0.1:4000`.
+    ///
+    /// # Errors
+    /// [`ClientError::BadArgument`] when `base` is not an `http://` address.
+    pub fn new(base: &str) -> Result<Client, ClientError> {
+        Client::with_options(base, ClientOptions::default())
+    }
+
+    /// A client with its own time limits and namespace.
+    ///
+    /// # Errors
+    /// [`ClientError::BadArgument`] when `base` is not an `http://` address.
+    pub fn with_options(base: &str, options: ClientOptions) -> Result<Client, ClientError> {
+        let base = checked_base(base)?;
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(options.connect_timeout)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|e| ClientError::BadArgument(format!("no HTTP client: {e}")))?;
+        Ok(Client { http, base: Arc::new(RwLock::new(base)), options: Arc::new(options) })
+    }
+
+    /// The address in use.
+    #[must_use]
+    pub fn base(&self) -> Arc<str> {
+        self.base.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends all further requests, of every clone, to another address.
+    ///
+    /// # Errors
+    /// [`ClientError::BadArgument`] when `base` is not an `http://` address.
+    pub fn set_base(&self, base: &str) -> Result<(), ClientError> {
+        let base = checked_base(base)?;
+        *self.base.write().unwrap_or_else(PoisonError::into_inner) = base;
+        Ok(())
+    }
+
+    /// Makes a session.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `session_exists` when the id is taken.
+    pub async fn create(&self, session: &CreateSession) -> Result<Session, ClientError> {
+        self.send_json(Method::POST, "/v1/sessions", session).await?.json()
+    }
+
+    /// Makes a session, or answers the one that already has this id. The flag tells whether it
+    /// was made now.
+    ///
+    /// # Errors
+    /// As [`Client::create`] and [`Client::get`], but never `session_exists`, unless the id
+    /// belongs to a deleted session.
+    pub async fn create_or_bind(
+        &self,
+        session: &CreateSession,
+    ) -> Result<(Session, bool), ClientError> {
+        match self.create(session).await {
+            Ok(row) => Ok((row, true)),
+            Err(ClientError::Refused(refusal)) if refusal.status == 409 => {
+                let Some(id) = &session.id else { return Err(refusal.into()) };
+                Ok((self.get(id).await?, false))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The row of one session.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with `session_not_found` or `session_tombstoned`.
+    pub async fn get(&self, id: &str) -> Result<Session, ClientError> {
+        self.send(Method::GET, &session_path(id, "")?, None).await?.json()
+    }
+
+    /// One page of sessions, by id.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when the query is not one.
+    pub async fn list(&self, query: &ListQuery) -> Result<SessionPage, ClientError> {
+        let path = format!("/v1/sessions{}", query.to_query());
+        self.send(Method::GET, &path, None).await?.json()
+    }
+
+    /// Changes title or metadata.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`], with `expected_version_conflict` when the header has moved on.
+    pub async fn patch(&self, id: &str, patch: &PatchSession) -> Result<Session, ClientError> {
+        self.send_json(Method::PATCH, &session_path(id, "")?, patch).await?.json()
+    }
+
+    /// Takes a session out of default lists.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when there is no such session.
+    pub async fn archive(&self, id: &str) -> Result<Session, ClientError> {
+        self.send(Method::POST, &session_path(id, "/archive")?, None).await?.json()
+    }
+
+    /// Puts a session back into default lists.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when there is no such session.
+    pub async fn unarchive(&self, id: &str) -> Result<Session, ClientError> {
+        self.send(Method::POST, &session_path(id, "/unarchive")?, None).await?.json()
+    }
+
+    /// Ends a session: no further appends, tails end after the last event.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when there is no such session.
+    pub async fn close(&self, id: &str) -> Result<Session, ClientError> {
+        self.send(Method::POST, &session_path(id, "/close")?, None).await?.json()
+    }
+
+    /// Deletes a session for good.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when there is no such session.
+    pub async fn delete(&self, id: &str) -> Result<(), ClientError> {
+        self.send(Method::DELETE, &session_path(id, "")?, None).await.map(|_| ())
+    }
+
+    /// Events after `after`, at most `limit`. With a `wait` the server holds the request until
+    /// there is something to give or the wait is over (at most 30 s).
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] when there is no such session or an argument is out of range.
+    pub async fn events(
+        &self,
+        id: &str,
+        after: Seq,
+        limit: u32,
+        wait: Duration,
+    ) -> Result<EventPage, ClientError> {
+        let mut path = session_path(id, "/events")?;
+        path.push_str(&format!("?cursor={after}&limit={limit}"));
+        if !wait.is_zero() {
+            path.push_str(&format!("&wait_ms={}", wait.as_millis()));
+        }
+        let request = self.request(Method::GET, &path);
+        let request = request.timeout(self.options.request_timeout + wait);
+        let reply = self.finish(path, request).await?;
+        let page: EventPageBody<'_> =
+            serde_json::from_slice(&reply.body).map_err(|e| reply.unexpected(e))?;
+        let events = reply.body.slice_ref(page.events.get().as_bytes());
+        Ok(EventPage {
+            events: Event::parse_array(&events).map_err(|e| reply.unexpected(e))?,
+            next_cursor: Seq(page.next_cursor),
+            last_seq: Seq(page.last_seq),
+            up_to_date: page.up_to_date,
+        })
+    }
+
+    /// Any other request of the API, by path and query: what a plain HTTP client would send.
+    ///
+    /// # Errors
+    /// [`ClientError`] as for every call.
+    pub async fn get_raw(&self, path_and_query: &str) -> Result<Bytes, ClientError> {
+        Ok(self.send(Method::GET, path_and_query, None).await?.body)
+    }
+
+    /// Sends the body of an append once; a `Producer` retries this.
+    pub(crate) async fn append_body(
+        &self,
+        path: &str,
+        body: Bytes,
+        content_type: &'static str,
+    ) -> Result<Reply, ClientError> {
+        self.send(Method::POST, path, Some((body, content_type))).await
+    }
+
+    /// A request for a stream of bytes: no limit on the whole, the caller watches for silence.
+    pub(crate) async fn open_stream(
+        &self,
+        path: &str,
+        accept: &'static str,
+    ) -> Result<reqwest::Response, ClientError> {
+        let request = self.request(Method::GET, path).header(ACCEPT, accept);
+        let opened = tokio::time::timeout(self.options.request_timeout, request.send()).await;
+        let response = match opened {
+            Ok(sent) => sent.map_err(|e| transport_error(self.url(path), e))?,
+            Err(late) => {
+                return Err(ClientError::Broken { url: self.url(path), source: late.into() });
+            }
+        };
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.read_reply(path, response).await.err().unwrap_or_else(|| {
+            ClientError::Unexpected { url: self.url(path), what: "no stream".into() }
+        }))
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base())
+    }
+
+    pub(crate) fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<Reply, ClientError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|e| ClientError::BadArgument(format!("the body is not JSON: {e}")))?;
+        self.send(method, path, Some((body.into(), "application/json"))).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(Bytes, &'static str)>,
+    ) -> Result<Reply, ClientError> {
+        let mut request = self.request(method, path).timeout(self.options.request_timeout);
+        if let Some((body, content_type)) = body {
+            request = request.header(CONTENT_TYPE, content_type).body(body);
+        }
+        self.finish(path.to_owned(), request).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, self.url(path));
+        match &self.options.namespace {
+            Some(namespace) => request.header("x-throughline-namespace", namespace),
+            None => request,
+        }
+    }
+
+    async fn finish(
+        &self,
+        path: String,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Reply, ClientError> {
+        let response = request.send().await.map_err(|e| transport_error(self.url(&path), e))?;
+        self.read_reply(&path, response).await
+    }
+
+    async fn read_reply(
+        &self,
+        path: &str,
+        mut response: reqwest::Response,
+    ) -> Result<Reply, ClientError> {
+        let url = self.url(path);
+        let status = response.status();
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let mut body = BytesMut::new();
+        while let Some(chunk) =
+            response.chunk().await.map_err(|e| transport_error(url.clone(), e))?
+        {
+            if body.len() + chunk.len() > REPLY_BYTES_MAX {
+                let what = format!("it is longer than {REPLY_BYTES_MAX} bytes");
+                return Err(ClientError::Unexpected { url, what });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if !status.is_success() {
+            return Err(Refusal::from_reply(status.as_u16(), retry_after, &body).into());
+        }
+        Ok(Reply { url, body: body.freeze() })
+    }
+}
+
+/// `/v1/sessions/<id>` and what follows it.
+pub(crate) fn session_path(id: &str, rest: &str) -> Result<String, ClientError> {
+    // URL parsers drop these two as steps of a path, however they are encoded.
+    if id.is_empty() || id == "." || id == ".." {
+        return Err(ClientError::BadArgument(format!("{id:?} cannot stand in a path as an id")));
+    }
+    Ok(format!("/v1/sessions/{}{rest}", percent(id)))
+}
+
+fn checked_base(base: &str) -> Result<Arc<str>, ClientError> {
+    let trimmed = base.trim_end_matches('/');
+    let parsed = reqwest::Url::parse(trimmed);
+    let good = parsed.is_ok_and(|url| url.scheme() == "http" && url.has_host());
+    if !good {
+        let hint = "an address looks like http://127.0.0.1:4000";
+        return Err(ClientError::BadArgument(format!("{base:?} is not an address; {hint}")));
+    }
+    Ok(trimmed.into())
+}
+
+fn transport_error(url: String, error: reqwest::Error) -> ClientError {
+    let source = Box::new(error.without_url());
+    if source.is_builder() {
+        return ClientError::BadArgument(format!("{url} is not an address: {source}"));
+    }
+    if source.is_connect() {
+        return ClientError::Unreachable { url, source };
+    }
+    ClientError::Broken { url, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked_when_given() {
+        for good in ["http://127.0.0.1:4000", "http://localhost:4000/"] {
+            assert!(Client::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "127.0.0.1:4000", "https://example.com", "http://", "ftp://x"] {
+            let refused = Client::new(bad).err();
+            assert!(matches!(refused, Some(ClientError::BadArgument(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn clones_follow_a_new_address() {
+        let client = Client::new("http://127.0.0.1:1").expect("client");
+        let clone = client.clone();
+        client.set_base("http://127.0.0.1:2/").expect("set");
+        assert_eq!(&*clone.base(), "http://127.0.0.1:2");
+    }
+
+    #[test]
+    fn ids_stand_in_paths_as_one_segment() {
+        assert_eq!(
+            session_path("a/b ü", "/tail").ok().as_deref(),
+            Some("/v1/sessions/a%2Fb%20%C3%BC/tail")
+        );
+        assert!(session_path("..", "").is_err());
+    }
+}
