@@ -4,12 +4,19 @@
 //! harmless, so the number of floors remembered is bounded and a new one past it is dropped.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use tl_types::{FullKey, Generation, GroupId, ResourceNumber, Seq, Table};
 
 /// Most floors remembered, about 40 bytes each.
 const FLOORS_MAX: usize = 1 << 20;
+
+/// Rows that one step of a session's floor counts for at most: a floor of a session that is
+/// gone says nothing of how many there were.
+const SESSION_ROWS_GUESS: u64 = 10_000;
+/// Rows that a change of generation counts for.
+const GENERATION_ROWS_GUESS: u64 = 100_000;
 
 type SessionOf = (GroupId, Generation, ResourceNumber);
 
@@ -18,6 +25,8 @@ type SessionOf = (GroupId, Generation, ResourceNumber);
 pub(crate) struct Floors {
     live: RwLock<HashMap<GroupId, Generation>>,
     floors: RwLock<HashMap<SessionOf, Seq>>,
+    /// About how many rows were forgotten since compaction last went over everything.
+    forgotten: AtomicU64,
 }
 
 impl Floors {
@@ -29,6 +38,7 @@ impl Floors {
             return;
         }
         *entry = generation;
+        self.forgotten.fetch_add(GENERATION_ROWS_GUESS, Ordering::Relaxed);
         self.floors.write().retain(|of, _| of.0 != group || of.1 >= generation);
     }
 
@@ -41,17 +51,30 @@ impl Floors {
     ) {
         let mut floors = self.floors.write();
         let of = (group, generation, number);
-        if let Some(old) = floors.get_mut(&of) {
-            *old = floor.max(*old);
-        } else if floors.len() < FLOORS_MAX {
-            floors.insert(of, floor);
+        if floors.len() >= FLOORS_MAX && !floors.contains_key(&of) {
+            return;
         }
+        let old = floors.entry(of).or_default();
+        let rows = floor.0.saturating_sub(old.0).min(SESSION_ROWS_GUESS);
+        self.forgotten.fetch_add(rows, Ordering::Relaxed);
+        *old = floor.max(*old);
+    }
+
+    /// About how many rows compaction could drop, were it to look at all of them.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Compaction has looked at everything since this count was read.
+    pub(crate) fn purged(&self, counted: u64) {
+        self.forgotten.fetch_sub(counted, Ordering::Relaxed);
     }
 
     /// Forgets everything, as a crash does.
     pub(crate) fn clear(&self) {
         self.live.write().clear();
         self.floors.write().clear();
+        self.forgotten.store(0, Ordering::Relaxed);
     }
 
     /// Whether a row can no longer be read by anyone. Applied rows always can.

@@ -21,6 +21,10 @@ pub struct StoreOptions {
     pub blob_file_bytes: u64,
     /// Size at which compaction finishes a table and begins the next. Default 64 MiB.
     pub table_file_bytes: u64,
+    /// Forgotten rows (events below a floor, rows of earlier generations) from which on
+    /// compaction goes over all tables to drop them, if they are also a quarter of all rows.
+    /// Default 100,000.
+    pub purge_rows_min: u64,
     /// Called at named points of a flush and of a compaction, so that a test can stop there.
     pub kill_points: KillPoints,
 }
@@ -35,6 +39,7 @@ impl Default for StoreOptions {
             blob_threshold: 512,
             blob_file_bytes: 64 * 1024 * 1024,
             table_file_bytes: 64 * 1024 * 1024,
+            purge_rows_min: 100_000,
             kill_points: KillPoints::none(),
         }
     }

@@ -20,6 +20,10 @@
 //! last value and the pointer move is the end of the compaction filter, so `blobs/` is synced
 //! there; see [`filter`].
 //!
+//! **What the crate does not look at**, so that we do before it opens anything: whether
+//! `current` is there, whether the version file is what was written, whether every file it names
+//! exists; see [`manifest`].
+//!
 //! **Panics.** The crate asserts some things about bytes that it reads. A panic there is damage,
 //! not a bug of the caller, so every call runs under [`guarded`], which turns it into an error.
 
@@ -45,12 +49,17 @@ use crate::memtable::Slot;
 use crate::options::{KillPoints, StoreOptions};
 use crate::runs::{RunRows, Runs};
 use crate::store::{ScrubProgress, ScrubReport, StoreStats};
+use manifest::Listed;
 
 mod filter;
+mod manifest;
 mod scrub;
 
 /// The crate's name for the directory of blob files.
 const BLOBS_DIR: &str = "blobs";
+/// Share of a blob file that must be forgotten before compaction moves the rest elsewhere: at
+/// a half, each byte kept costs at most one byte rewritten.
+const BLOB_STALE_RATIO: f32 = 0.5;
 /// Reads look at the newest state; there are no snapshots by sequence number.
 const NEWEST: SeqNo = SeqNo::MAX;
 
@@ -61,6 +70,8 @@ pub struct Tree {
     seqno: SequenceNumberCounter,
     compacting: Mutex<()>,
     table_file_bytes: u64,
+    purge_rows_min: u64,
+    floors: Arc<Floors>,
     kill_points: KillPoints,
 }
 
@@ -75,13 +86,17 @@ impl Tree {
         let visible = SequenceNumberCounter::default();
         let blobs = KvSeparationOptions::default()
             .separation_threshold(options.blob_threshold)
+            .staleness_threshold(BLOB_STALE_RATIO)
+            .age_cutoff(1.0)
             .file_target_size(options.blob_file_bytes);
-        let cut = filter::Cut::new(floors, dir.join(BLOBS_DIR), options.kill_points.clone());
+        let cut =
+            filter::Cut::new(Arc::clone(&floors), dir.join(BLOBS_DIR), options.kill_points.clone());
         let config = Config::new(dir, seqno.clone(), visible.clone())
             .use_cache(Arc::new(Cache::with_capacity_bytes(options.block_cache_bytes as u64)))
             .with_kv_separation(Some(blobs))
             .with_compaction_filter_factory(Some(Arc::new(cut)));
-        let tree = guarded(dir, doing, || config.open())?;
+        let listed = manifest::read(dir)?;
+        let tree = guarded(dir, doing, || config.open()).map_err(|error| named(error, &listed))?;
         let next = tree.get_highest_persisted_seqno().map_or(0, |highest| highest + 1);
         seqno.fetch_max(next);
         visible.fetch_max(next);
@@ -91,8 +106,40 @@ impl Tree {
             seqno,
             compacting: Mutex::new(()),
             table_file_bytes: options.table_file_bytes,
+            purge_rows_min: options.purge_rows_min,
+            floors,
             kill_points: options.kill_points.clone(),
         })
+    }
+
+    /// Runs a call of the tree; a damaged read names the file that was damaged, if it is found.
+    fn read<T>(
+        &self,
+        doing: &str,
+        call: impl FnOnce() -> lsm_tree::Result<T>,
+    ) -> Result<T, StoreError> {
+        guarded(&self.dir, doing, call).map_err(|error| {
+            let (_held, files) = scrub::files_of(&self.tree);
+            named(error, &files)
+        })
+    }
+
+    /// Rewrites all tables through the filter when enough of their rows are forgotten.
+    ///
+    /// Compaction by levels looks at tables that overlap new ones only, so rows of a store that
+    /// is trimmed more than it is written would stay for ever. Tables hold keys and short values;
+    /// the cost is a copy of those, and a quarter of the rows is gained by it.
+    fn purge(&self) -> Result<bool, StoreError> {
+        let forgotten = self.floors.forgotten();
+        let quarter = self.tree.approximate_len() as u64 / 4;
+        if forgotten == 0 || forgotten < self.purge_rows_min.max(quarter) {
+            return Ok(false);
+        }
+        self.kill_points.reach("purge-begin");
+        self.read("purging", || self.tree.major_compact(self.table_file_bytes, self.seqno.get()))?;
+        self.floors.purged(forgotten);
+        self.kill_points.reach("purge-end");
+        Ok(true)
     }
 
     /// What compaction looks at, so that a step that did nothing can be told.
@@ -120,9 +167,12 @@ impl Runs for Tree {
     }
 
     fn get(&self, key: &FullKey) -> Result<Option<Bytes>, StoreError> {
-        let value = guarded(&self.dir, &format!("reading row {key:?}"), || {
-            self.tree.get(key.as_bytes(), NEWEST)
-        })?;
+        let value = match guarded(&self.dir, "", || self.tree.get(key.as_bytes(), NEWEST)) {
+            Ok(value) => value,
+            // Read again to say what and where: the words are not paid for by reads that work.
+            Err(_) => self
+                .read(&format!("reading row {key:?}"), || self.tree.get(key.as_bytes(), NEWEST))?,
+        };
         Ok(value.map(Bytes::from))
     }
 
@@ -135,7 +185,7 @@ impl Runs for Tree {
             Err(error) => return Box::new(std::iter::once(Err(error))),
         };
         Box::new(std::iter::from_fn(move || {
-            let next = guarded(&self.dir, doing, || {
+            let next = self.read(doing, || {
                 rows.as_mut().and_then(Iterator::next).map(Guard::into_inner).transpose()
             });
             let row = match next {
@@ -162,11 +212,12 @@ impl Runs for Tree {
         let before = self.shape();
         let leveled = Leveled::default().with_table_target_size(self.table_file_bytes);
         self.kill_points.reach("compaction-begin");
-        guarded(&self.dir, "compacting", || {
-            self.tree.compact(Arc::new(leveled), self.seqno.get())
-        })?;
+        self.read("compacting", || self.tree.compact(Arc::new(leveled), self.seqno.get()))?;
         self.kill_points.reach("compaction-end");
-        Ok(self.shape() != before)
+        if self.shape() != before {
+            return Ok(true);
+        }
+        self.purge()
     }
 
     fn scrub(
@@ -216,6 +267,13 @@ fn guarded<T>(
         Ok(Err(error)) => Err(sorted(dir, doing, error)),
         Err(panic) => Err(caught(dir, doing, panic)),
     }
+}
+
+/// Puts the file to blame into a report of damage, when one of these turns out to be damaged.
+fn named(error: StoreError, files: &[Listed]) -> StoreError {
+    let StoreError::Damaged { file, doing, detail } = error else { return error };
+    let file = scrub::blame(files).unwrap_or(file);
+    StoreError::Damaged { file, doing, detail }
 }
 
 fn sorted(dir: &Path, doing: &str, error: lsm_tree::Error) -> StoreError {

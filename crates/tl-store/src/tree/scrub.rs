@@ -4,6 +4,9 @@
 //! A read checks the blocks that it touches; what nobody reads may rot for years. The list of
 //! files carries one checksum over all bytes of each file, so a scrub finds every flipped bit,
 //! those in filters, indexes and trailers included. It reads past the block cache.
+//!
+//! The same comparison finds the file to blame when a read has failed, since the crate's errors
+//! name none.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,82 +16,120 @@ use std::path::{Path, PathBuf};
 use lsm_tree::{AbstractTree, AnyTree};
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::manifest::{self, Listed};
 use crate::error::StoreError;
 use crate::store::{ScrubProgress, ScrubReport};
 
 /// Bytes read between two calls of the pacing hook.
 const STEP_BYTES: usize = 256 * 1024;
+/// Most bytes read to find the file to blame for a failed read.
+const BLAME_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Reads all files of the tree's current version. It is held meanwhile, so files that a
-/// compaction replaces stay until the scrub is done.
+/// compaction replaces stay until the scrub is done. The version file itself is compared too.
 pub(super) fn scrub(
     dir: &Path,
     tree: &AnyTree,
     pace: &mut dyn FnMut(&ScrubProgress) -> ControlFlow<()>,
 ) -> Result<ScrubReport, StoreError> {
-    let _ = dir;
-    let version = tree.current_version();
-    let tables = version
-        .iter_tables()
-        .map(|table| (PathBuf::clone(&table.path), table.checksum().into_u128()));
-    let blobs = version
-        .blob_files
-        .iter()
-        .map(|file| (file.path().to_path_buf(), file.checksum().into_u128()));
-    let files: Vec<(PathBuf, u128)> = tables.chain(blobs).collect();
-
+    let (_held, files) = files_of(tree);
     let mut report = ScrubReport::default();
+    // The lists on disk may move on at any moment; only damage that stays is damage.
+    if let Err(error) = manifest::read(dir).or_else(|_| manifest::read(dir)) {
+        match error {
+            StoreError::Damaged { .. } => report.damage.push(error),
+            StoreError::Io { .. } => return Err(error),
+        }
+    }
     let mut progress = ScrubProgress { files_total: files.len(), ..ScrubProgress::default() };
-    for (path, expected) in files {
-        progress.file.clone_from(&path);
-        match checksum(&path, &mut progress, pace) {
-            Ok(ControlFlow::Break(())) => {
-                report.bytes = progress.bytes_done;
-                return Ok(report);
+    for file in files {
+        progress.file.clone_from(&file.path);
+        let mut bytes_done = progress.bytes_done;
+        let found = checksum(&file.path, &mut bytes_done, &mut |bytes_done| {
+            progress.bytes_done = bytes_done;
+            pace(&progress)
+        });
+        progress.bytes_done = bytes_done;
+        report.bytes = progress.bytes_done;
+        match found {
+            Ok(ControlFlow::Break(())) => return Ok(report),
+            Ok(ControlFlow::Continue(found)) if found == file.checksum => {}
+            Ok(ControlFlow::Continue(found)) => {
+                let written = file.checksum;
+                let detail = format!("checksum is {found:032x}, {written:032x} was written");
+                report.damage.push(damaged(file.path, detail));
             }
-            Ok(ControlFlow::Continue(found)) if found == expected => {}
-            Ok(ControlFlow::Continue(found)) => report.damage.push(damaged(
-                path,
-                format!("checksum is {found:032x}, {expected:032x} was written"),
-            )),
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                report.damage.push(damaged(path, "the file is missing".into()));
+                report.damage.push(damaged(file.path, "the file is missing".into()));
             }
             Err(source) => {
-                return Err(StoreError::Io { file: path, doing: "scrubbing".into(), source });
+                let doing = "scrubbing".into();
+                return Err(StoreError::Io { file: file.path, doing, source });
             }
         }
         progress.files_done += 1;
         report.files = progress.files_done;
-        report.bytes = progress.bytes_done;
     }
     report.complete = true;
     Ok(report)
+}
+
+/// All files of the current version, tables first, with what keeps them from being deleted.
+pub(super) fn files_of(tree: &AnyTree) -> (impl Sized + use<>, Vec<Listed>) {
+    let version = tree.current_version();
+    let tables = version.iter_tables().map(|table| Listed {
+        path: PathBuf::clone(&table.path),
+        checksum: table.checksum().into_u128(),
+    });
+    let blobs = version.blob_files.iter().map(|file| Listed {
+        path: file.path().to_path_buf(),
+        checksum: file.checksum().into_u128(),
+    });
+    let files = tables.chain(blobs).collect();
+    (version, files)
+}
+
+/// The first of these files whose bytes are not what was written.
+pub(super) fn blame(files: &[Listed]) -> Option<PathBuf> {
+    let mut read = 0;
+    for file in files {
+        let found = checksum(&file.path, &mut read, &mut |read| match read {
+            0..BLAME_BYTES_MAX => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        });
+        match found {
+            Ok(ControlFlow::Break(())) => return None,
+            Ok(ControlFlow::Continue(found)) if found == file.checksum => {}
+            Ok(ControlFlow::Continue(_)) | Err(_) => return Some(file.path.clone()),
+        }
+    }
+    None
 }
 
 fn damaged(file: PathBuf, detail: String) -> StoreError {
     StoreError::Damaged { file, doing: "scrubbing".into(), detail }
 }
 
+/// The xxh3-128 of a file, with a call between steps that may end it.
 fn checksum(
     path: &Path,
-    progress: &mut ScrubProgress,
-    pace: &mut dyn FnMut(&ScrubProgress) -> ControlFlow<()>,
+    read: &mut u64,
+    step: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<(), u128>> {
     let mut file = File::open(path)?;
     let mut hasher = Xxh3Default::new();
     let mut buffer = vec![0; STEP_BYTES];
     loop {
-        if pace(progress).is_break() {
+        if step(*read).is_break() {
             return Ok(ControlFlow::Break(()));
         }
-        let read = match file.read(&mut buffer) {
+        let bytes = match file.read(&mut buffer) {
             Ok(0) => return Ok(ControlFlow::Continue(hasher.digest128())),
-            Ok(read) => read,
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        hasher.update(&buffer[..read]);
-        progress.bytes_done += read as u64;
+        hasher.update(&buffer[..bytes]);
+        *read += bytes as u64;
     }
 }

@@ -1,0 +1,11 @@
+//! The public face of the store, on disk and in memory.
+
+#![allow(clippy::unwrap_used)]
+
+mod child;
+mod damage;
+mod kill;
+mod model;
+mod readers;
+mod syncs;
+mod workload;
