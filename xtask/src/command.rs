@@ -56,17 +56,6 @@ impl Call {
         self
     }
 
-    /// Removes an environment variable.
-    pub fn without_env(mut self, name: &str) -> Self {
-        self.command.env_remove(name);
-        self
-    }
-
-    /// The call as it would be typed.
-    pub fn shown(&self) -> &str {
-        &self.shown
-    }
-
     /// Runs it with our own output; an exit status other than 0 is an error.
     pub fn run(mut self) -> Result<()> {
         let status = self.command.status().with_context(|| format!("cannot run {}", self.shown))?;
@@ -101,11 +90,6 @@ impl Call {
         let mut printed = String::from_utf8_lossy(&output.stdout).into_owned();
         printed.push_str(&String::from_utf8_lossy(&output.stderr));
         Ok((output.status, printed))
-    }
-
-    /// The bare command, for callers that keep the child.
-    pub fn into_command(self) -> Command {
-        self.command
     }
 }
 

@@ -8,8 +8,10 @@
 //! ordinary `#[test]`s under [`tidy`], so "tests pass" means "tidy" too.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command-line tool speaks on stdout
 
+mod accept;
 mod cage;
 mod command;
+mod crash;
 mod dataset;
 mod docs_run;
 mod needs;
@@ -61,6 +63,11 @@ enum Chore {
     },
     /// Fetch the chat data set and convert it to the import format.
     Dataset,
+    /// Kill a node under writers again and again, and check every acknowledged event.
+    Crash {
+        #[command(flatten)]
+        options: crash::Options,
+    },
     /// Apply every planted bug to a scratch copy and demand that its finder fails.
     Planted {
         /// Names of planted bugs; all when none is given.
@@ -92,9 +99,10 @@ fn run(chore: Chore) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Chore::Accept { name, skip_test_command, only } => {
-            anyhow::bail!("{name} {skip_test_command} {only:?}")
+            accept::run(&name, skip_test_command, &only)
         }
         Chore::Dataset => dataset::run().map(|_| ExitCode::SUCCESS),
+        Chore::Crash { options } => crash::run(&options).map(|()| ExitCode::SUCCESS),
         Chore::Planted { names } => planted::run(&names),
         Chore::DocsRun => docs_run::run().map(|()| ExitCode::SUCCESS),
         Chore::SyncOrder => sync_order::run().map(|()| ExitCode::SUCCESS),

@@ -62,9 +62,19 @@ impl Server {
         }
     }
 
-    /// Process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// Starts a node and kills it after `life`, ready or not: a crash in the middle of recovery.
+    pub fn start_and_kill(data: &Path, life: Duration) -> Result<()> {
+        let mut child = Command::new(tree::tl())
+            .args(serve_args(data))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start tl")?;
+        std::thread::sleep(life);
+        child.kill().context("cannot kill the node")?;
+        child.wait().context("cannot wait for the node")?;
+        Ok(())
     }
 
     /// Ends the process at once, as a crash would: SIGKILL.

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -15,6 +16,8 @@ use crate::tree;
 
 /// Text in the appended event by which its bytes are recognised in the trace.
 const MARK: &str = "sync-order-mark-7f3a9c";
+/// Longest wait for the tracer to end behind the node.
+const TRACE_MAX: Duration = Duration::from_secs(20);
 
 /// Traces one append on the release binary and checks the order.
 pub fn run() -> Result<()> {
@@ -24,10 +27,11 @@ pub fn run() -> Result<()> {
     let data = folder.path().join("data");
     let mut command = Command::new("strace");
     command
-        .args(["--follow-forks", "--kill-on-exit", "--decode-fds=path", "--string-limit=4096"])
-        .arg("--output")
+        // The tracer is a child of the node and not the other way round, so that the process
+        // that is killed is the node, and the tracer ends with it.
+        .args(["--daemonize", "-f", "-y", "-s", "4096", "-o"])
         .arg(&trace)
-        .arg("--trace=write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,fdatasync,fsync")
+        .args(["-e", "trace=write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,fdatasync,fsync"])
         .arg(tree::tl())
         .args(serve_args(&data));
     let server = Server::spawn(command)?;
@@ -37,10 +41,23 @@ pub fn run() -> Result<()> {
     );
     post(&server.url, "/v1/sessions/traced/append", &event)?;
     server.kill()?;
-    let text = std::fs::read(&trace).context("strace wrote no trace")?;
-    let order = order(&String::from_utf8_lossy(&text), &data)?;
+    let order = order(&whole_trace(&trace)?, &data)?;
     println!("{order}");
     Ok(())
+}
+
+/// The trace, once the tracer has written its last line about the killed node.
+fn whole_trace(path: &Path) -> Result<String> {
+    let deadline = Instant::now() + TRACE_MAX;
+    loop {
+        let bytes = std::fs::read(path).context("strace wrote no trace")?;
+        let text = String::from_utf8_lossy(&bytes);
+        if text.contains("+++ killed by SIGKILL +++") {
+            return Ok(text.into_owned());
+        }
+        ensure!(Instant::now() < deadline, "strace did not notice the end of the node");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn post(url: &str, path: &str, body: &str) -> Result<()> {

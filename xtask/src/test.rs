@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use crate::step::{Action, Step, run_all};
-use crate::{docs_run, needs, sync_order};
+use crate::{crash, docs_run, needs, sync_order};
 
 /// Every step, cheapest first. The ones behind `release` use the release binary.
 pub const STEPS: &[Step] = &[
@@ -20,6 +20,8 @@ pub const STEPS: &[Step] = &[
     Step { name: "tests", action: Action::Cargo("test --workspace --locked") },
     Step { name: "release", action: Action::Cargo("build --release --locked -p throughline") },
     Step { name: "sync-order", action: Action::Call(sync_order::run) },
+    Step { name: "crash", action: Action::Call(crash::gate) },
+    Step { name: "simulation", action: Action::Tl("sim --seeds 8") },
     Step { name: "docs-run", action: Action::Call(docs_run::run) },
 ];
 
