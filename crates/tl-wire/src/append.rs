@@ -108,6 +108,7 @@ pub struct BatchRequest {
 
 /// A JSON append body: with a member `events` it is a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "moved once; a box would cost every single append")]
 pub enum AppendBody {
     /// `{"type","payload",…}`
     Single(AppendRequest),
@@ -122,7 +123,7 @@ impl AppendBody {
     /// [`WireError`] naming the field (and for a batch the `index`) at fault.
     pub fn parse(body: &[u8]) -> Result<AppendBody, WireError> {
         check_body_bytes(body)?;
-        let mut scanner = Scanner::wrapped(body, BATCH_LEVELS);
+        let mut scanner = Scanner::new(body);
         let top = scan::top(&mut scanner)?;
         let out = Bytes::from(scanner.into_out());
         match top {
@@ -144,9 +145,6 @@ impl AppendBody {
         }
     }
 }
-
-/// The object around a batch and its array.
-const BATCH_LEVELS: usize = 2;
 
 impl BatchRequest {
     /// Reads a body of content type `application/x-ndjson`: one event per line, the last line

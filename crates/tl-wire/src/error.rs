@@ -114,3 +114,25 @@ pub fn error_body(
     }
     out.push(b'}');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_body_has_code_message_and_facts_in_order() {
+        let error = WireError::of(ErrorCode::ExpectedSeqConflict)
+            .with("expected_seq", 3u64)
+            .with("hint", "say \"4\"");
+        let mut out = Vec::new();
+        error_body(&mut out, error.code, &error.message, &error.facts);
+        crate::testing::golden("error.json", &out);
+    }
+
+    #[test]
+    fn an_error_of_a_batch_says_which_event() {
+        let error = WireError::of(ErrorCode::InvalidRefs).at_index(7);
+        assert_eq!(error.to_string(), "invalid_refs: events[7]: Invalid refs payload");
+        assert_eq!(error.facts, [("index", Fact::Number(7))]);
+    }
+}

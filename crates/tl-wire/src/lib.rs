@@ -15,6 +15,9 @@ pub mod query;
 pub mod reply;
 pub mod session;
 
+#[cfg(test)]
+mod testing;
+
 pub use append::{
     AppendBody, AppendRequest, BatchRequest, HASH_ALGORITHM, ParsedEvent, SealedEvent,
 };

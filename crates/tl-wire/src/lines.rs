@@ -40,7 +40,7 @@ pub enum Line {
     /// A session starts; the events behind it are its own.
     Session(CreateRequest),
     /// An event of the session named last.
-    Event(LineEvent),
+    Event(Box<LineEvent>),
 }
 
 /// An event line whose fields have not been judged yet.
@@ -75,7 +75,7 @@ impl Line {
     /// [`WireError`] when the line is not JSON or is neither a session nor an event, or when
     /// the session breaks a rule.
     pub fn parse(line: &[u8]) -> Result<Line, WireError> {
-        let mut scanner = Scanner::wrapped(line, 1);
+        let mut scanner = Scanner::new(line);
         if scanner.peek_kind()? != Kind::Object {
             scanner.value()?;
             scanner.finish()?;
@@ -83,6 +83,7 @@ impl Line {
         }
         let (mut session, mut event) = (None, None);
         let mut object = scanner.begin_object()?;
+        scanner.count_depth_from_here();
         while let Some(key) = scanner.next_key(&mut object)? {
             match &*scanner.name(&key) {
                 b"session" => session = Some(Fields::scan(&mut scanner)?),
@@ -94,7 +95,8 @@ impl Line {
         match (session, event) {
             (Some(fields), None) => Ok(Line::Session(fields.create(&scanner)?)),
             (None, Some(parts)) => {
-                Ok(Line::Event(LineEvent { out: scanner.into_out().into(), parts }))
+                let out = scanner.into_out().into();
+                Ok(Line::Event(Box::new(LineEvent { out, parts })))
             }
             (None, None) | (Some(_), Some(_)) => Err(neither()),
         }

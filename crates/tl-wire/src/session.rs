@@ -1,5 +1,8 @@
 //! Bodies that create and change sessions.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use tl_types::limits::{BODY_BYTES_MAX, METADATA_BYTES_MAX, TITLE_BYTES_MAX};
 use tl_types::{ErrorCode, SessionId};

@@ -56,6 +56,7 @@ pub(super) struct RawPrincipal {
 }
 
 /// A JSON append body.
+#[expect(clippy::large_enum_variant, reason = "moved once; a box would cost every single append")]
 pub(super) enum Top {
     Single { event: RawEvent, expected_seq: Option<Node> },
     Batch { events: Batch, expected_seq: Option<Node> },
@@ -72,8 +73,6 @@ pub(super) fn top(scanner: &mut Scanner<'_>) -> Result<Top, WireError> {
     let mut event = RawEvent::default();
     let mut batch = None;
     let mut expected_seq = None;
-    let start = scanner.out().len();
-    let mut cut_bytes = 0;
     if scanner.peek_kind()? == Kind::Object {
         event.is_object = true;
         let mut object = scanner.begin_object()?;
@@ -81,14 +80,14 @@ pub(super) fn top(scanner: &mut Scanner<'_>) -> Result<Top, WireError> {
             match &*scanner.name(&key) {
                 b"events" => batch = Some(events(scanner)?),
                 b"expected_seq" => expected_seq = Some(scanner.value()?),
-                _ => cut_bytes += event.member(scanner, &key)?,
+                _ => event.member(scanner, &key)?,
             }
         }
     } else {
         scanner.value()?;
     }
     scanner.finish()?;
-    event.compact_bytes = scanner.out().len() - start + cut_bytes;
+    event.compact_bytes = scanner.compact_bytes();
     Ok(match batch {
         Some(events) => Top::Batch { events, expected_seq },
         None => Top::Single { event, expected_seq },
@@ -109,36 +108,37 @@ fn events(scanner: &mut Scanner<'_>) -> Result<Batch, WireError> {
     }
     let mut events = Vec::new();
     let mut array = scanner.begin_array()?;
+    scanner.count_depth_from_here();
     while scanner.next_item(&mut array)? {
         check_count(events.len() + 1)?;
         events.push(put_event(scanner)?);
     }
     scanner.end_array(array);
+    scanner.count_depth_from_start();
     Ok(Batch::Events(events))
 }
 
 /// Reads one event object.
 pub(crate) fn put_event(scanner: &mut Scanner<'_>) -> Result<RawEvent, WireError> {
     let mut event = RawEvent::default();
-    let mut cut_bytes = 0;
     let kind = scanner.peek_kind()?;
-    let start = scanner.out().len();
+    let start = scanner.compact_bytes();
     if kind == Kind::Object {
         event.is_object = true;
         let mut object = scanner.begin_object()?;
         while let Some(key) = scanner.next_key(&mut object)? {
-            cut_bytes += event.member(scanner, &key)?;
+            event.member(scanner, &key)?;
         }
     } else {
         scanner.value()?;
     }
-    event.compact_bytes = scanner.out().len() - start + cut_bytes;
+    event.compact_bytes = scanner.compact_bytes() - start;
     Ok(event)
 }
 
 impl RawEvent {
-    /// Reads the value of one member; how many compact bytes of it were left out of the output.
-    fn member(&mut self, scanner: &mut Scanner<'_>, key: &Key) -> Result<usize, JsonError> {
+    /// Reads the value of one member.
+    fn member(&mut self, scanner: &mut Scanner<'_>, key: &Key) -> Result<(), JsonError> {
         let field = match &*scanner.name(key) {
             b"type" => &mut self.event_type,
             b"payload" => &mut self.payload,
@@ -150,27 +150,25 @@ impl RawEvent {
             b"event_time" => &mut self.event_time,
             b"seq" => &mut self.seq,
             b"metadata" => {
-                let (metadata, cut_bytes) = put_metadata(scanner)?;
-                self.metadata = Some(metadata);
-                return Ok(cut_bytes);
+                self.metadata = Some(put_metadata(scanner)?);
+                return Ok(());
             }
             b"refs" => return self.put_refs(scanner),
             _ => {
                 scanner.value()?;
-                return Ok(0);
+                return Ok(());
             }
         };
         *field = Some(scanner.value()?);
-        Ok(0)
+        Ok(())
     }
 
     /// `refs`: whole numbers that came as strings are written as numbers.
-    fn put_refs(&mut self, scanner: &mut Scanner<'_>) -> Result<usize, JsonError> {
+    fn put_refs(&mut self, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
         if scanner.peek_kind()? != Kind::Object {
             self.refs = Some(scanner.value()?);
-            return Ok(0);
+            return Ok(());
         }
-        let mut cut_bytes = 0;
         let mut object = scanner.begin_object()?;
         while let Some(key) = scanner.next_key(&mut object)? {
             let rule = RefRule::of(&scanner.name(&key));
@@ -179,10 +177,8 @@ impl RawEvent {
                 Some(RefRule::Whole(name)) if value.kind != Kind::Null => {
                     match super::rules::whole_number(scanner.out(), &value) {
                         Some(number) if value.kind == Kind::String => {
-                            let sent = value.end - value.start;
                             scanner.cut_to(value.start);
                             value = scanner.put_number(number);
-                            cut_bytes += sent - (value.end - value.start);
                         }
                         Some(_) => {}
                         None => self.bad_ref = self.bad_ref.or(Some(name)),
@@ -196,7 +192,7 @@ impl RawEvent {
             scanner.end_member(&mut object, &key, value.hash);
         }
         self.refs = Some(scanner.end_object(object));
-        Ok(cut_bytes)
+        Ok(())
     }
 }
 
@@ -218,22 +214,19 @@ impl RefRule {
     }
 }
 
-/// `metadata` of an event, `starcite_principal` cut out; and how many compact bytes were cut.
-fn put_metadata(scanner: &mut Scanner<'_>) -> Result<(RawMetadata, usize), JsonError> {
+/// `metadata` of an event, `starcite_principal` cut out.
+fn put_metadata(scanner: &mut Scanner<'_>) -> Result<RawMetadata, JsonError> {
     if scanner.peek_kind()? != Kind::Object {
         let node = scanner.value()?;
         let members = HashSum::default();
-        return Ok((RawMetadata { node, members, principal: None, counted_bytes: 0 }, 0));
+        return Ok(RawMetadata { node, members, principal: None, counted_bytes: 0 });
     }
-    let mut cut_bytes = 0;
     let mut principal = None;
     let mut object = scanner.begin_object()?;
     while let Some(key) = scanner.next_key(&mut object)? {
         if &*scanner.name(&key) == PRINCIPAL.as_bytes() {
-            let sent = put_principal(scanner, &mut cut_bytes)?;
-            cut_bytes += scanner.out().len() - key.member_start;
+            principal = put_principal(scanner)?;
             scanner.cut_to(key.member_start);
-            principal = sent;
         } else {
             let value = scanner.value()?;
             scanner.end_member(&mut object, &key, value.hash);
@@ -243,15 +236,12 @@ fn put_metadata(scanner: &mut Scanner<'_>) -> Result<(RawMetadata, usize), JsonE
     let node = scanner.end_object(object);
     let extra = principal.as_ref().map_or(0, |p: &RawPrincipal| p.inner.len());
     let counted_bytes = node.end - node.start + extra;
-    Ok((RawMetadata { node, members, principal, counted_bytes }, cut_bytes))
+    Ok(RawMetadata { node, members, principal, counted_bytes })
 }
 
 /// The client's own `starcite_principal`: `None` when it is not an object or says nothing that
 /// the server does not say.
-fn put_principal(
-    scanner: &mut Scanner<'_>,
-    cut_bytes: &mut usize,
-) -> Result<Option<RawPrincipal>, JsonError> {
+fn put_principal(scanner: &mut Scanner<'_>) -> Result<Option<RawPrincipal>, JsonError> {
     if scanner.peek_kind()? != Kind::Object {
         scanner.value()?;
         return Ok(None);
@@ -261,7 +251,6 @@ fn put_principal(
         let ours = PRINCIPAL_FIELDS.iter().any(|name| &*scanner.name(&key) == name.as_bytes());
         let value = scanner.value()?;
         if ours {
-            *cut_bytes += scanner.out().len() - key.member_start;
             scanner.cut_to(key.member_start);
         } else {
             scanner.end_member(&mut object, &key, value.hash);

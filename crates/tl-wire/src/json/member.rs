@@ -64,6 +64,7 @@ impl Scanner<'_> {
     pub fn next_key(&mut self, object: &mut Object) -> Result<Option<Key>, JsonError> {
         self.skip_whitespace();
         let member_start = self.out.len();
+        let mut comma = false;
         match self.input.get(self.at) {
             Some(b'}') => {
                 self.check_many_keys(object)?;
@@ -73,6 +74,7 @@ impl Scanner<'_> {
             }
             Some(_) if object.first => {}
             Some(b',') => {
+                comma = true;
                 self.at += 1;
                 self.skip_whitespace();
             }
@@ -82,6 +84,8 @@ impl Scanner<'_> {
         // The comma follows what stands in the output: an earlier member may have been cut.
         if self.out.len() > object.start + 1 {
             self.out.push(b',');
+        } else {
+            self.cut_bytes += usize::from(comma);
         }
         object.first = false;
         let key = self.key(member_start, object)?;

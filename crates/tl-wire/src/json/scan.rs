@@ -115,7 +115,9 @@ pub struct Scanner<'a> {
     pub(super) input: &'a [u8],
     pub(super) at: usize,
     pub(super) out: Vec<u8>,
-    pub(super) depth: usize,
+    /// Compact bytes that were read but are not in the output.
+    pub(super) cut_bytes: usize,
+    depth: usize,
     depth_max: usize,
     /// Key hashes of the objects that are open, innermost last.
     pub(super) keys: Vec<u128>,
@@ -126,22 +128,27 @@ impl<'a> Scanner<'a> {
     /// A scanner at the start of `input`.
     #[must_use]
     pub fn new(input: &'a [u8]) -> Self {
-        Scanner::wrapped(input, 0)
-    }
-
-    /// A scanner whose depth limit counts from inside `levels` levels of wrapping, so that what
-    /// may be sent alone may be sent wrapped as well.
-    #[must_use]
-    pub fn wrapped(input: &'a [u8], levels: usize) -> Self {
         Scanner {
             input,
             at: 0,
             out: Vec::with_capacity(input.len()),
+            cut_bytes: 0,
             depth: 0,
-            depth_max: JSON_DEPTH_MAX + levels,
+            depth_max: JSON_DEPTH_MAX,
             keys: Vec::new(),
             scratch: Vec::new(),
         }
+    }
+
+    /// Counts nesting from here on, until [`Scanner::count_depth_from_start`], so that what may
+    /// be sent alone may be sent inside something else as well.
+    pub(crate) fn count_depth_from_here(&mut self) {
+        self.depth_max = self.depth + JSON_DEPTH_MAX;
+    }
+
+    /// Counts nesting from the start of the input again.
+    pub(crate) fn count_depth_from_start(&mut self) {
+        self.depth_max = JSON_DEPTH_MAX;
     }
 
     /// The next value, whatever it is.
@@ -248,13 +255,20 @@ impl<'a> Scanner<'a> {
 
     /// Takes back what was written behind `len`, to leave a value out or to write another.
     pub(crate) fn cut_to(&mut self, len: usize) {
+        self.cut_bytes += self.out.len() - len;
         self.out.truncate(len);
     }
 
-    /// Writes a whole number in the place of the value that was just cut.
+    /// Compact bytes read so far, those that were cut included.
+    pub(crate) fn compact_bytes(&self) -> usize {
+        self.out.len() + self.cut_bytes
+    }
+
+    /// Writes a whole number in the place of the longer value that was just cut.
     pub(crate) fn put_number(&mut self, value: u64) -> Node {
         let start = self.out.len();
         super::write::number(&mut self.out, value);
+        self.cut_bytes -= self.out.len() - start;
         self.node(Kind::Number, start, number_hash(&self.out[start..]))
     }
 
