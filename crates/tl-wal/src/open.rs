@@ -1,0 +1,274 @@
+//! Opening a log: find its segments, replay them, judge damage, repair what a crash left.
+//!
+//! The rule about damage. Every record says up to where the log was durable when it was
+//! written; so does a segment's head about everything before it. Let *confirmed* be the highest
+//! such position found anywhere. What cannot be read below it is corruption: somebody may have
+//! been told that it is safe. What cannot be read above it was never confirmed on disk, and is
+//! the torn end of the last write: it is cut, overwritten with zeros so that no part of it can
+//! come back behind later writes, and reported.
+
+mod files;
+mod replay;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use crate::counters::Counters;
+use crate::disk::{Disk, LockGuard, write_all_at};
+use crate::error::{Corruption, DAMAGES_MAX, Damage, Doubt, WalError};
+use crate::format::{HEAD_BYTES, RecordKind, SegmentHead};
+use crate::options::{FIRST_SEGMENT_BYTES, OnDamage, WalOptions};
+use crate::pool::Pool;
+use crate::record::{Position, Record};
+use crate::states::States;
+use crate::wal::{BARE_BYTES, Job, Segment, Wal, bare, write_head};
+use files::Files;
+use replay::{Replay, Tail};
+
+/// What opening found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// There was no log; an empty one was created.
+    pub fresh: bool,
+    /// Segments that hold records.
+    pub segments: usize,
+    /// Records handed over.
+    pub records: u64,
+    /// Where the oldest segment begins.
+    pub first: Position,
+    /// End of the last record handed over.
+    pub end: Position,
+    /// The log was confirmed on disk up to here, before it was opened.
+    pub confirmed: Position,
+    /// The torn end that was cut off, if there was one.
+    pub cut: Option<Cut>,
+    /// Damaged places whose content was known from elsewhere and was written again.
+    pub healed: usize,
+}
+
+/// The torn end of the last write before a crash: never confirmed, now gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// File name of the segment.
+    pub segment: String,
+    /// Byte in the file from which on nothing was kept.
+    pub at_bytes: u64,
+    /// The same place in the log.
+    pub position: Position,
+    /// Intact records that went with it.
+    pub records: usize,
+}
+
+pub(crate) fn open(
+    disk: Arc<dyn Disk>,
+    options: WalOptions,
+    callback: &mut dyn FnMut(Position, Record),
+) -> Result<(Wal, Opened), WalError> {
+    options.check()?;
+    let lock = lock(disk.as_ref())?;
+    let mut files = Files::find(disk.as_ref(), &options)?;
+    let pool = Pool::new(
+        Arc::clone(&disk),
+        options.owner,
+        options.segment_bytes,
+        options.spares,
+        files.next_number,
+    );
+    let pool = Arc::new(pool);
+    if files.log.is_empty() {
+        files.refuse_orphans(0)?;
+        files.clear(disk.as_ref(), &pool)?;
+        return create(pool, options, lock);
+    }
+
+    let mut replay = Replay::new(callback);
+    let tail = replay.run(&mut files)?;
+    let mut damages = std::mem::take(&mut replay.damages);
+    files.missing_segments(replay.start_life, tail.next_life, &mut damages);
+    if !damages.is_empty() {
+        return match options.on_damage {
+            OnDamage::Refuse => Err(corrupt(damages, replay.confirmed)),
+        };
+    }
+    files.refuse_orphans(tail.life)?;
+
+    let healed = repair(&files, &tail)?;
+    let outcome = Outcome {
+        records: replay.records,
+        confirmed: replay.confirmed,
+        content_end: replay.content_end,
+        start_life: replay.start_life,
+        states: replay.states,
+        healed,
+    };
+    files.clear(disk.as_ref(), &pool)?;
+    resume(files, tail, outcome, pool, options, lock)
+}
+
+fn lock(disk: &dyn Disk) -> Result<LockGuard, WalError> {
+    disk.lock().map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => WalError::Locked { place: disk.place() },
+        _ => failed("lock", disk.place())(source),
+    })
+}
+
+/// What a replay leaves for the writing side.
+struct Outcome {
+    records: u64,
+    confirmed: Position,
+    content_end: Position,
+    start_life: u64,
+    states: States,
+    healed: usize,
+}
+
+/// The first start of a node: one small segment, so that it takes no time.
+fn create(
+    pool: Arc<Pool>,
+    options: WalOptions,
+    lock: LockGuard,
+) -> Result<(Wal, Opened), WalError> {
+    let spare = pool.make(options.segment_bytes.min(FIRST_SEGMENT_BYTES), &mut |_| {})?;
+    let head = SegmentHead {
+        life: 1,
+        first: Position(0),
+        start_life: 1,
+        segment_bytes: spare.segment_bytes,
+        owner: options.owner,
+    };
+    write_head(&spare, &head).map_err(failed("begin", spare.name.clone()))?;
+    let mut wal = writer(Segment::new(spare, &head), pool, options, lock);
+    wal.write_states()?;
+    wal.sync()?;
+    let opened = Opened {
+        fresh: true,
+        segments: 1,
+        records: 0,
+        first: Position(0),
+        end: wal.end,
+        confirmed: Position(0),
+        cut: None,
+        healed: 0,
+    };
+    Ok((wal, opened))
+}
+
+/// Goes on writing where the replay ended.
+fn resume(
+    files: Files,
+    tail: Tail,
+    outcome: Outcome,
+    pool: Arc<Pool>,
+    options: WalOptions,
+    lock: LockGuard,
+) -> Result<(Wal, Opened), WalError> {
+    let mut log: VecDeque<Segment> = files.log.into_iter().map(|found| found.segment).collect();
+    let current = log.pop_back().expect("a log without segments was created anew");
+    let mut wal = writer(current, pool, options, lock);
+    for segment in log {
+        if segment.life < outcome.start_life {
+            wal.pool.give(segment.spare);
+        } else {
+            wal.old.push_back(segment);
+        }
+    }
+    wal.offset = tail.offset as u64;
+    wal.end = wal.current.position(wal.offset);
+    wal.content_end = outcome.content_end;
+    wal.marked = outcome.confirmed;
+    wal.states = outcome.states;
+    wal.start_life = outcome.start_life;
+    let end = wal.end;
+    // A killed process may have left records that are in the file and not yet on the disk.
+    wal.sync_current()?;
+    if tail.offset == HEAD_BYTES {
+        // The crash came between the segment's head and its first job.
+        wal.write_states()?;
+    }
+    wal.idle_mark()?;
+    let opened = Opened {
+        fresh: false,
+        segments: wal.segments(),
+        records: outcome.records,
+        first: wal.first(),
+        end,
+        confirmed: outcome.confirmed,
+        cut: tail.cut,
+        healed: outcome.healed,
+    };
+    Ok((wal, opened))
+}
+
+fn writer(current: Segment, pool: Arc<Pool>, options: WalOptions, lock: LockGuard) -> Wal {
+    Wal {
+        pool,
+        options,
+        old: VecDeque::new(),
+        offset: HEAD_BYTES as u64,
+        end: current.first,
+        durable: current.first,
+        content_end: current.first,
+        marked: current.first,
+        current,
+        states: States::default(),
+        start_life: 1,
+        start_noted: true,
+        retiring: Vec::new(),
+        job: Job::default(),
+        poisoned: false,
+        counters: Arc::new(Counters::default()),
+        _lock: lock,
+    }
+}
+
+/// Writes again what a crash or a single fault took and the rest of the log still knows, and
+/// overwrites a torn end. Each step may be repeated after another crash.
+fn repair(files: &Files, tail: &Tail) -> Result<usize, WalError> {
+    let mut healed = 0;
+    for (at, found) in files.log.iter().enumerate() {
+        let segment = &found.segment;
+        let file = segment.spare.file.as_ref();
+        let write = |bytes: &[u8], offset: u64| {
+            write_all_at(file, bytes, offset)
+                .and_then(|()| file.sync())
+                .map_err(failed("repair", segment.spare.name.clone()))
+        };
+        if !found.head_whole {
+            write(&found.head.encode(), 0)?;
+            healed += 1;
+        }
+        if let Some(offset) = found.next_lost_at {
+            let mut job = Job::default();
+            job.begin(segment.life, segment.position(offset), segment.position(offset), 1);
+            job.put(&bare(RecordKind::Next, segment.life + 1), 0);
+            write(job.finish(BARE_BYTES), offset)?;
+            healed += 1;
+        }
+        if at + 1 == files.log.len() && !tail.zero.is_empty() {
+            let zeros = vec![0; tail.zero.len()];
+            write(&zeros, tail.zero.start as u64)?;
+        }
+    }
+    // The last record of a full segment may be in the file and not yet on the disk.
+    if let [.., before, _] = &files.log[..] {
+        let spare = &before.segment.spare;
+        spare.file.sync().map_err(failed("sync", spare.name.clone()))?;
+    }
+    Ok(healed)
+}
+
+/// Sorts damage by place and says whose it is.
+fn corrupt(mut damages: Vec<Damage>, durable: Position) -> WalError {
+    let groups: Option<BTreeSet<_>> = damages.iter().map(|damage| damage.group).collect();
+    let doubt = groups.map_or(Doubt::All, Doubt::Groups);
+    damages.truncate(DAMAGES_MAX);
+    WalError::Corrupt(Box::new(Corruption { damages, doubt, durable }))
+}
+
+fn failed(deed: &'static str, file: String) -> impl FnOnce(io::Error) -> WalError {
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WalError::Full { source },
+        _ => WalError::Failed { deed, file, source },
+    }
+}

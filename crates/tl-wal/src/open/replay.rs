@@ -1,0 +1,315 @@
+//! Reading the log's segments in order, one in memory at a time.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::disk::read_up_to;
+use crate::error::{Damage, Fault, WalError};
+use crate::format::{
+    FLAG_FIRST, FLAG_LAST, FLAG_STATE, HEAD_BYTES, RECORD_HEADER_BYTES, RecordHead, RecordKind,
+};
+use crate::record::{Position, Record};
+use crate::scan::{Found as At, Scan};
+use crate::states::{States, decode};
+use crate::wal::{BARE_BYTES, Segment};
+
+use super::files::{Files, Found};
+use super::{Cut, failed};
+
+/// What reading has established so far.
+pub(super) struct Replay<'a> {
+    callback: &'a mut dyn FnMut(Position, Record),
+    pub states: States,
+    /// The highest position that anything read proves to have been durable.
+    pub confirmed: Position,
+    /// End of the last record that says something of a group.
+    pub content_end: Position,
+    /// The oldest life still needed.
+    pub start_life: u64,
+    /// Records handed over.
+    pub records: u64,
+    /// Damage to confirmed records; after the first nothing more is handed over.
+    pub damages: Vec<Damage>,
+}
+
+/// Where the log ends.
+#[derive(Debug)]
+pub(super) struct Tail {
+    pub life: u64,
+    /// Offset in the last segment behind its last whole job.
+    pub offset: usize,
+    /// The last segment is full and names this one, which is not there.
+    pub next_life: Option<u64>,
+    pub cut: Option<Cut>,
+    /// Bytes of the last segment to overwrite with zeros.
+    pub zero: Range<usize>,
+}
+
+/// Where reading a segment stopped.
+struct Stop {
+    /// Behind the last whole job.
+    offset: usize,
+    /// At what could not be read; further than `offset` when a job was cut short.
+    at: usize,
+    found: At,
+    /// Intact records of the job that was cut short.
+    open_records: usize,
+    next_life: Option<u64>,
+}
+
+impl<'a> Replay<'a> {
+    pub fn new(callback: &'a mut dyn FnMut(Position, Record)) -> Replay<'a> {
+        Replay {
+            callback,
+            states: States::default(),
+            confirmed: Position(0),
+            content_end: Position(0),
+            start_life: 1,
+            records: 0,
+            damages: Vec::new(),
+        }
+    }
+
+    /// Reads all of the log. Damage to what was confirmed is left in `damages`.
+    pub fn run(&mut self, files: &mut Files) -> Result<Tail, WalError> {
+        for found in &files.log {
+            self.start_life = self.start_life.max(found.head.start_life);
+            self.confirm(found.head.first);
+        }
+        let lives: Vec<u64> = files.log.iter().map(|found| found.head.life).collect();
+        let last = files.log.len() - 1;
+        // Segments before the one that the latest head calls the oldest were released.
+        let begin = lives.iter().position(|life| *life >= self.start_life).unwrap_or(last);
+        for at in begin..last {
+            let next_first = files.log[at + 1].head.first;
+            self.full_segment(&mut files.log[at], at == begin, next_first)?;
+        }
+        self.last_segment(&mut files.log[last], last == begin)
+    }
+
+    fn full_segment(
+        &mut self,
+        found: &mut Found,
+        begin: bool,
+        next_first: Position,
+    ) -> Result<(), WalError> {
+        let bytes = read(found)?;
+        let scan = Scan { head: found.head, bytes: &bytes };
+        if !self.damages.is_empty() {
+            self.survey(&scan, HEAD_BYTES, found, next_first);
+            return Ok(());
+        }
+        let stop = self.walk(&scan, &bytes, &mut found.segment, begin)?;
+        let end = scan.position(stop.offset);
+        if stop.next_life == Some(found.head.life + 1) && end == next_first {
+            return Ok(());
+        }
+        let only_next_lost = stop.next_life.is_none()
+            && stop.at == stop.offset
+            && end.plus(BARE_BYTES) == next_first;
+        if only_next_lost {
+            found.next_lost_at = Some(stop.offset as u64);
+            return Ok(());
+        }
+        self.survey(&scan, stop.at, found, next_first);
+        self.blame_order(found, stop.at);
+        Ok(())
+    }
+
+    fn last_segment(&mut self, found: &mut Found, begin: bool) -> Result<Tail, WalError> {
+        let bytes = read(found)?;
+        let scan = Scan { head: found.head, bytes: &bytes };
+        let mut tail = Tail {
+            life: found.head.life,
+            offset: HEAD_BYTES,
+            next_life: None,
+            cut: None,
+            zero: 0..0,
+        };
+        if !self.damages.is_empty() {
+            self.survey(&scan, HEAD_BYTES, found, Position(u64::MAX));
+            return Ok(tail);
+        }
+        let stop = self.walk(&scan, &bytes, &mut found.segment, begin)?;
+        tail.offset = stop.offset;
+        tail.next_life = stop.next_life;
+        if stop.next_life.is_some() {
+            return Ok(tail);
+        }
+        let intact = stop.open_records + self.survey(&scan, stop.at, found, Position(u64::MAX));
+        let position = scan.position(stop.offset);
+        if self.confirmed > position {
+            self.blame_order(found, stop.at);
+            return Ok(tail);
+        }
+        let clean = matches!(stop.found, At::Zeros | At::Full) && intact == 0;
+        if !clean {
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            tail.zero = stop.offset..used.max(stop.offset);
+            tail.cut = Some(Cut {
+                segment: found.segment.spare.name.clone(),
+                at_bytes: stop.offset as u64,
+                position,
+                records: intact,
+            });
+        }
+        Ok(tail)
+    }
+
+    /// Hands over whole jobs until something is no record, or the segment is at its end.
+    fn walk(
+        &mut self,
+        scan: &Scan<'_>,
+        bytes: &Bytes,
+        segment: &mut Segment,
+        begin: bool,
+    ) -> Result<Stop, WalError> {
+        let mut job: Vec<(usize, RecordHead)> = Vec::new();
+        let mut stop = Stop {
+            offset: HEAD_BYTES,
+            at: HEAD_BYTES,
+            found: At::Full,
+            open_records: 0,
+            next_life: None,
+        };
+        loop {
+            stop.found = scan.at(stop.at);
+            let At::Record(record) = stop.found else { break };
+            let first = record.flags & FLAG_FIRST != 0;
+            if first != job.is_empty() {
+                // Intact and out of place: judged like a record that is not there.
+                stop.found = At::NoHeader;
+                break;
+            }
+            self.confirm(record.mark);
+            job.push((stop.at, record));
+            stop.at += record.record_bytes();
+            if record.flags & FLAG_LAST == 0 {
+                continue;
+            }
+            for (offset, record) in job.drain(..) {
+                let start = offset + RECORD_HEADER_BYTES;
+                let data = bytes.slice(start..start + record.data_bytes as usize);
+                match self.take(&record, data, segment, begin)? {
+                    Some(life) => stop.next_life = Some(life),
+                    None => continue,
+                }
+            }
+            stop.offset = stop.at;
+            if stop.next_life.is_some() {
+                break;
+            }
+        }
+        stop.open_records = job.len();
+        Ok(stop)
+    }
+
+    /// Takes one record of a whole job; the next life if the record names one.
+    fn take(
+        &mut self,
+        head: &RecordHead,
+        data: Bytes,
+        segment: &mut Segment,
+        begin: bool,
+    ) -> Result<Option<u64>, WalError> {
+        let unknown = |what, value| WalError::Unsupported {
+            segment: segment.spare.name.clone(),
+            what,
+            value,
+        };
+        let Some(kind) = RecordKind::from_u8(head.kind) else {
+            return Err(unknown("record kind", u32::from(head.kind)));
+        };
+        match kind {
+            RecordKind::Mark => return Ok(None),
+            RecordKind::Start => {
+                self.start_life = self.start_life.max(head.index.0);
+                return Ok(None);
+            }
+            RecordKind::Next => return Ok(Some(head.index.0)),
+            RecordKind::Entry
+            | RecordKind::HardState
+            | RecordKind::Membership
+            | RecordKind::Installed => {}
+        }
+        let Some(record) = decode(kind, head.group, head.term, head.index, data) else {
+            return Err(unknown("data of record kind", u32::from(head.kind)));
+        };
+        self.states.note(&record);
+        if let Record::Entry { group, index, .. } = record {
+            segment.note_index(group, index);
+        }
+        if head.flags & FLAG_STATE == 0 {
+            self.content_end = head.position.plus(head.record_bytes() as u64);
+        }
+        // What repeats the past is news only where the past is gone.
+        if head.flags & FLAG_STATE == 0 || begin {
+            self.records += 1;
+            (self.callback)(head.position, record);
+        }
+        Ok(None)
+    }
+
+    /// Looks at everything from `offset` on, which is not going to be handed over: how many
+    /// intact records there are, what they prove, and what is damaged below `limit`.
+    fn survey(&mut self, scan: &Scan<'_>, offset: usize, found: &Found, limit: Position) -> usize {
+        let mut offset = offset;
+        let mut intact = 0;
+        let mut damages = Vec::new();
+        loop {
+            let (group, fault) = match scan.at(offset) {
+                At::Full => break,
+                At::Record(record) => {
+                    intact += 1;
+                    self.confirm(record.mark);
+                    offset += record.record_bytes();
+                    continue;
+                }
+                At::DamagedData(record) => {
+                    self.confirm(record.mark);
+                    (Some(record), Fault::Data)
+                }
+                At::NoHeader | At::Zeros => (None, Fault::Header),
+            };
+            let at_bytes = offset as u64;
+            let segment = found.segment.spare.name.clone();
+            let damage = Damage { segment, at_bytes, group: group.map(|r| r.group), fault };
+            damages.push((scan.position(offset), damage));
+            match group {
+                Some(record) => offset += record.record_bytes(),
+                None => match scan.next_intact(offset + 1) {
+                    Some(next) => offset = next,
+                    None => break,
+                },
+            }
+        }
+        let limit = limit.min(self.confirmed);
+        let confirmed = damages.into_iter().filter(|(position, _)| *position < limit);
+        self.damages.extend(confirmed.map(|(_, damage)| damage));
+        intact
+    }
+
+    /// When confirmed records cannot be used although none of them is damaged.
+    fn blame_order(&mut self, found: &Found, at: usize) {
+        if self.damages.is_empty() {
+            self.damages.push(Damage {
+                segment: found.segment.spare.name.clone(),
+                at_bytes: at as u64,
+                group: None,
+                fault: Fault::Order,
+            });
+        }
+    }
+
+    fn confirm(&mut self, position: Position) {
+        self.confirmed = self.confirmed.max(position);
+    }
+}
+
+fn read(found: &Found) -> Result<Bytes, WalError> {
+    let spare = &found.segment.spare;
+    let bytes = read_up_to(spare.file.as_ref(), spare.segment_bytes as usize)
+        .map_err(failed("read", spare.name.clone()))?;
+    Ok(Bytes::from(bytes))
+}

@@ -1,0 +1,9 @@
+//! The log seen from outside: what was confirmed comes back, whatever the disk does.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod faults;
+mod flips;
+mod model;
+mod real_disk;
+mod round_trip;
