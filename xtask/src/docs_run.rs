@@ -97,6 +97,7 @@ fn run_document(script: &str) -> Result<(ExitStatus, String)> {
     cage::call(DOCUMENT_SECONDS_MAX, folder.path(), Path::new("bash"), &["-c", script])
         .env("PATH", format!("{}:{path}", bin.display()))
         .env("HOME", folder.path())
+        .env("NO_PROXY", "127.0.0.1")
         .verdict()
 }
 

@@ -14,6 +14,7 @@ mod command;
 mod crash;
 mod dataset;
 mod docs_run;
+mod lengths;
 mod needs;
 mod planted;
 mod server;

@@ -62,7 +62,16 @@ fn whole_trace(path: &Path) -> Result<String> {
 
 fn post(url: &str, path: &str, body: &str) -> Result<()> {
     let reply = Call::new("curl")
-        .args(["--silent", "--show-error", "--max-time", "30", "--write-out", "\n%{http_code}"])
+        .args([
+            "--silent",
+            "--show-error",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "30",
+            "--write-out",
+            "\n%{http_code}",
+        ])
         .args(["--header", "content-type: application/json", "--data", body])
         .args([format!("{url}{path}")])
         .output()?;

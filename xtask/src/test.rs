@@ -46,5 +46,6 @@ pub fn run(list: bool, only: &[String]) -> Result<ExitCode> {
         .filter(|step| only.is_empty() || only.iter().any(|name| name == step.name))
         .copied()
         .collect();
+    crate::lengths::print_report()?;
     Ok(run_all(&chosen))
 }

@@ -35,6 +35,7 @@ const DUPLICATES: &[(&str, &str)] = &[
     ("base64", "hyper-util has moved on, the clients have not; small"),
     ("bitflags", "raft's build helper is old; nothing of it is in the program"),
     ("getrandom", "one per generation of rand below"),
+    ("hashbrown", "quick_cache and indexmap are a version apart"),
     ("rand", "raft draws with an old one, WebSocket masks come from a newer one"),
     ("rand_chacha", "comes with rand"),
     ("rand_core", "comes with rand"),

@@ -1,5 +1,4 @@
-//! What must not stay in the tree: tabs, unfinished marks, paths of somebody's machine, and
-//! files that have grown past what one head holds.
+//! What must not stay in the tree: tabs, unfinished marks, paths of somebody's machine.
 
 use std::path::Path;
 
@@ -16,11 +15,6 @@ const UNFINISHED: [&str; 5] = [
 
 /// Folders that only exist on somebody's machine.
 const MACHINE_PATHS: [&str; 3] = ["/root/", "/home/", concat!("/", "work/")];
-
-/// Lines past which a file is named in the report, tests aside.
-const LINES_WANTED_MAX: usize = 500;
-/// Lines past which a file is refused, tests aside.
-const LINES_MAX: usize = 1_000;
 
 fn texts() -> Vec<(String, String)> {
     let mut texts = Vec::new();
@@ -86,32 +80,6 @@ fn names_a_machine(line: &str) -> bool {
             before.is_none_or(|c| !(c.is_alphanumeric() || "_-.}".contains(c)))
         })
     })
-}
-
-#[test]
-fn files_can_be_held_in_the_head() {
-    let mut refused = Vec::new();
-    for (path, text) in texts() {
-        if !is_one_of(&path, &["rs"]) || is_test_file(&path) {
-            continue;
-        }
-        let lines = product_lines(&text);
-        if lines > LINES_MAX {
-            refused.push(format!("{path}: {lines} lines"));
-        } else if lines > LINES_WANTED_MAX {
-            println!("{path}: {lines} lines; is there a second idea in it?");
-        }
-    }
-    assert!(refused.is_empty(), "longer than {LINES_MAX} lines: {refused:#?}");
-}
-
-fn is_test_file(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.contains("/tests/") || path.contains("/benches/")
-}
-
-/// Lines in front of the inline tests.
-fn product_lines(text: &str) -> usize {
-    text.lines().take_while(|line| *line != "#[cfg(test)]").count()
 }
 
 #[test]
