@@ -55,7 +55,9 @@ fn an_unreadable_envelope_leaves_the_buffer_alone() {
     assert_eq!(out, b"before");
 }
 
-fn lines(parts: &[&dyn Fn(&mut Vec<u8>)]) -> Vec<u8> {
+type Part<'a> = &'a dyn Fn(&mut Vec<u8>);
+
+fn lines(parts: &[Part<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {
