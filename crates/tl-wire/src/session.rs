@@ -200,7 +200,7 @@ impl Metadata {
 }
 
 /// Reads metadata of a session. Members are copied, so that no session keeps a whole body alive;
-/// once they pass the limit they are only counted.
+/// once they pass the limit no more are kept.
 fn metadata(scanner: &mut Scanner<'_>) -> Result<Metadata, JsonError> {
     let kind = scanner.peek_kind()?;
     let mut members = Members::default();

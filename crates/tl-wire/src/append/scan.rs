@@ -263,7 +263,7 @@ fn put_principal(scanner: &mut Scanner<'_>) -> Result<Option<RawPrincipal>, Json
     Ok((members.count() > 0).then_some(RawPrincipal { inner, members }))
 }
 
-/// The metadata of an event whose field was absent or an object.
+/// Judged once the whole body has been read.
 impl RawMetadata {
     pub(super) fn check(&self, out: &Bytes) -> Result<super::Metadata, WireError> {
         if self.node.kind == Kind::Null {

@@ -69,7 +69,7 @@ impl From<JsonError> for WireError {
             Problem::TooDeep => ErrorCode::TooDeep,
             _ => ErrorCode::InvalidJson,
         };
-        WireError::new(code, format!("The body is not valid JSON here: {error}"))
+        WireError::new(code, format!("The body cannot be read: {error}"))
             .with("offset", error.offset)
     }
 }
