@@ -164,7 +164,7 @@ pub enum Outcome {
         /// The proposal.
         token: Token,
     },
-    /// Proposed, but another entry was committed in its place: it never takes effect.
+    /// Proposed, but what was committed instead rules it out: it never takes effect.
     Lost {
         /// The proposal.
         token: Token,

@@ -8,8 +8,8 @@
 //! Invariants:
 //!  - D1 a vote, or an answer to an append, leaves after the log job with what it promises;
 //!  - D2 log jobs are numbered without a hole and confirmed in that order;
-//!  - D3 every token is answered at most once, and "lost" only when another entry is committed in
-//!    its place;
+//!  - D3 every token is answered at most once, and "lost" only when what is committed rules the
+//!    entry out;
 //!  - D4 the same seed, inbox and times give the same deeds, bit for bit.
 //!
 //! Jobs are confirmed before anything is proposed: one `Ready` then carries what became committed

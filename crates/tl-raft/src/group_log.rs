@@ -134,6 +134,12 @@ impl GroupLog {
         }
     }
 
+    /// All entries in memory, for tests that compare replicas.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> impl Iterator<Item = (Index, &LogEntry)> {
+        (self.base.0.0 + 1..).map(Index).zip(&self.entries)
+    }
+
     fn slot(&self, index: u64) -> usize {
         usize::try_from(index - self.base.0.0 - 1).expect("a log in memory is addressable")
     }

@@ -6,6 +6,8 @@
 //!
 //! Raft itself is the `raft` crate, which nothing outside this crate sees. Its own encoding
 //! touches neither network nor disk.
+// Its messages are generated structs with private parts: filled in field by field.
+#![allow(clippy::field_reassign_with_default)]
 
 pub mod config;
 mod deeds;

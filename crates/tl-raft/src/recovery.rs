@@ -255,9 +255,13 @@ impl Tail {
                         in_store: applied_term,
                     });
                 }
-                // The first entry gives way to its own position: what is before it has no known term.
-                let first = self.entries.pop_front().expect("there is a first entry");
-                base = (self.first, first.term);
+                base = if self.first == Index(1) && self.start.voters.len() > 1 {
+                    (Index(0), Term(0))
+                } else {
+                    // The first entry gives way to its own position: what is before it has no known term.
+                    let first = self.entries.pop_front().expect("there is a first entry");
+                    (self.first, first.term)
+                };
             }
             Some(_) | None => {}
         }

@@ -1,8 +1,9 @@
 //! Which proposal is which entry, until the entry's fate is sealed.
 //!
 //! An entry that is cut off this node's log is not lost yet: another replica may hold it and
-//! bring it back as a later leader. Only a different entry committed at its index proves that it
-//! never takes effect, so that is the only ground for "lost".
+//! bring it back as a later leader. What proves that it never takes effect is a committed entry
+//! that no log has together with it: another one at its index, or one of a later term before it,
+//! because terms never fall along a log. Those are the only grounds for "lost".
 
 use std::collections::VecDeque;
 
@@ -50,11 +51,13 @@ impl Tokens {
                 lost(proposed.token);
             }
         };
-        while self.recent.front().is_some_and(|first| first.index <= index) {
+        let settled = |proposed: &Proposed| proposed.index <= index || proposed.term < term;
+        // Terms rise along `recent` as indexes do, so what is settled is at the front.
+        while self.recent.front().is_some_and(settled) {
             settle(self.recent.pop_front().expect("just seen"));
         }
         if !self.displaced.is_empty() {
-            self.displaced.extract_if(.., |old| old.index <= index).for_each(settle);
+            self.displaced.extract_if(.., |old| settled(old)).for_each(settle);
         }
         own
     }
@@ -65,6 +68,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_committed_entry_of_a_later_term_settles_all_of_earlier_terms_behind_it() {
+        let mut tokens = Tokens::default();
+        let mut lost = Vec::new();
+        for index in 5..=9 {
+            tokens.proposed(Index(index), Term(2), Token(index));
+        }
+        assert_eq!(tokens.committed(Index(5), Term(2), |token| lost.push(token)), Some(Token(5)));
+        assert_eq!(lost, []);
+        assert_eq!(tokens.committed(Index(6), Term(3), |token| lost.push(token)), None);
+        assert_eq!(lost, [6, 7, 8, 9].map(Token));
+    }
+
+    #[test]
     fn a_proposal_that_came_back_under_a_later_leader_is_not_lost() {
         let mut tokens = Tokens::default();
         let mut lost = Vec::new();
@@ -72,7 +88,7 @@ mod tests {
         tokens.proposed(Index(6), Term(2), Token(2));
         // Cut off, and this node led again and proposed at 5.
         tokens.proposed(Index(5), Term(6), Token(3));
-        // Yet a later leader had kept the entry of term 2.
+        // Yet a later leader had kept the entries of term 2.
         assert_eq!(tokens.committed(Index(5), Term(2), |token| lost.push(token)), Some(Token(1)));
         assert_eq!(lost, [Token(3)]);
         assert_eq!(tokens.committed(Index(6), Term(7), |token| lost.push(token)), None);

@@ -1,1 +1,200 @@
+#![allow(clippy::unwrap_used)]
 
+use proptest::prelude::*;
+
+use super::*;
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0..200u64, 0..NUMBER_MAX]
+}
+
+fn context() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..=CONTEXT_BYTES_MAX)
+}
+
+/// Any message that Raft sends between nodes, with the fields that its kind uses.
+fn message() -> impl Strategy<Value = Message> {
+    let entries = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5);
+    let parts = (
+        0..11usize,
+        1..NUMBER_MAX,
+        number(),
+        number(),
+        number(),
+        any::<bool>(),
+        context(),
+        entries,
+    );
+    parts.prop_map(|(kind, term, a, b, c, flag, context, datas)| {
+        let mut message = Message::default();
+        message.term = term;
+        let one_entry = |data: Vec<u8>| {
+            let mut entry = Entry::default();
+            entry.data = data.into();
+            vec![entry].into()
+        };
+        let kinds = [
+            MessageType::MsgAppend,
+            MessageType::MsgAppendResponse,
+            MessageType::MsgRequestVote,
+            MessageType::MsgRequestPreVote,
+            MessageType::MsgRequestVoteResponse,
+            MessageType::MsgRequestPreVoteResponse,
+            MessageType::MsgHeartbeat,
+            MessageType::MsgHeartbeatResponse,
+            MessageType::MsgTimeoutNow,
+            MessageType::MsgReadIndex,
+            MessageType::MsgReadIndexResp,
+        ];
+        message.set_msg_type(kinds[kind]);
+        match kinds[kind] {
+            MessageType::MsgAppend => {
+                message.index = a;
+                message.log_term = b.min(term);
+                message.commit = c;
+                let entries = datas.into_iter().zip(1..).map(|(data, offset)| {
+                    let mut entry = Entry::default();
+                    entry.index = a + offset;
+                    entry.term = term;
+                    entry.data = data.into();
+                    entry
+                });
+                message.set_entries(entries.collect::<Vec<_>>().into());
+            }
+            MessageType::MsgAppendResponse => {
+                (message.index, message.log_term, message.commit) = (a, b, c);
+                (message.reject, message.reject_hint) = (flag, a / 2);
+            }
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
+                (message.index, message.log_term, message.commit, message.commit_term) =
+                    (a, b, c, b);
+                if flag {
+                    message.context = Bytes::from_static(CAMPAIGN_TRANSFER);
+                }
+            }
+            MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse => {
+                (message.reject, message.commit, message.commit_term) = (flag, a, b);
+            }
+            MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse => {
+                message.commit = a;
+                message.context = context.into();
+            }
+            MessageType::MsgReadIndex => {
+                message.term = 0;
+                message.set_entries(one_entry(context));
+            }
+            MessageType::MsgReadIndexResp => {
+                message.index = a;
+                message.set_entries(one_entry(context));
+            }
+            _ => {}
+        }
+        message
+    })
+}
+
+fn decoded(frame: &Bytes) -> Result<Vec<(GroupId, Message)>, FrameError> {
+    let mut found = Vec::new();
+    decode(frame, |group, message| found.push((group, message)))?;
+    Ok(found)
+}
+
+/// Order within a frame is by part, so compare as sorted by what is printed.
+fn sorted(messages: &[(GroupId, Message)]) -> Vec<String> {
+    let mut shown: Vec<_> =
+        messages.iter().map(|(group, message)| format!("{group} {message:?}")).collect();
+    shown.sort();
+    shown
+}
+
+proptest! {
+    #[test]
+    fn what_goes_into_a_frame_comes_out(sent in prop::collection::vec((any::<u16>().prop_map(GroupId), message()), 1..20)) {
+        let mut builder = FrameBuilder::default();
+        for (group, message) in &sent {
+            prop_assert!(builder.push(*group, message));
+        }
+        let frame = builder.finish().unwrap();
+        prop_assert_eq!(sorted(&decoded(&frame).unwrap()), sorted(&sent));
+        prop_assert_eq!(builder.finish(), None, "the builder is empty again");
+    }
+
+    #[test]
+    fn any_bytes_are_a_frame_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = decoded(&Bytes::from(bytes.clone()));
+        let mut versioned = vec![VERSION];
+        versioned.extend(bytes);
+        let _ = decoded(&Bytes::from(versioned));
+    }
+
+    #[test]
+    fn a_damaged_frame_is_a_frame_or_an_error(
+        sent in prop::collection::vec(message(), 1..5),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        let mut builder = FrameBuilder::default();
+        for message in &sent {
+            builder.push(GroupId(7), message);
+        }
+        let mut bytes = builder.finish().unwrap().to_vec();
+        let at = at.index(bytes.len());
+        if cut {
+            bytes.truncate(at);
+        } else {
+            bytes[at] = byte;
+        }
+        let _ = decoded(&Bytes::from(bytes));
+    }
+}
+
+#[test]
+fn the_heartbeats_of_all_groups_take_a_few_bytes_each() {
+    let mut builder = FrameBuilder::default();
+    let mut beat = Message::default();
+    beat.set_msg_type(MessageType::MsgHeartbeat);
+    beat.term = 9;
+    beat.commit = 1_000_000;
+    for group in 0..256 {
+        builder.push(GroupId(group), &beat);
+    }
+    let frame = builder.finish().unwrap();
+    assert!(frame.len() < 256 * 8, "{} bytes", frame.len());
+    assert_eq!(decoded(&frame).unwrap().len(), 256);
+}
+
+/// The bytes of version 1, as they must stay.
+#[test]
+fn the_encoding_does_not_change() {
+    let mut append = Message::default();
+    append.set_msg_type(MessageType::MsgAppend);
+    (append.term, append.index, append.log_term, append.commit) = (5, 300, 4, 299);
+    let mut entry = Entry::default();
+    (entry.index, entry.term, entry.data) = (301, 5, Bytes::from_static(b"hi"));
+    append.set_entries(vec![entry].into());
+    let mut beat = Message::default();
+    beat.set_msg_type(MessageType::MsgHeartbeat);
+    (beat.term, beat.commit) = (5, 299);
+
+    let mut builder = FrameBuilder::default();
+    builder.push(GroupId(3), &append);
+    builder.push(GroupId(2), &beat);
+    let expected = [
+        1, // version
+        1, 1, 2, 5, 0xab, 2, // one heartbeat: group 2, term 5, commit 299
+        3, 1, 3, 5, 0xac, 2, 4, 0xab, 2, 1, 5, 2, b'h', b'i', // append to group 3
+    ];
+    assert_eq!(builder.finish().unwrap().as_ref(), expected);
+}
+
+#[test]
+fn messages_that_stay_on_the_node_are_not_encoded() {
+    for kind in [MessageType::MsgPropose, MessageType::MsgSnapshot, MessageType::MsgHup] {
+        let mut message = Message::default();
+        message.set_msg_type(kind);
+        let mut builder = FrameBuilder::default();
+        assert!(!builder.push(GroupId(1), &message));
+        assert_eq!(builder.finish(), None);
+    }
+}

@@ -1,1 +1,133 @@
+#![allow(clippy::unwrap_used)]
 
+use bytes::Bytes;
+use tl_types::Generation;
+
+use super::*;
+
+const GROUP: GroupId = GroupId(4);
+
+fn recovery(voters: u64, applied: (u64, u64), keep_bytes: usize) -> Recovery {
+    let start = GroupStart {
+        group: GROUP,
+        voters: (1..=voters).map(PeerId).collect(),
+        applied: (Index(applied.0), Term(applied.1)),
+    };
+    Recovery::new(vec![start], keep_bytes)
+}
+
+fn entry(index: u64, term: u64) -> Record {
+    Record::Entry {
+        group: GROUP,
+        term: Term(term),
+        index: Index(index),
+        data: Bytes::from_static(b"0123456789"),
+    }
+}
+
+fn hard(term: u64, vote: u64) -> Record {
+    Record::HardState { group: GROUP, term: Term(term), vote }
+}
+
+fn recovered(
+    mut recovery: Recovery,
+    records: impl IntoIterator<Item = Record>,
+) -> Result<RecoveredGroup, RecoverError> {
+    records.into_iter().for_each(|record| recovery.record(record));
+    recovery.finish().map(|mut groups| groups.pop().unwrap())
+}
+
+fn terms(group: &RecoveredGroup) -> Vec<u64> {
+    group.entries.iter().map(|entry| entry.term.0).collect()
+}
+
+#[test]
+fn only_the_unapplied_tail_stays_and_the_last_hard_state_wins() {
+    let records = [hard(1, 1), entry(1, 1), entry(2, 1), entry(3, 1), hard(2, 3), entry(4, 2)];
+    let group = recovered(recovery(1, (2, 1), 1 << 20), records).unwrap();
+    assert_eq!((group.term, group.vote), (Term(2), 3));
+    assert_eq!(group.base, (Index(2), Term(1)));
+    assert_eq!(terms(&group), [1, 2]);
+    assert_eq!(group.last(), Index(4));
+}
+
+#[test]
+fn an_entry_replaces_all_from_its_index_on() {
+    let records = [hard(3, 0), entry(1, 1), entry(2, 1), entry(3, 1), entry(4, 1), entry(2, 3)];
+    let group = recovered(recovery(1, (1, 1), 0), records).unwrap();
+    assert_eq!(terms(&group), [3]);
+    assert_eq!(group.last(), Index(2));
+}
+
+#[test]
+fn a_replacement_below_what_is_applied_also_cuts_the_tail() {
+    // 2..=5 of term 1 were cut off by term 2, of which 2 and 3 are applied; 4 and 5 are gone.
+    let records = [
+        hard(2, 0),
+        entry(1, 1),
+        entry(2, 1),
+        entry(3, 1),
+        entry(4, 1),
+        entry(5, 1),
+        entry(2, 2),
+        entry(3, 2),
+    ];
+    for voters in [1, 3] {
+        let group = recovered(recovery(voters, (3, 2), 1 << 20), records.clone()).unwrap();
+        assert_eq!(group.last(), Index(3));
+    }
+}
+
+#[test]
+fn a_group_with_followers_keeps_applied_entries_up_to_the_budget() {
+    let records: Vec<_> =
+        std::iter::once(hard(1, 1)).chain((1..=100).map(|index| entry(index, 1))).collect();
+    let all = recovered(recovery(3, (90, 1), 1 << 20), records.clone()).unwrap();
+    assert_eq!(all.base, (Index(0), Term(0)));
+    let size = all.entries[0].size();
+    let some = recovered(recovery(3, (90, 1), 20 * size), records).unwrap();
+    assert_eq!(some.base, (Index(71), Term(1)));
+    assert_eq!(some.last(), Index(100));
+}
+
+#[test]
+fn a_log_that_ends_before_what_is_applied_starts_there() {
+    let group =
+        recovered(recovery(3, (9, 2), 1 << 20), [hard(2, 1), entry(1, 1), entry(2, 2)]).unwrap();
+    assert_eq!(group.base, (Index(9), Term(2)));
+    assert!(group.entries.is_empty());
+}
+
+#[test]
+fn an_installed_snapshot_takes_the_place_of_the_log_before_it() {
+    let installed = Record::Installed {
+        group: GROUP,
+        index: Index(8),
+        term: Term(2),
+        generation: Generation(1),
+    };
+    let records = [hard(2, 1), entry(1, 1), entry(2, 1), installed, entry(9, 2)];
+    let group = recovered(recovery(3, (8, 2), 1 << 20), records).unwrap();
+    assert_eq!((group.base, group.last()), ((Index(8), Term(2)), Index(9)));
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let hole = recovered(recovery(1, (2, 1), 0), [hard(1, 1), entry(4, 1)]);
+    assert_eq!(
+        hole.unwrap_err(),
+        RecoverError::Hole { group: GROUP, expected: Index(3), found: Index(4) }
+    );
+    let differs =
+        recovered(recovery(1, (2, 2), 0), [hard(2, 1), entry(1, 1), entry(2, 1), entry(3, 2)]);
+    assert!(matches!(differs.unwrap_err(), RecoverError::TermDiffers { index: Index(2), .. }));
+    let forgotten = recovered(recovery(1, (0, 0), 0), [hard(1, 1), entry(1, 2)]);
+    assert!(matches!(forgotten.unwrap_err(), RecoverError::TermForgotten { .. }));
+}
+
+#[test]
+fn records_of_groups_that_live_elsewhere_are_counted() {
+    let mut recovery = recovery(1, (0, 0), 0);
+    recovery.record(Record::HardState { group: GroupId(99), term: Term(1), vote: 1 });
+    assert_eq!(recovery.unknown_records(), 1);
+}
