@@ -1,0 +1,243 @@
+//! Opening and closing a node: directory, identity, log, store, driver, threads.
+//!
+//! Order of a start: identity → store (newest sorted runs and how far they go) → log (everything
+//! behind that, streamed) → driver → threads. What the log holds and the runs do not is applied
+//! again by the driver once its groups have elected themselves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tl_raft::{Driver, DriverConfig, GroupStart, PeerId, RecoverError, Recovery};
+use tl_store::{LsmStore, OrderedStore, StoreError, StoreOptions};
+use tl_types::{GroupId, NodeId, UnixMs};
+use tl_wal::{Cut, StdDisk, Wal, WalError, WalOptions};
+use tokio::sync::watch;
+
+use crate::api::NodeInfo;
+use crate::hub::Hub;
+use crate::identity::{Identity, IdentityError};
+use crate::metrics::Metrics;
+use crate::node::Node;
+use crate::service::{Inner, Service};
+use crate::settings::EngineSettings;
+use crate::shell::admission::Admission;
+use crate::shell::{FailureWatch, Shell, time};
+
+/// The peer id of a node that is its own cluster.
+const ONLY_PEER: PeerId = PeerId(1);
+/// Longest wait for all groups to have applied what the log holds, at a start.
+const READY_WITHIN: Duration = Duration::from_secs(600);
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Correct the settings; each sentence names one.
+    #[error("settings out of range: {}", .0.join("; "))]
+    Settings(Vec<String>),
+    /// The data directory is not usable as it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The log could not be opened; the text names the place.
+    #[error("the write-ahead log could not be opened")]
+    Log(#[from] WalError),
+    /// The sorted runs could not be opened.
+    #[error("the store could not be opened")]
+    Store(#[from] StoreError),
+    /// Log and store do not fit together.
+    #[error("log and store do not fit together")]
+    Recover(#[from] RecoverError),
+    /// A group's rows could not be read.
+    #[error("the store could not be read: {0}")]
+    Rows(String),
+    /// The operating system refused something else.
+    #[error("failed to {what}")]
+    System {
+        /// The deed.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What a start found and did, for the log line and `tl doctor`.
+#[derive(Debug, Clone)]
+pub struct StartReport {
+    /// Entries in the log behind what the sorted runs hold.
+    pub entries_replayed: u64,
+    /// Bytes of those entries.
+    pub bytes_replayed: u64,
+    /// A torn write that was cut off.
+    pub cut: Option<Cut>,
+    /// Time until the threads ran.
+    pub took: Duration,
+}
+
+/// A running node without a face.
+#[derive(Debug)]
+pub struct Engine {
+    service: Service<LsmStore>,
+    shell: Shell<LsmStore>,
+    report: StartReport,
+    ready: watch::Receiver<bool>,
+}
+
+impl Engine {
+    /// Opens the data directory and starts the node. Blocking; to be called within a tokio
+    /// runtime, where answers are handed out.
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing runs then.
+    pub fn open(settings: &EngineSettings) -> Result<Engine, EngineError> {
+        let started = Instant::now();
+        settings.check().map_err(EngineError::Settings)?;
+        let random = random_source()?;
+        let identity = Identity::open_or_create(&settings.data_dir, settings.groups, &random)?;
+        let groups = identity.groups;
+        let (store, driver, wal, mut report) = recover(settings, &identity, &random)?;
+        let now = time::now();
+        let node =
+            Node::new(driver, Arc::clone(&store), groups, now, true).map_err(EngineError::Rows)?;
+        let (hub, metrics) = (Hub::new(), Arc::new(Metrics::default()));
+        let runtime = tokio::runtime::Handle::current();
+        let shell = Shell::start(
+            node,
+            wal,
+            Arc::clone(&hub),
+            Arc::clone(&metrics),
+            settings.log_keep_bytes,
+            &runtime,
+        )
+        .map_err(|source| EngineError::System { what: "start a thread", source })?;
+        let (ready_sender, ready) = watch::channel(false);
+        let service = Service::new(Inner {
+            groups,
+            store,
+            hub,
+            metrics,
+            mailer: shell.mailer(),
+            admission: Arc::new(Admission::default()),
+            background: shell.background(),
+            failure: shell.failure(),
+            draining: watch::Sender::new(false),
+            ready: ready.clone(),
+            info: NodeInfo {
+                name: settings.node_name.as_str().into(),
+                started_at: UnixMs(now.wall_ms),
+            },
+        });
+        let probe = service.clone();
+        runtime.spawn(async move {
+            if probe.confirm_all_groups(Instant::now() + READY_WITHIN).await.is_ok() {
+                ready_sender.send_replace(true);
+            }
+        });
+        runtime.spawn(service.clone().tick_when_due());
+        report.took = started.elapsed();
+        Ok(Engine { service, shell, report, ready })
+    }
+
+    /// The face of the node.
+    #[must_use]
+    pub fn service(&self) -> Service<LsmStore> {
+        self.service.clone()
+    }
+
+    /// What the start found.
+    #[must_use]
+    pub fn report(&self) -> &StartReport {
+        &self.report
+    }
+
+    /// Becomes `Some` when the node stopped by itself.
+    #[must_use]
+    pub fn failure(&self) -> FailureWatch {
+        self.shell.failure()
+    }
+
+    /// Waits until every group has applied what the log holds.
+    ///
+    /// # Errors
+    /// Why the node stopped by itself meanwhile.
+    pub async fn wait_ready(&self) -> Result<(), Arc<str>> {
+        let (mut ready, mut failure) = (self.ready.clone(), self.shell.failure());
+        tokio::select! {
+            _ = ready.wait_for(|ready| *ready) => Ok(()),
+            failed = failure.wait_for(Option::is_some) => {
+                Err(failed.ok().and_then(|why| why.clone()).unwrap_or_else(|| "stopped".into()))
+            }
+        }
+    }
+
+    /// Ends open tails with a resumable end and reports "draining".
+    pub fn begin_drain(&self) {
+        self.service.begin_drain();
+    }
+
+    /// Ends the node. Blocking; what was acknowledged is in the log.
+    pub fn shutdown(mut self) {
+        self.service.begin_drain();
+        self.shell.stop();
+    }
+}
+
+type Recovered = (Arc<LsmStore>, Driver, Wal, StartReport);
+
+fn recover(
+    settings: &EngineSettings,
+    identity: &Identity,
+    random: &impl Fn() -> [u8; 16],
+) -> Result<Recovered, EngineError> {
+    let options = StoreOptions {
+        memtable_bytes: settings.memtable_bytes,
+        cache_bytes: settings.cache_bytes / 2,
+        block_cache_bytes: settings.cache_bytes / 2,
+        ..StoreOptions::default()
+    };
+    let store = Arc::new(LsmStore::open(&settings.data_dir.join("store"), options)?);
+    let starts = (0..identity.groups).map(GroupId).map(|group| {
+        let applied = store.applied(group);
+        GroupStart { group, voters: vec![ONLY_PEER], applied: (applied.index, applied.term) }
+    });
+    let mut recovery = Recovery::new(starts.collect(), 0);
+    let (mut entries, mut bytes) = (0, 0);
+    let log_dir = settings.data_dir.join("log");
+    let disk = StdDisk::create(&log_dir)
+        .map_err(|source| EngineError::System { what: "open the log's directory", source })?;
+    let wal_options = WalOptions {
+        owner: NodeId(identity.node_id_bytes()),
+        segment_bytes: settings.log_segment_bytes,
+        ..WalOptions::default()
+    };
+    let (wal, opened) = Wal::open(Arc::new(disk), wal_options, &mut |_, record| {
+        if let tl_wal::Record::Entry { group, index, data, .. } = &record
+            && *index > store.applied(*group).index
+        {
+            entries += 1;
+            bytes += data.len() as u64;
+        }
+        recovery.record(record);
+    })?;
+    let seed = u64::from_le_bytes(random()[..8].try_into().expect("eight of sixteen bytes"));
+    let config = DriverConfig::new(ONLY_PEER, seed);
+    let driver = Driver::new(config, recovery.finish()?);
+    let report = StartReport {
+        entries_replayed: entries,
+        bytes_replayed: bytes,
+        cut: opened.cut,
+        took: Duration::ZERO,
+    };
+    Ok((store, driver, wal, report))
+}
+
+/// Random bytes, asked for once here so that a system without them fails at the start.
+fn random_source() -> Result<impl Fn() -> [u8; 16], EngineError> {
+    let fill = || {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map(|()| bytes)
+    };
+    fill().map_err(|error| EngineError::System {
+        what: "get random bytes from the operating system",
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    Ok(move || fill().expect("the operating system gave random bytes before"))
+}

@@ -1,0 +1,419 @@
+//! The tail hub: who waits for which session, what they may see, and the recent events that
+//! they share.
+//!
+//! ```text
+//!   apply ── applied(seq) ──► head ┐
+//!   reply written ── release ──────┴─► visible = min(head, first unanswered write − 1)
+//!                                         │ wake
+//!                              tails: read after cursor, send, advance, wait
+//! ```
+//!
+//! A wake says "look again" and nothing more: events are read from the shared recent window or
+//! from the store, never pushed into a queue per reader, so a slow reader holds no memory and a
+//! lost wake costs delay only.
+//!
+//! Invariants:
+//!  - a tail never shows a seq above `visible`;
+//!  - the recent window is contiguous and holds at most [`RECENT_EVENTS_MAX`] events and
+//!    [`RECENT_BYTES_MAX`] bytes per session with open tails;
+//!  - a session without tails and without unanswered writes takes no memory here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tl_types::{GroupId, ResourceNumber, Seq};
+use tokio::sync::Notify;
+
+use crate::api::{EventLine, TailEnd};
+
+/// Most events kept serialised per session with open tails.
+pub const RECENT_EVENTS_MAX: usize = 1_024;
+/// Most bytes kept serialised per session with open tails; one event larger than this is kept
+/// alone.
+pub const RECENT_BYTES_MAX: usize = 1024 * 1024;
+/// Locks that sessions are spread over.
+const SHARDS: usize = 64;
+
+/// A session within the node: its group and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TopicKey {
+    /// Group.
+    pub group: GroupId,
+    /// Number in the group.
+    pub number: ResourceNumber,
+}
+
+/// All topics of the node.
+#[derive(Debug)]
+pub struct Hub {
+    shards: Vec<Mutex<Shard>>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    topics: HashMap<TopicKey, Arc<Topic>>,
+    /// First seqs of writes whose reply is not on its way yet, in no order; usually one.
+    held: HashMap<TopicKey, SmallVec<[u64; 4]>>,
+}
+
+/// One session with open tails.
+#[derive(Debug)]
+pub struct Topic {
+    state: Mutex<TopicState>,
+    wake: Notify,
+    /// Held by the one tail that reads the store for all of them.
+    pub(crate) fill: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct TopicState {
+    tails: usize,
+    head: Seq,
+    held_first: Option<Seq>,
+    ended: Option<TailEnd>,
+    recent: VecDeque<EventLine>,
+    recent_bytes: usize,
+}
+
+/// What a tail sees of its topic at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// Events up to here may be shown.
+    pub visible: Seq,
+    /// The last applied seq.
+    pub head: Seq,
+    /// Set when no event will follow `head`.
+    pub ended: Option<TailEnd>,
+}
+
+impl Hub {
+    /// A hub without topics.
+    #[must_use]
+    pub fn new() -> Arc<Hub> {
+        Arc::new(Hub { shards: (0..SHARDS).map(|_| Mutex::default()).collect() })
+    }
+
+    fn shard(&self, key: TopicKey) -> &Mutex<Shard> {
+        // Numbers are given out one by one and groups are hashed: adding them spreads well.
+        let at = key.number.0.wrapping_add(u64::from(key.group.0)) % SHARDS as u64;
+        &self.shards[at as usize]
+    }
+
+    /// Tells that `first..=last` were applied. With `hold` they stay invisible until the guard
+    /// that comes back is dropped; the guard's owner drops it once the reply is written.
+    #[must_use]
+    pub fn applied(
+        self: &Arc<Self>,
+        key: TopicKey,
+        first: Seq,
+        last: Seq,
+        hold: bool,
+    ) -> Option<ReplyGuard> {
+        let topic = {
+            let mut shard = self.shard(key).lock();
+            if hold {
+                shard.held.entry(key).or_default().push(first.0);
+            }
+            let topic = shard.topics.get(&key).cloned();
+            if let Some(topic) = &topic {
+                let mut state = topic.state.lock();
+                state.head = state.head.max(last);
+                state.held_first = shard.first_held(key);
+            }
+            topic
+        };
+        if let (Some(topic), false) = (topic, hold) {
+            topic.wake.notify_waiters();
+        }
+        hold.then(|| ReplyGuard { hub: Arc::clone(self), key, first })
+    }
+
+    /// Tells that no event will follow in this session.
+    pub fn ended(&self, key: TopicKey, end: TailEnd) {
+        let topic = self.shard(key).lock().topics.get(&key).cloned();
+        if let Some(topic) = topic {
+            topic.state.lock().ended = Some(end);
+            topic.wake.notify_waiters();
+        }
+    }
+
+    fn release(&self, key: TopicKey, first: Seq) {
+        let topic = {
+            let mut shard = self.shard(key).lock();
+            if let Some(held) = shard.held.get_mut(&key) {
+                if let Some(at) = held.iter().position(|&seq| seq == first.0) {
+                    held.swap_remove(at);
+                }
+                if held.is_empty() {
+                    shard.held.remove(&key);
+                }
+            }
+            let topic = shard.topics.get(&key).cloned();
+            if let Some(topic) = &topic {
+                topic.state.lock().held_first = shard.first_held(key);
+            }
+            topic
+        };
+        if let Some(topic) = topic {
+            topic.wake.notify_waiters();
+        }
+    }
+
+    /// Joins the topic of a session. Read the header *after* this and hand its last seq to
+    /// [`Topic::saw_head`]: then nothing applied in between is missed.
+    #[must_use]
+    pub fn join(self: &Arc<Self>, key: TopicKey) -> Membership {
+        let mut shard = self.shard(key).lock();
+        let held_first = shard.first_held(key);
+        let topic = shard.topics.entry(key).or_insert_with(|| {
+            Arc::new(Topic {
+                state: Mutex::new(TopicState {
+                    tails: 0,
+                    head: Seq(0),
+                    held_first,
+                    ended: None,
+                    recent: VecDeque::new(),
+                    recent_bytes: 0,
+                }),
+                wake: Notify::new(),
+                fill: tokio::sync::Mutex::new(()),
+            })
+        });
+        topic.state.lock().tails += 1;
+        Membership { hub: Arc::clone(self), key, topic: Arc::clone(topic) }
+    }
+
+    fn leave(&self, key: TopicKey) {
+        let mut shard = self.shard(key).lock();
+        let Some(topic) = shard.topics.get(&key) else { return };
+        let left = {
+            let mut state = topic.state.lock();
+            state.tails -= 1;
+            state.tails
+        };
+        if left == 0 {
+            shard.topics.remove(&key);
+        }
+    }
+
+    /// Wakes every tail of the node, for a drain.
+    pub fn wake_all(&self) {
+        for shard in &self.shards {
+            for topic in shard.lock().topics.values() {
+                topic.wake.notify_waiters();
+            }
+        }
+    }
+
+    /// Sessions with open tails, for metrics.
+    #[must_use]
+    pub fn topics(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().topics.len()).sum()
+    }
+}
+
+impl Shard {
+    fn first_held(&self, key: TopicKey) -> Option<Seq> {
+        self.held.get(&key)?.iter().min().map(|&seq| Seq(seq))
+    }
+}
+
+impl Topic {
+    /// What may be shown now.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        let state = self.state.lock();
+        let visible = match state.held_first {
+            Some(first) => state.head.min(Seq(first.0.saturating_sub(1))),
+            None => state.head,
+        };
+        Sight { visible, head: state.head, ended: state.ended }
+    }
+
+    /// Takes note of a last seq and an end read from the session's header.
+    pub fn saw_head(&self, head: Seq, ended: Option<TailEnd>) {
+        let mut state = self.state.lock();
+        state.head = state.head.max(head);
+        state.ended = state.ended.or(ended);
+    }
+
+    /// A wake that is registered from now on: create it, look, and only then wait on it.
+    pub fn wake(&self) -> tokio::sync::futures::Notified<'_> {
+        self.wake.notified()
+    }
+
+    /// Recent events after `cursor` and up to `visible`, at most `limit`; empty when the window
+    /// does not reach back that far or holds nothing newer.
+    #[must_use]
+    pub fn recent_after(&self, cursor: Seq, visible: Seq, limit: usize) -> Vec<EventLine> {
+        let state = self.state.lock();
+        let Some(first) = state.recent.front().map(|line| line.seq) else { return Vec::new() };
+        if cursor.next() < first {
+            return Vec::new();
+        }
+        let skip = (cursor.next().0 - first.0) as usize;
+        let lines = state.recent.iter().skip(skip).take(limit);
+        lines.take_while(|line| line.seq <= visible).cloned().collect()
+    }
+
+    /// Shares events that one tail has read and serialised. Only a run that begins right behind
+    /// the window (or a window that is empty) is taken.
+    pub fn share(&self, lines: &[EventLine]) {
+        let mut state = self.state.lock();
+        for line in lines {
+            match state.recent.back().map(|last| last.seq.next()) {
+                Some(next) if line.seq < next => continue,
+                Some(next) if line.seq > next => {
+                    state.recent.clear();
+                    state.recent_bytes = 0;
+                }
+                _ => {}
+            }
+            state.recent_bytes += line.json.len();
+            state.recent.push_back(line.clone());
+            while state.recent.len() > RECENT_EVENTS_MAX
+                || (state.recent_bytes > RECENT_BYTES_MAX && state.recent.len() > 1)
+            {
+                if let Some(gone) = state.recent.pop_front() {
+                    state.recent_bytes -= gone.json.len();
+                }
+            }
+        }
+    }
+}
+
+/// A tail's place in its topic; leaving is dropping it.
+#[derive(Debug)]
+pub struct Membership {
+    hub: Arc<Hub>,
+    key: TopicKey,
+    topic: Arc<Topic>,
+}
+
+impl Membership {
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> &Arc<Topic> {
+        &self.topic
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn key(&self) -> TopicKey {
+        self.key
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.hub.leave(self.key);
+    }
+}
+
+/// Holds a write's events back from tails on this node; drop it when the reply was written.
+#[derive(Debug)]
+pub struct ReplyGuard {
+    hub: Arc<Hub>,
+    key: TopicKey,
+    first: Seq,
+}
+
+/// The guards of one entry, one per append in it; nearly always one.
+pub type ReplyGuards = SmallVec<[ReplyGuard; 1]>;
+
+impl ReplyGuard {
+    /// Says that the reply's bytes were written.
+    pub fn written(self) {}
+}
+
+impl Drop for ReplyGuard {
+    fn drop(&mut self) {
+        self.hub.release(self.key, self.first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    const KEY: TopicKey = TopicKey { group: GroupId(3), number: ResourceNumber(9) };
+
+    fn line(seq: u64, bytes: usize) -> EventLine {
+        EventLine { seq: Seq(seq), json: Bytes::from(vec![b'x'; bytes]) }
+    }
+
+    fn seqs(lines: &[EventLine]) -> Vec<u64> {
+        lines.iter().map(|line| line.seq.0).collect()
+    }
+
+    #[test]
+    fn events_stay_invisible_until_every_earlier_reply_is_written() {
+        let hub = Hub::new();
+        let member = hub.join(KEY);
+        let first = hub.applied(KEY, Seq(1), Seq(1), true).expect("held");
+        let second = hub.applied(KEY, Seq(2), Seq(4), true).expect("held");
+        assert_eq!(member.topic().sight().visible, Seq(0));
+        second.written();
+        assert_eq!(member.topic().sight().visible, Seq(0));
+        first.written();
+        assert_eq!(member.topic().sight().visible, Seq(4));
+    }
+
+    #[test]
+    fn a_tail_that_joins_late_sees_what_is_held() {
+        let hub = Hub::new();
+        let guard = hub.applied(KEY, Seq(5), Seq(5), true).expect("held");
+        let member = hub.join(KEY);
+        member.topic().saw_head(Seq(5), None);
+        assert_eq!(member.topic().sight().visible, Seq(4));
+        drop(guard);
+        assert_eq!(member.topic().sight().visible, Seq(5));
+    }
+
+    #[test]
+    fn the_recent_window_is_contiguous_and_bounded() {
+        let hub = Hub::new();
+        let member = hub.join(KEY);
+        let topic = member.topic();
+        topic.share(&[line(1, 10), line(2, 10), line(2, 10), line(3, 10)]);
+        assert_eq!(seqs(&topic.recent_after(Seq(1), Seq(9), 10)), [2, 3]);
+        assert_eq!(seqs(&topic.recent_after(Seq(1), Seq(2), 10)), [2]);
+        topic.share(&[line(7, 10)]);
+        assert_eq!(seqs(&topic.recent_after(Seq(6), Seq(9), 10)), [7]);
+        assert!(topic.recent_after(Seq(2), Seq(9), 10).is_empty());
+        topic.share(&[line(8, RECENT_BYTES_MAX), line(9, RECENT_BYTES_MAX)]);
+        assert_eq!(seqs(&topic.recent_after(Seq(8), Seq(9), 10)), [9]);
+        for seq in 10..10 + 2 * RECENT_EVENTS_MAX as u64 {
+            topic.share(&[line(seq, 1)]);
+        }
+        assert_eq!(topic.state.lock().recent.len(), RECENT_EVENTS_MAX);
+    }
+
+    #[test]
+    fn nothing_is_left_when_the_last_tail_leaves() {
+        let hub = Hub::new();
+        let (one, two) = (hub.join(KEY), hub.join(KEY));
+        drop(one);
+        assert_eq!(hub.topics(), 1);
+        drop(two);
+        assert_eq!(hub.topics(), 0);
+        drop(hub.applied(KEY, Seq(1), Seq(1), true));
+        assert!(hub.shards.iter().all(|shard| shard.lock().held.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn a_wake_between_look_and_wait_is_not_lost() {
+        let hub = Hub::new();
+        let member = hub.join(KEY);
+        let wake = member.topic().wake();
+        tokio::pin!(wake);
+        wake.as_mut().enable();
+        assert_eq!(member.topic().sight().visible, Seq(0));
+        let _ = hub.applied(KEY, Seq(1), Seq(1), false);
+        wake.await;
+        assert_eq!(member.topic().sight().visible, Seq(1));
+    }
+}

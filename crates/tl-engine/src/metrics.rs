@@ -1,0 +1,120 @@
+//! What the engine counts. Names are `throughline_<thing>_<unit>[_total]`.
+
+use std::sync::atomic::AtomicI64;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The engine's own metrics; fronts register theirs beside them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    /// Events accepted, repeats not counted.
+    pub events_appended: Counter,
+    /// Writes answered as repeats.
+    pub writes_deduped: Counter,
+    /// Writes refused by a rule.
+    pub writes_refused: Counter,
+    /// Entries applied.
+    pub entries_applied: Counter,
+    /// Entries whose rows had to be loaded from sorted runs beside the driver.
+    pub entries_cold: Counter,
+    /// Syncs of the log.
+    pub log_syncs: Counter,
+    /// Bytes written to the log.
+    pub log_bytes: Counter,
+    /// Seconds one write and sync of the log took.
+    pub log_sync_seconds: Histogram,
+    /// Entries per log write.
+    pub log_batch_entries: Histogram,
+    /// Memtables written to sorted runs.
+    pub flushes: Counter,
+    /// Seconds one flush took.
+    pub flush_seconds: Histogram,
+    /// Compactions run.
+    pub compactions: Counter,
+    /// Open tails.
+    pub tails_open: Gauge<i64, AtomicI64>,
+    /// Requests proposed and not answered.
+    pub inflight_requests: Gauge<i64, AtomicI64>,
+    /// Bytes proposed and not answered.
+    pub inflight_bytes: Gauge<i64, AtomicI64>,
+    /// Groups stopped because of damage.
+    pub groups_stopped: Gauge<i64, AtomicI64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.000_05, 2.0, 18));
+        let metrics = Metrics {
+            registry: Mutex::new(Registry::with_prefix("throughline")),
+            events_appended: Counter::default(),
+            writes_deduped: Counter::default(),
+            writes_refused: Counter::default(),
+            entries_applied: Counter::default(),
+            entries_cold: Counter::default(),
+            log_syncs: Counter::default(),
+            log_bytes: Counter::default(),
+            log_sync_seconds: seconds(),
+            log_batch_entries: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            flushes: Counter::default(),
+            flush_seconds: seconds(),
+            compactions: Counter::default(),
+            tails_open: Gauge::default(),
+            inflight_requests: Gauge::default(),
+            inflight_bytes: Gauge::default(),
+            groups_stopped: Gauge::default(),
+        };
+        metrics.register_own();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register_own(&self) {
+        let mut registry = self.registry.lock();
+        let mut counter = |name, help, counter: &Counter| {
+            registry.register(name, help, counter.clone());
+        };
+        counter("events_appended", "Events accepted, repeats not counted", &self.events_appended);
+        counter("writes_deduped", "Writes answered as repeats", &self.writes_deduped);
+        counter("writes_refused", "Writes refused by a rule", &self.writes_refused);
+        counter("entries_applied", "Log entries applied", &self.entries_applied);
+        counter("entries_cold", "Entries whose rows were loaded first", &self.entries_cold);
+        counter("log_syncs", "Syncs of the write-ahead log", &self.log_syncs);
+        counter("log_bytes", "Bytes written to the write-ahead log", &self.log_bytes);
+        counter("flushes", "Memtables written to sorted runs", &self.flushes);
+        counter("compactions", "Compactions of sorted runs", &self.compactions);
+        let mut histogram = |name, help, histogram: &Histogram| {
+            registry.register(name, help, histogram.clone());
+        };
+        histogram("log_sync_seconds", "One write and sync of the log", &self.log_sync_seconds);
+        histogram("log_batch_entries", "Entries per log write", &self.log_batch_entries);
+        histogram("flush_seconds", "One flush", &self.flush_seconds);
+        let mut gauge = |name, help, gauge: &Gauge<i64, AtomicI64>| {
+            registry.register(name, help, gauge.clone());
+        };
+        gauge("tails_open", "Open tails", &self.tails_open);
+        gauge("inflight_requests", "Requests proposed and not answered", &self.inflight_requests);
+        gauge("inflight_bytes", "Bytes proposed and not answered", &self.inflight_bytes);
+        gauge("groups_stopped", "Groups stopped because of damage", &self.groups_stopped);
+    }
+
+    /// Lets a front add its own metrics under the same prefix.
+    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.registry.lock());
+    }
+
+    /// All metrics as OpenMetrics text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = encode(&mut text, &self.registry.lock());
+        text
+    }
+}

@@ -1,0 +1,453 @@
+//! One node without threads, clocks, files or sockets: the driver, and the application of what
+//! it commits.
+//!
+//! ```text
+//!   Input ──► stamp ──► Driver::turn ──► log job, frames            (to the shell)
+//!                            │
+//!                            └─ committed ──► apply on rows in memory ──► Store::write ──► Done
+//!                                                  │ cold
+//!                                                  └──► Beside (rules over blocking reads) ──► Input
+//! ```
+//!
+//! The engine's driver thread and the simulator call the same [`Node::turn`].
+//!
+//! Invariants:
+//!  - N1 entries of a group are applied in index order, each exactly once per start; while one
+//!    is being applied beside, the group's later entries wait.
+//!  - N2 a token is answered at most once.
+//!  - N3 an outcome that is poisoned or cannot be decoded changes nothing; damage stops the
+//!    group, names itself, and never stops another group.
+//!  - N4 stamps of a group never go back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tl_core::clock::{Reading, StampClock};
+use tl_core::{Effect, Outcome, Poison, Reply};
+use tl_raft::{
+    Committed, Driver, Inbound, JobId, LogJob, Now as DriverNow, Outcome as DriverOutcome, PeerId,
+    Rejected, RoleChange, Token,
+};
+use tl_store::{GroupWrites, OrderedStore};
+use tl_types::{Generation, GroupId, Index, Term, UnixMs};
+
+use self::rows::{BlockingRows, CachedRows};
+
+pub mod rows;
+
+/// The time of a turn, read once by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds on the boot clock, which never goes back.
+    pub boot_ms: u64,
+    /// Milliseconds on the wall clock, which may jump.
+    pub wall_ms: u64,
+}
+
+impl From<Now> for Reading {
+    fn from(now: Now) -> Reading {
+        Reading { boot_ms: now.boot_ms, wall: UnixMs(now.wall_ms) }
+    }
+}
+
+/// One thing that happened since the last turn.
+#[derive(Debug)]
+pub enum Input {
+    /// Put an encoded entry into a group's log; its stamp is set here.
+    Propose {
+        /// The group.
+        group: GroupId,
+        /// Comes back in a [`Done`].
+        token: Token,
+        /// The entry, not stamped yet.
+        entry: Vec<u8>,
+    },
+    /// Ask for an index from which rows may be read linearizably, applied on this node.
+    Read {
+        /// The group.
+        group: GroupId,
+        /// Comes back in a [`Done`].
+        token: Token,
+    },
+    /// A log job is on disk and synced.
+    LogDone(JobId),
+    /// A frame from a peer.
+    Frame {
+        /// Who sent it.
+        from: PeerId,
+        /// The frame.
+        bytes: bytes::Bytes,
+    },
+    /// Work that was done beside the driver.
+    BesideDone(BesideDone),
+    /// Rows are durable up to these indexes: entries behind them may leave memory.
+    Flushed(Vec<(GroupId, Index)>),
+}
+
+/// An answer for a token, or the effects of an entry that nobody here waits for.
+#[derive(Debug)]
+pub enum Done {
+    /// An entry was applied.
+    Applied {
+        /// The group.
+        group: GroupId,
+        /// Who proposed it here, if anyone.
+        token: Option<Token>,
+        /// Its index.
+        index: Index,
+        /// One reply per command, or the one refusal.
+        replies: Vec<Reply>,
+        /// What to wake.
+        effects: Vec<Effect>,
+    },
+    /// Rows applied up to `index` may be read.
+    Read {
+        /// The reader.
+        token: Token,
+        /// What is applied.
+        index: Index,
+    },
+    /// Nothing was done, or nobody knows.
+    Failed {
+        /// The proposer or reader.
+        token: Token,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// Why a token was not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// This node does not lead the group; nothing was proposed.
+    NotLeader(Option<PeerId>),
+    /// Too much of this group waits to be committed; nothing was proposed.
+    Busy,
+    /// Proposed and provably overwritten: it never takes effect.
+    Lost,
+    /// The group is stopped here.
+    Stopped,
+    /// Proposed; whether it takes effect is unknown here.
+    Unknown,
+}
+
+/// An entry whose rows must be loaded first: rules run over blocking reads, off the driver. The
+/// group waits, so the rows cannot change meanwhile and the outcome stays valid.
+#[derive(Debug)]
+pub struct Beside {
+    group: GroupId,
+    generation: Generation,
+    index: Index,
+    entry: bytes::Bytes,
+}
+
+/// What [`Beside::run`] found.
+#[derive(Debug)]
+pub struct BesideDone {
+    group: GroupId,
+    outcome: Result<Outcome, String>,
+}
+
+impl Beside {
+    /// Applies the entry over blocking reads.
+    pub fn run<S: OrderedStore>(self, store: &S) -> BesideDone {
+        let rows = BlockingRows::new(store, self.group, self.generation);
+        let outcome =
+            tl_core::apply(&rows, self.index, self.entry).map_err(|stop| stop.to_string());
+        BesideDone { group: self.group, outcome }
+    }
+}
+
+/// What the caller has to do after a turn.
+#[derive(Debug, Default)]
+pub struct Turned {
+    /// Write, sync, then say [`Input::LogDone`].
+    pub log: Option<LogJob>,
+    /// Send these.
+    pub frames: Vec<(PeerId, bytes::Bytes)>,
+    /// Answers and effects, in order within a group.
+    pub done: Vec<Done>,
+    /// Run these off the driver and bring back [`Input::BesideDone`].
+    pub beside: Vec<Beside>,
+    /// Groups that stopped in this turn, and why.
+    pub stopped: Vec<(GroupId, String)>,
+    /// Roles that changed.
+    pub roles: Vec<RoleChange>,
+    /// What peers sent and could not be taken.
+    pub rejected: Vec<Rejected>,
+    /// A memtable was sealed: flush it.
+    pub sealed: bool,
+    /// Call again at once.
+    pub more: bool,
+    /// Entries applied in this turn.
+    pub applied: usize,
+}
+
+/// What a node knows about one of its groups.
+#[derive(Debug)]
+struct Slot {
+    generation: Generation,
+    applied: Index,
+    /// Stamps proposals; never behind what was applied.
+    clock: StampClock,
+    /// Stamp of the last entry applied here.
+    stamp: UnixMs,
+    /// Committed entries that wait behind one being applied beside.
+    waiting: VecDeque<Committed>,
+    /// The entry being applied beside: index, term, token.
+    beside: Option<(Index, Term, Option<Token>)>,
+    stopped: bool,
+    /// Reads that wait until their index is applied.
+    reads: Vec<(Index, Token)>,
+}
+
+/// Driver, store and rules of one node.
+pub struct Node<S> {
+    driver: Driver,
+    store: Arc<S>,
+    slots: Vec<Slot>,
+    /// What the driver is told first in the next turn.
+    feedback: Vec<Inbound>,
+}
+
+impl<S> std::fmt::Debug for Node<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("groups", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
+impl<S: OrderedStore> Node<S> {
+    /// A node over a recovered driver and store. The stamp of each group continues from its
+    /// last applied one; with `step_clock` it may first step forward to wall time, which only a
+    /// single node may do on its own authority.
+    ///
+    /// # Errors
+    /// A sentence naming what could not be read from the store.
+    pub fn new(
+        driver: Driver,
+        store: Arc<S>,
+        groups: u16,
+        now: Now,
+        step_clock: bool,
+    ) -> Result<Node<S>, String> {
+        let mut slots = Vec::with_capacity(usize::from(groups));
+        for group in (0..groups).map(GroupId) {
+            let applied = store.applied(group);
+            let rows = BlockingRows::new(&*store, group, applied.generation);
+            let stamp = tl_core::group::stamp_of(&rows)
+                .map_err(|poison| format!("group {group}: {poison}"))?;
+            let mut clock = StampClock::new(now.into(), stamp);
+            if step_clock {
+                clock.step(now.into());
+            }
+            slots.push(Slot {
+                generation: applied.generation,
+                applied: applied.index,
+                clock,
+                stamp,
+                waiting: VecDeque::new(),
+                beside: None,
+                stopped: false,
+                reads: Vec::new(),
+            });
+        }
+        Ok(Node { driver, store, slots, feedback: Vec::new() })
+    }
+
+    /// The driver, for status pages and tests.
+    #[must_use]
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<S> {
+        &self.store
+    }
+
+    /// The generation of a group's rows here.
+    #[must_use]
+    pub fn generation(&self, group: GroupId) -> Generation {
+        self.slots[usize::from(group.0)].generation
+    }
+
+    /// The last index applied here.
+    #[must_use]
+    pub fn applied(&self, group: GroupId) -> Index {
+        self.slots[usize::from(group.0)].applied
+    }
+
+    /// Does everything that can be done now. `inbox` is emptied.
+    pub fn turn(&mut self, now: Now, inbox: &mut Vec<Input>) -> Turned {
+        let mut turned = Turned::default();
+        let mut inbound = std::mem::take(&mut self.feedback);
+        for input in inbox.drain(..) {
+            match input {
+                Input::Propose { group, token, entry } => {
+                    inbound.extend(self.stamped(now, group, token, entry, &mut turned.done));
+                }
+                Input::Read { group, token } => {
+                    if self.slots[usize::from(group.0)].stopped {
+                        turned.done.push(Done::Failed { token, failure: Failure::Stopped });
+                    } else {
+                        inbound.push(Inbound::ReadIndex { group, token });
+                    }
+                }
+                Input::LogDone(job) => inbound.push(Inbound::LogDone { job }),
+                Input::Frame { from, bytes } => inbound.push(Inbound::Frame { from, bytes }),
+                Input::BesideDone(done) => self.beside_done(done, &mut turned),
+                Input::Flushed(indexes) => {
+                    for (group, index) in indexes {
+                        self.driver.compact(group, index);
+                    }
+                }
+            }
+        }
+
+        let deeds = self.driver.turn(DriverNow { boot_ms: now.boot_ms }, inbound);
+        turned.log = deeds.log;
+        turned.frames = deeds.frames;
+        turned.roles = deeds.roles;
+        turned.rejected = deeds.rejected;
+        turned.more = deeds.more;
+        turned.done.extend(deeds.outcomes.into_iter().map(failed));
+        for batch in deeds.apply {
+            let slot = &mut self.slots[usize::from(batch.group.0)];
+            slot.waiting.extend(batch.entries);
+            self.apply_waiting(batch.group, &mut turned);
+        }
+        for read in deeds.reads {
+            let slot = &mut self.slots[usize::from(read.group.0)];
+            slot.reads.push((read.index, read.token));
+            self.answer_reads(read.group, &mut turned);
+        }
+
+        if self.store.needs_rotation() && self.store.rotate() {
+            turned.sealed = true;
+        }
+        turned
+    }
+
+    /// Stamps a proposal with the group's clock, which never goes back.
+    fn stamped(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        token: Token,
+        mut entry: Vec<u8>,
+        done: &mut Vec<Done>,
+    ) -> Option<Inbound> {
+        let slot = &mut self.slots[usize::from(group.0)];
+        if slot.stopped {
+            done.push(Done::Failed { token, failure: Failure::Stopped });
+            return None;
+        }
+        let stamp = slot.clock.stamp(now.into(), slot.stamp);
+        tl_core::entry::set_stamp(&mut entry, stamp);
+        Some(Inbound::Propose { group, token, data: entry.into() })
+    }
+
+    /// Applies what waits, until it ends, turns cold, or stops the group.
+    fn apply_waiting(&mut self, group: GroupId, turned: &mut Turned) {
+        loop {
+            let slot = &mut self.slots[usize::from(group.0)];
+            if slot.beside.is_some() {
+                return;
+            }
+            let Some(entry) = slot.waiting.pop_front() else { break };
+            if slot.stopped {
+                let failure = Failure::Unknown;
+                turned.done.extend(entry.token.map(|token| Done::Failed { token, failure }));
+                continue;
+            }
+            assert!(entry.index > slot.applied, "entries of a group are applied in order");
+            let rows = CachedRows::new(&*self.store, group, slot.generation);
+            let outcome = tl_core::apply(&rows, entry.index, entry.data.clone());
+            let place = (entry.index, entry.term, entry.token);
+            match outcome {
+                Ok(outcome) if outcome.poison == Some(Poison::Cold) => {
+                    slot.beside = Some(place);
+                    turned.beside.push(Beside {
+                        group,
+                        generation: slot.generation,
+                        index: entry.index,
+                        entry: entry.data,
+                    });
+                }
+                Ok(outcome) => self.take(group, place, Ok(outcome), turned),
+                Err(stop) => self.take(group, place, Err(stop.to_string()), turned),
+            }
+        }
+        self.answer_reads(group, turned);
+    }
+
+    fn beside_done(&mut self, done: BesideDone, turned: &mut Turned) {
+        let slot = &mut self.slots[usize::from(done.group.0)];
+        let place = slot.beside.take().expect("a group has one entry beside at a time");
+        self.take(done.group, place, done.outcome, turned);
+        self.apply_waiting(done.group, turned);
+    }
+
+    /// Takes over the outcome of one entry: rows and applied index in one step, then answers.
+    fn take(
+        &mut self,
+        group: GroupId,
+        (index, term, token): (Index, Term, Option<Token>),
+        outcome: Result<Outcome, String>,
+        turned: &mut Turned,
+    ) {
+        let slot = &mut self.slots[usize::from(group.0)];
+        let outcome = match outcome {
+            Ok(Outcome { poison: None, replies, effects, writes, stamp, .. }) => {
+                slot.stamp = slot.stamp.max(stamp);
+                (replies, effects, writes)
+            }
+            Ok(Outcome { poison: Some(poison), .. }) => {
+                return self.stop(group, token, poison.to_string(), turned);
+            }
+            Err(stop) => return self.stop(group, token, stop, turned),
+        };
+        let (replies, effects, rows) = outcome;
+        let generation = slot.generation;
+        self.store.write(GroupWrites { group, generation, index, term, rows });
+        slot.applied = index;
+        self.feedback.push(Inbound::Applied { group, index });
+        turned.applied += 1;
+        if token.is_some() || !effects.is_empty() {
+            turned.done.push(Done::Applied { group, token, index, replies, effects });
+        }
+    }
+
+    fn stop(&mut self, group: GroupId, token: Option<Token>, why: String, turned: &mut Turned) {
+        let slot = &mut self.slots[usize::from(group.0)];
+        slot.stopped = true;
+        turned.done.extend(token.map(|token| Done::Failed { token, failure: Failure::Unknown }));
+        let reads = std::mem::take(&mut slot.reads);
+        let failure = Failure::Stopped;
+        turned.done.extend(reads.into_iter().map(|(_, token)| Done::Failed { token, failure }));
+        turned.stopped.push((group, why));
+    }
+
+    fn answer_reads(&mut self, group: GroupId, turned: &mut Turned) {
+        let slot = &mut self.slots[usize::from(group.0)];
+        let applied = slot.applied;
+        slot.reads.retain(|&(index, token)| {
+            let ready = index <= applied;
+            if ready {
+                turned.done.push(Done::Read { token, index: applied });
+            }
+            !ready
+        });
+    }
+}
+
+fn failed(outcome: DriverOutcome) -> Done {
+    let (token, failure) = match outcome {
+        DriverOutcome::NotLeader { token, leader } => (token, Failure::NotLeader(leader)),
+        DriverOutcome::Busy { token } => (token, Failure::Busy),
+        DriverOutcome::Lost { token } => (token, Failure::Lost),
+        DriverOutcome::ReadFailed { token, leader } => (token, Failure::NotLeader(leader)),
+    };
+    Done::Failed { token, failure }
+}

@@ -1,0 +1,405 @@
+//! The Service: every operation of the node, typed, for any face.
+//!
+//! ```text
+//!   write:  encode entry ─ admit ─ (warm rows) ─ mailbox ─► driver … reply
+//!   read:   presence from what is applied here; every absence after a read-index round
+//! ```
+//!
+//! Routing is a seam: [`Service::route`] says where a group is served. Only `Local` is built.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tl_core::{Command, Entry, Poison, Refusal, Reply, Rows};
+use tl_store::{LsmStore, OrderedStore};
+use tl_types::limits::{ENTRY_BYTES_MAX, REQUEST_MS_DEFAULT};
+use tl_types::{ErrorCode, GroupId, Index, NodeId, RowKey, UnixMs};
+use tokio::sync::{oneshot, watch};
+
+use crate::api::{Caller, NodeInfo, Readiness, ServiceError};
+use crate::hub::{Hub, ReplyGuards};
+use crate::metrics::Metrics;
+use crate::node::Failure;
+use crate::node::rows::{BlockingRows, CachedRows};
+use crate::shell::admission::Admission;
+use crate::shell::answers::Answer;
+use crate::shell::{Ask, Background, FailureWatch, Mail, Mailer};
+
+mod append;
+mod events;
+mod list;
+mod sessions;
+mod tail;
+
+pub use tail::Tail;
+
+/// Between two looks for groups with due work.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// Between two questions to a group that does not lead yet.
+const PROBE_AGAIN: Duration = Duration::from_millis(5);
+
+/// Where a group is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Here.
+    Local,
+    /// On another node.
+    Remote(NodeId),
+}
+
+/// Every operation of the node. Cheap to clone.
+#[derive(Debug)]
+pub struct Service<S = LsmStore> {
+    inner: Arc<Inner<S>>,
+}
+
+impl<S> Clone for Service<S> {
+    fn clone(&self) -> Self {
+        Service { inner: Arc::clone(&self.inner) }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner<S> {
+    pub(crate) groups: u16,
+    pub(crate) store: Arc<S>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) mailer: Mailer<S>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) background: Arc<Background>,
+    pub(crate) failure: FailureWatch,
+    pub(crate) draining: watch::Sender<bool>,
+    pub(crate) ready: watch::Receiver<bool>,
+    pub(crate) info: NodeInfo,
+}
+
+/// An applied entry.
+struct Applied {
+    index: Index,
+    replies: Vec<Reply>,
+    /// One per append in the entry.
+    guards: ReplyGuards,
+}
+
+impl<S: OrderedStore + 'static> Service<S> {
+    pub(crate) fn new(inner: Inner<S>) -> Service<S> {
+        Service { inner: Arc::new(inner) }
+    }
+
+    /// Where a group is served.
+    #[must_use]
+    pub fn route(&self, _group: GroupId) -> Route {
+        Route::Local
+    }
+
+    /// When and as what this node started.
+    #[must_use]
+    pub fn info(&self) -> &NodeInfo {
+        &self.inner.info
+    }
+
+    /// Whether the node can serve, and if not, why.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let not = |reason, detail| Readiness { ready: false, reason: Some(reason), detail };
+        if let Some(why) = &*self.inner.failure.borrow() {
+            return not("raft_sync", vec![("probe_result", why.to_string())]);
+        }
+        if *self.inner.draining.borrow() {
+            return not("draining", Vec::new());
+        }
+        let stopped = self.inner.background.stopped_groups();
+        if let Some((group, why)) = stopped.first() {
+            return not(
+                "raft_sync",
+                vec![
+                    ("checked_groups", self.inner.groups.to_string()),
+                    ("failing_group_id", group.to_string()),
+                    ("probe_result", why.to_string()),
+                ],
+            );
+        }
+        if !*self.inner.ready.borrow() {
+            return not("raft_sync", vec![("probe_result", "startup_sync".to_owned())]);
+        }
+        Readiness { ready: true, reason: None, detail: Vec::new() }
+    }
+
+    /// All metrics as text.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        let (bytes, requests) = self.inner.admission.inflight();
+        self.inner.metrics.inflight_bytes.set(bytes as i64);
+        self.inner.metrics.inflight_requests.set(requests as i64);
+        self.inner.metrics.text()
+    }
+
+    /// Lets a face register its own metrics.
+    pub fn register_metrics(&self, add: impl FnOnce(&mut prometheus_client::registry::Registry)) {
+        self.inner.metrics.register(add);
+    }
+
+    /// Becomes `Some` when the node stopped by itself; the process should end then.
+    #[must_use]
+    pub fn failure(&self) -> FailureWatch {
+        self.inner.failure.clone()
+    }
+
+    /// Ends open tails with a resumable end and says "draining" from now on.
+    pub fn begin_drain(&self) {
+        self.inner.draining.send_replace(true);
+        self.inner.hub.wake_all();
+    }
+
+    /// Waits until every group leads here and has applied what its log holds.
+    pub(crate) async fn confirm_all_groups(&self, deadline: Instant) -> Result<(), ServiceError> {
+        for group in (0..self.inner.groups).map(GroupId) {
+            while let Err(error) = self.read_index(deadline, group).await {
+                if Instant::now() >= deadline || self.inner.failure.borrow().is_some() {
+                    return Err(error);
+                }
+                tokio::time::sleep(PROBE_AGAIN).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Proposes a tick to groups that have work due, until the node ends.
+    pub(crate) async fn tick_when_due(self) {
+        let mut failure = self.inner.failure.clone();
+        let mut rest = tokio::time::interval(TICK_EVERY);
+        loop {
+            tokio::select! {
+                _ = rest.tick() => {}
+                ended = failure.wait_for(Option::is_some) => {
+                    drop(ended);
+                    return;
+                }
+            }
+            let now = UnixMs(crate::shell::time::now().wall_ms);
+            for group in self.inner.background.take_due(now) {
+                let entry = Entry::new([Command::Tick]).encode();
+                let deadline = Instant::now() + Duration::from_millis(REQUEST_MS_DEFAULT);
+                match self.ask(deadline, Ask::Propose(group, entry), None).await {
+                    Ok(Answer::Applied { replies, .. }) => {
+                        if matches!(replies.first(), Some(Reply::Ticked { more_due: true })) {
+                            self.inner.background.due(group, now);
+                        }
+                    }
+                    Ok(_) | Err(_) => self.inner.background.due(group, now),
+                }
+            }
+        }
+    }
+
+    /// Proposes one entry and waits until it is applied here.
+    async fn propose(
+        &self,
+        caller: &Caller,
+        group: GroupId,
+        commands: impl IntoIterator<Item = Command>,
+    ) -> Result<Applied, ServiceError> {
+        let mut entry = Entry::new(commands);
+        entry.request = caller.request_id;
+        if caller.request_id.is_some() {
+            entry.principal = principal_digest(caller);
+        }
+        let bytes = entry.encode();
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(ServiceError::new(
+                ErrorCode::PayloadTooLarge,
+                format!("This write takes {} bytes; the limit is {ENTRY_BYTES_MAX}", bytes.len()),
+            )
+            .with("limit", ENTRY_BYTES_MAX));
+        }
+        let permit = self.inner.admission.admit(bytes.len())?;
+        if self.inner.store.is_full() {
+            return Err(ServiceError::new(
+                ErrorCode::EventStoreBackpressure,
+                "The disk is behind with writing sorted runs; repeat the request after the wait",
+            ));
+        }
+        self.warm(group, &entry).await?;
+        let answer = self.ask(caller.deadline, Ask::Propose(group, bytes), Some(permit)).await?;
+        match answer {
+            Answer::Applied { index, replies, guards } => Ok(Applied { index, replies, guards }),
+            Answer::Read { .. } => Err(unexpected("a read answer for a write")),
+            Answer::Failed(failure) => Err(failed(group, failure)),
+        }
+    }
+
+    /// Loads rows that the entry needs into memory, so that it is applied without a detour. A
+    /// hint: what is cold all the same is applied beside the driver.
+    async fn warm(&self, group: GroupId, entry: &Entry) -> Result<(), ServiceError> {
+        /// Names lead to numbers and numbers to further rows.
+        const WARM_ROUNDS: usize = 3;
+        for _ in 0..WARM_ROUNDS {
+            let generation = self.inner.store.applied(group).generation;
+            let rows = CachedRows::new(&*self.inner.store, group, generation);
+            let cold: Vec<RowKey> = tl_core::cold_keys(entry, &rows);
+            if cold.is_empty() {
+                return Ok(());
+            }
+            let keys: Vec<_> =
+                cold.iter().map(|row| tl_types::FullKey::new(group, generation, row)).collect();
+            let store = Arc::clone(&self.inner.store);
+            blocking(move || store.prefetch(&keys)).await?.map_err(|error| damaged(&error))?;
+        }
+        Ok(())
+    }
+
+    /// The index up to which rows of a group are applied here, linearizable: a read from now on
+    /// sees every write acknowledged before this call.
+    async fn read_index(&self, deadline: Instant, group: GroupId) -> Result<Index, ServiceError> {
+        match self.ask(deadline, Ask::Read(group), None).await {
+            Ok(Answer::Read { index }) => Ok(index),
+            Ok(Answer::Failed(failure)) => Err(failed(group, failure)),
+            Ok(Answer::Applied { .. }) => Err(unexpected("a write answer for a read")),
+            // A read has no outcome that could be unknown.
+            Err(error) if error.code == ErrorCode::RaftTimeout => Err(ServiceError::new(
+                ErrorCode::RaftUnavailable,
+                "The read could not be confirmed in time; repeat the request",
+            )),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask(
+        &self,
+        deadline: Instant,
+        ask: Ask,
+        permit: Option<crate::shell::admission::Permit>,
+    ) -> Result<Answer, ServiceError> {
+        if self.inner.failure.borrow().is_some() {
+            return Err(ServiceError::new(
+                ErrorCode::RaftUnavailable,
+                "This node stopped after a failure of its disk; see its log",
+            ));
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.inner.mailer.send(Mail::Ask { ask, answer: sender, permit });
+        match tokio::time::timeout_at(deadline.into(), receiver).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(ServiceError::of(ErrorCode::RaftTimeout)),
+        }
+    }
+
+    /// Runs a read over rows in memory, or beside the runtime when some are on disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        group: GroupId,
+        look: impl Fn(&dyn Rows) -> Result<T, Poison> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let generation = self.inner.store.applied(group).generation;
+        let cached = look(&CachedRows::new(&*self.inner.store, group, generation));
+        match cached {
+            Ok(found) => Ok(found),
+            Err(Poison::Damaged(what)) => Err(damage(&what)),
+            Err(Poison::Cold) => {
+                let store = Arc::clone(&self.inner.store);
+                let found =
+                    blocking(move || look(&BlockingRows::new(&*store, group, generation))).await?;
+                match found {
+                    Ok(found) => Ok(found),
+                    Err(Poison::Damaged(what)) => Err(damage(&what)),
+                    Err(Poison::Cold) => Err(ServiceError::new(
+                        ErrorCode::RaftUnavailable,
+                        "The read was overtaken by background work; repeat the request",
+                    )),
+                }
+            }
+        }
+    }
+
+    /// Waits until an index is applied here.
+    async fn wait_applied(
+        &self,
+        deadline: Instant,
+        group: GroupId,
+        index: Index,
+    ) -> Result<(), ServiceError> {
+        /// Between two looks; the index normally comes from this very node and is there.
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        while self.inner.store.applied(group).index < index {
+            if Instant::now() >= deadline {
+                return Err(ServiceError::new(
+                    ErrorCode::RaftUnavailable,
+                    format!("This node has not applied index {index} of group {group} yet"),
+                ));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
+/// Distinguishes who may be given a remembered reply.
+fn principal_digest(caller: &Caller) -> [u8; 16] {
+    let mut text = caller.principal.tenant.as_str().as_bytes().to_vec();
+    text.push(0);
+    text.extend_from_slice(caller.principal.actor.to_string().as_bytes());
+    xxhash_rust::xxh3::xxh3_128(&text).to_be_bytes()
+}
+
+/// Work that may wait for a disk, off the runtime's workers.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ServiceError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| unexpected("background work ended early"))
+}
+
+fn failed(group: GroupId, failure: Failure) -> ServiceError {
+    match failure {
+        Failure::NotLeader(_) => ServiceError::of(ErrorCode::RaftUnavailable),
+        Failure::Lost => ServiceError::new(
+            ErrorCode::RaftUnavailable,
+            "The write was overtaken by a change of leader and did not take effect; repeat it",
+        ),
+        Failure::Busy => ServiceError::of(ErrorCode::EventStoreBackpressure),
+        Failure::Stopped => ServiceError::new(
+            ErrorCode::RaftUnavailable,
+            format!("Group {group} is stopped on this node because of damage; see `/health/ready`"),
+        )
+        .with("group", u64::from(group.0)),
+        Failure::Unknown => ServiceError::of(ErrorCode::RaftTimeout),
+    }
+}
+
+/// The one reply of an entry with one command.
+fn only_reply(replies: Vec<Reply>) -> Result<Reply, ServiceError> {
+    match replies.into_iter().next() {
+        Some(Reply::Refused(refusal)) => Err(refused(&refusal)),
+        Some(reply) => Ok(reply),
+        None => Err(unexpected("an entry without a reply")),
+    }
+}
+
+fn refused(refusal: &Refusal) -> ServiceError {
+    let mut error = ServiceError::new(refusal.code(), refusal.reason.message());
+    for (name, value) in refusal.reason.facts() {
+        error = error.with(name, value);
+    }
+    match refusal.event {
+        Some(index) => error.with("index", index),
+        None => error,
+    }
+}
+
+fn damaged(error: &tl_store::StoreError) -> ServiceError {
+    damage(&crate::chain(error))
+}
+
+/// Damage is named in the log; the client learns that it is the server's fault and no more.
+fn damage(what: &str) -> ServiceError {
+    tracing::error!(damage = what, "a read met damaged data");
+    ServiceError::new(
+        ErrorCode::InternalError,
+        "Stored data could not be read back intact; the node's log names the damage",
+    )
+}
+
+fn unexpected(what: &'static str) -> ServiceError {
+    tracing::error!(what, "the engine contradicted itself");
+    ServiceError::of(ErrorCode::InternalError)
+}

@@ -1,0 +1,225 @@
+//! Reading events: from memory when they are there, else beside the runtime; pages and long
+//! polls on top.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use tl_core::Poison;
+use tl_core::session::{EventQuery, ReadError, read_events};
+use tl_store::OrderedStore;
+use tl_types::limits::PAGE_BYTES_MAX;
+use tl_types::{
+    ErrorCode, Generation, GroupId, ResourceNumber, Seq, SessionId, StoredEvent, Tenant,
+};
+use tl_wire::reply::{Gap, GapReason, event_json};
+
+use super::{Service, blocking, damage};
+use crate::api::{Caller, EventLine, EventPage, Freshness, Indexed, ReadEvents, ServiceError};
+use crate::hub::TopicKey;
+use crate::node::rows::{BlockingRows, CachedRows};
+
+/// Events read from rows at a time; bounds what one read brings into memory even when every
+/// event is as large as it may be.
+const EVENTS_PER_READ_MAX: usize = 128;
+/// Longest wait of a long poll before it looks again although nobody woke it.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Events read, or what stands in the way.
+pub(super) enum Lines {
+    /// Contiguous events right after the cursor; empty at the end.
+    Events(Vec<EventLine>),
+    /// Events right after the cursor are gone from this tier.
+    Gone(Gap),
+}
+
+impl<S: OrderedStore + 'static> Service<S> {
+    /// Events after `after` up to `upto`, at most `limit` and about a page of bytes, serialised.
+    pub(super) async fn event_lines(
+        &self,
+        key: TopicKey,
+        tenant: &Tenant,
+        after: Seq,
+        upto: Seq,
+        limit: usize,
+    ) -> Result<Lines, ServiceError> {
+        let wanted = upto.0.saturating_sub(after.0).min(limit as u64) as usize;
+        let mut lines: Vec<EventLine> = Vec::new();
+        let mut bytes = 0;
+        while lines.len() < wanted && bytes < PAGE_BYTES_MAX {
+            let from = lines.last().map_or(after, |line| line.seq);
+            let step = (wanted - lines.len()).min(EVENTS_PER_READ_MAX);
+            let query = EventQuery { after: from, limit: step, bytes: PAGE_BYTES_MAX - bytes };
+            match self.read_step(key, tenant.clone(), query).await {
+                Ok(read) if read.is_empty() => break,
+                Ok(read) => {
+                    bytes += read.iter().map(|line| line.json.len()).sum::<usize>();
+                    lines.extend(read);
+                }
+                Err(ReadError::Gap { earliest, archived_seq, .. }) if lines.is_empty() => {
+                    return Ok(Lines::Gone(Gap {
+                        reason: GapReason::CursorExpired,
+                        from_cursor: after,
+                        next_cursor: Seq(earliest.0 - 1),
+                        committed_cursor: archived_seq,
+                        earliest_available_cursor: Seq(earliest.0 - 1),
+                    }));
+                }
+                // Trimmed while we read: give what we have, the next read tells.
+                Err(ReadError::Gap { .. }) => break,
+                Err(ReadError::NotFound) => {
+                    return Err(ServiceError::of(ErrorCode::SessionNotFound));
+                }
+                Err(ReadError::Hole { missing }) => {
+                    tracing::error!(group = key.group.0, session = key.number.0, %missing, "hole");
+                    return Err(ServiceError::new(
+                        ErrorCode::EventGapDetected,
+                        format!("Event {missing} of this session cannot be found on this node"),
+                    )
+                    .with("missing_seq", missing.0));
+                }
+                Err(ReadError::Rows(poison)) => return Err(damage(&poison.to_string())),
+            }
+        }
+        Ok(Lines::Events(lines))
+    }
+
+    async fn read_step(
+        &self,
+        key: TopicKey,
+        tenant: Tenant,
+        query: EventQuery,
+    ) -> Result<Vec<EventLine>, ReadError> {
+        let store = &self.inner.store;
+        let generation = store.applied(key.group).generation;
+        let hot = CachedRows::new(&**store, key.group, generation);
+        match read_events(&hot, key.number, query) {
+            Ok(page) => serialise(&page.events, &tenant),
+            Err(ReadError::Rows(Poison::Cold)) => {
+                let store = Arc::clone(store);
+                let (group, number) = (key.group, key.number);
+                let read =
+                    blocking(move || read_cold(&*store, group, generation, number, query, &tenant));
+                read.await.map_err(|error| ReadError::Rows(Poison::Damaged(error.to_string())))?
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A page of events, or with a wait the first ones to come.
+    ///
+    /// # Errors
+    /// `session_not_found`, `session_tombstoned`, `event_gap_detected`.
+    pub async fn read_events(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        request: ReadEvents,
+        fresh: Freshness,
+    ) -> Result<Indexed<EventPage>, ServiceError> {
+        let path = caller.session(id);
+        let group = path.group(self.inner.groups);
+        let row = self.find_readable(caller, &path, fresh.min_index).await?;
+        let key = TopicKey { group, number: row.number };
+        let member = self.inner.hub.join(key);
+        member.topic().saw_head(row.header.last_seq, None);
+        let until = Instant::now() + request.wait;
+        let mut confirmed = fresh.stale;
+        let mut waited = false;
+        loop {
+            let wake = member.topic().wake();
+            tokio::pin!(wake);
+            wake.as_mut().enable();
+            let sight = member.topic().sight();
+            // A page is an answer and shows what is applied; only what a wait brings is a push,
+            // which comes after the writer's own reply.
+            let upto = if waited { sight.visible } else { sight.head };
+            if request.cursor < upto {
+                return self.page(key, &path.tenant, request, upto).await;
+            }
+            // "Nothing after the cursor" is an absence: it takes a round before it is told.
+            if !confirmed {
+                self.read_index(caller.deadline, group).await?;
+                self.look_again(&path, &member).await?;
+                confirmed = true;
+                continue;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || sight.ended.is_some() || *self.inner.draining.borrow() {
+                let page = EventPage {
+                    events: Vec::new(),
+                    next_cursor: request.cursor,
+                    last_seq: upto,
+                    up_to_date: true,
+                };
+                let index = self.inner.store.applied(group).index;
+                return Ok(Indexed { value: page, index });
+            }
+            waited = true;
+            if tokio::time::timeout(left.min(LOOK_AGAIN), wake).await.is_err() {
+                self.look_again(&path, &member).await?;
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        key: TopicKey,
+        tenant: &Tenant,
+        request: ReadEvents,
+        upto: Seq,
+    ) -> Result<Indexed<EventPage>, ServiceError> {
+        let lines = self.event_lines(key, tenant, request.cursor, upto, request.limit).await?;
+        let (events, next_cursor) = match lines {
+            Lines::Events(events) => {
+                let next = events.last().map_or(request.cursor, |line| line.seq);
+                (events, next)
+            }
+            Lines::Gone(gap) => {
+                return Err(ServiceError::new(
+                    ErrorCode::EventGapDetected,
+                    format!("Events up to {} are gone; go on from there", gap.next_cursor),
+                )
+                .with("next_cursor", gap.next_cursor.0));
+            }
+        };
+        let page =
+            EventPage { events, next_cursor, last_seq: upto, up_to_date: next_cursor >= upto };
+        Ok(Indexed { value: page, index: self.inner.store.applied(key.group).index })
+    }
+}
+
+fn read_cold<S: OrderedStore>(
+    store: &S,
+    group: GroupId,
+    generation: Generation,
+    number: ResourceNumber,
+    query: EventQuery,
+    tenant: &Tenant,
+) -> Result<Vec<EventLine>, ReadError> {
+    let rows = BlockingRows::new(store, group, generation);
+    serialise(&read_events(&rows, number, query)?.events, tenant)
+}
+
+/// The JSON of each event, cut from one buffer.
+fn serialise(events: &[StoredEvent], tenant: &Tenant) -> Result<Vec<EventLine>, ReadError> {
+    let mut out = Vec::with_capacity(events.iter().map(|event| event.envelope.len() + 384).sum());
+    let mut ends = Vec::with_capacity(events.len());
+    for event in events {
+        event_json(&mut out, event, tenant).map_err(|error| {
+            ReadError::Rows(Poison::Damaged(format!("event {}: {error}", event.seq)))
+        })?;
+        ends.push(out.len());
+    }
+    let mut rest = BytesMut::from(Bytes::from(out)).freeze();
+    let mut start = 0;
+    Ok(events
+        .iter()
+        .zip(ends)
+        .map(|(event, end)| {
+            let json = rest.split_to(end - start);
+            start = end;
+            EventLine { seq: event.seq, json }
+        })
+        .collect())
+}

@@ -1,0 +1,261 @@
+//! A tail: replay and live delivery as one loop over a cursor.
+//!
+//! ```text
+//!   look: events after the cursor, up to what may be shown ──► give, advance
+//!     ▲                                  │ none
+//!     └──────── wake, drain, or 5 s ◄────┘
+//! ```
+//!
+//! Invariant: what a tail gives is contiguous from its cursor; it gives no event twice and
+//! leaves none out, or says [`TailItem::Gap`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tl_core::{SessionRow, SessionState};
+use tl_store::{LsmStore, OrderedStore};
+use tl_types::limits::TAILS_OPEN_MAX;
+use tl_types::{ErrorCode, ResourcePath, Seq, SessionId};
+use tl_wire::reply::{Gap, GapReason};
+use tokio::sync::watch;
+
+use super::Service;
+use super::events::Lines;
+use crate::api::{Caller, EventLine, Freshness, ServiceError, TailEnd, TailFrom, TailItem};
+use crate::hub::{Membership, RECENT_EVENTS_MAX};
+
+/// A lost wake costs at most this much delay.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Events taken from rows or from the shared window at a time.
+const STEP_EVENTS: usize = 256;
+
+/// One open tail. Dropping it closes it.
+#[derive(Debug)]
+pub struct Tail<S = LsmStore> {
+    service: Service<S>,
+    path: ResourcePath,
+    member: Membership,
+    _open: OpenTail<S>,
+    draining: watch::Receiver<bool>,
+    cursor: Seq,
+    /// Read and not given yet; at most one step.
+    ready: VecDeque<EventLine>,
+    report_gaps: bool,
+}
+
+/// Counts an open tail while it lives.
+#[derive(Debug)]
+struct OpenTail<S>(Service<S>);
+
+impl<S> Drop for OpenTail<S> {
+    fn drop(&mut self) {
+        self.0.inner.metrics.tails_open.dec();
+    }
+}
+
+impl<S: OrderedStore + 'static> Service<S> {
+    /// Opens a tail on a session.
+    ///
+    /// # Errors
+    /// `too_many_tails`, `session_not_found`, `session_tombstoned`.
+    pub async fn open_tail(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        from: TailFrom,
+        fresh: Freshness,
+    ) -> Result<Tail<S>, ServiceError> {
+        let before = self.inner.metrics.tails_open.inc();
+        let open = OpenTail(self.clone());
+        if before >= TAILS_OPEN_MAX as i64 {
+            return Err(ServiceError::new(
+                ErrorCode::TooManyTails,
+                format!("This node has {TAILS_OPEN_MAX} open tails, as many as it may have"),
+            ));
+        }
+        let path = caller.session(id);
+        let group = path.group(self.inner.groups);
+        let mut row = self.find_readable(caller, &path, fresh.min_index).await?;
+        if matches!(from, TailFrom::Latest) {
+            // Where the log ends is an absence: it takes a round.
+            self.read_index(caller.deadline, group).await?;
+            row = self.find_readable(caller, &path, None).await?;
+        }
+        let member = self.inner.hub.join(crate::hub::TopicKey { group, number: row.number });
+        let last = row.header.last_seq;
+        let cursor = match from {
+            TailFrom::After(cursor) => cursor,
+            TailFrom::Latest => last,
+            TailFrom::Last(count) => Seq(last.0.saturating_sub(count)),
+        };
+        let tail = Tail {
+            service: self.clone(),
+            path,
+            member,
+            _open: open,
+            draining: self.inner.draining.subscribe(),
+            cursor,
+            ready: VecDeque::new(),
+            report_gaps: false,
+        };
+        // Read again now that wakes are heard: nothing applied in between is missed.
+        self.look_again(&tail.path, &tail.member).await?;
+        Ok(tail)
+    }
+
+    /// Tells a topic what the session's row says now.
+    pub(super) async fn look_again(
+        &self,
+        path: &ResourcePath,
+        member: &Membership,
+    ) -> Result<(), ServiceError> {
+        if let Some(row) = self.find(path).await? {
+            member.topic().saw_head(row.header.last_seq, end_of(&row));
+        }
+        Ok(())
+    }
+}
+
+fn end_of(row: &SessionRow) -> Option<TailEnd> {
+    match row.header.state {
+        SessionState::Active => None,
+        SessionState::Closed => Some(TailEnd::Closed),
+        SessionState::Tombstoned => Some(TailEnd::Tombstoned),
+    }
+}
+
+impl<S: OrderedStore + 'static> Tail<S> {
+    /// Asks for [`TailItem::Gap`] when the cursor is ahead of the session, and goes on from the
+    /// session's end then. Without it, a tail ahead of its session waits until it is reached.
+    pub fn report_gaps(&mut self, report: bool) {
+        self.report_gaps = report;
+    }
+
+    /// The last seq given.
+    #[must_use]
+    pub fn cursor(&self) -> Seq {
+        self.cursor
+    }
+
+    /// The last seq that may be shown, for heartbeats.
+    #[must_use]
+    pub fn last_seq(&self) -> Seq {
+        self.member.topic().sight().visible
+    }
+
+    /// The next events, at most `events_max` of them; waits until there is something.
+    ///
+    /// Cancel-safe: what was not returned is returned by the next call.
+    ///
+    /// # Errors
+    /// `event_gap_detected` and `internal_error` when stored events cannot be read.
+    pub async fn next(&mut self, events_max: usize) -> Result<TailItem, ServiceError> {
+        loop {
+            if !self.ready.is_empty() {
+                let count = events_max.clamp(1, self.ready.len());
+                let events: Vec<EventLine> = self.ready.drain(..count).collect();
+                if let Some(last) = events.last() {
+                    self.cursor = last.seq;
+                }
+                return Ok(TailItem::Events(events));
+            }
+            let topic = std::sync::Arc::clone(self.member.topic());
+            let wake = topic.wake();
+            tokio::pin!(wake);
+            wake.as_mut().enable();
+            let sight = topic.sight();
+            if self.cursor < sight.visible {
+                if let Some(gap) = self.fill(sight.visible).await? {
+                    self.cursor = gap.next_cursor;
+                    return Ok(TailItem::Gap(gap));
+                }
+                continue;
+            }
+            if let Some(end) = sight.ended
+                && sight.visible == sight.head
+            {
+                return Ok(TailItem::End(end));
+            }
+            if self.report_gaps && self.cursor > sight.head {
+                if let Some(gap) = self.ahead().await? {
+                    return Ok(TailItem::Gap(gap));
+                }
+                continue;
+            }
+            if *self.draining.borrow_and_update() {
+                return Ok(TailItem::End(TailEnd::Shutdown));
+            }
+            tokio::select! {
+                () = wake => {}
+                _ = self.draining.changed() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {
+                    self.service.look_again(&self.path, &self.member).await?;
+                }
+            }
+        }
+    }
+
+    /// Reads events after the cursor into `ready`, or finds that they are gone.
+    async fn fill(&mut self, visible: Seq) -> Result<Option<Gap>, ServiceError> {
+        let topic = std::sync::Arc::clone(self.member.topic());
+        let recent = topic.recent_after(self.cursor, visible, STEP_EVENTS);
+        if !recent.is_empty() {
+            self.take(recent);
+            return Ok(None);
+        }
+        // Near the live end tails want the same events: one reads them for all.
+        let near = visible.0 - self.cursor.0 <= RECENT_EVENTS_MAX as u64 / 2;
+        let _reader = if near { Some(topic.fill.lock().await) } else { None };
+        let shared = topic.recent_after(self.cursor, visible, STEP_EVENTS);
+        if !shared.is_empty() {
+            self.take(shared);
+            return Ok(None);
+        }
+        let key = self.member.key();
+        let read =
+            self.service.event_lines(key, &self.path.tenant, self.cursor, visible, STEP_EVENTS);
+        match read.await? {
+            Lines::Events(lines) if lines.is_empty() => Err(ServiceError::new(
+                ErrorCode::EventGapDetected,
+                format!("Event {} of this session cannot be found", self.cursor.next()),
+            )),
+            Lines::Events(lines) => {
+                if near {
+                    topic.share(&lines);
+                }
+                self.take(lines);
+                Ok(None)
+            }
+            Lines::Gone(gap) => Ok(Some(gap)),
+        }
+    }
+
+    fn take(&mut self, lines: Vec<EventLine>) {
+        let mut next = self.cursor.next();
+        for line in &lines {
+            assert_eq!(line.seq, next, "a tail gives contiguous events");
+            next = next.next();
+        }
+        self.ready.extend(lines);
+    }
+
+    /// The cursor is ahead of what is known here: that is an absence, so it is confirmed first.
+    async fn ahead(&mut self) -> Result<Option<Gap>, ServiceError> {
+        let deadline = std::time::Instant::now() + LOOK_AGAIN;
+        self.service.read_index(deadline, self.member.key().group).await?;
+        let Some(row) = self.service.find(&self.path).await? else { return Ok(None) };
+        self.member.topic().saw_head(row.header.last_seq, end_of(&row));
+        if self.cursor <= row.header.last_seq {
+            return Ok(None);
+        }
+        let gap = Gap {
+            reason: GapReason::ResumeInvalidated,
+            from_cursor: self.cursor,
+            next_cursor: row.header.last_seq,
+            committed_cursor: row.header.archived_seq,
+            earliest_available_cursor: row.header.floor_seq,
+        };
+        self.cursor = gap.next_cursor;
+        Ok(Some(gap))
+    }
+}

@@ -1,0 +1,89 @@
+//! What an operator may choose about a node's engine, and the checked values the code trusts.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Engine settings as written. [`EngineSettings::check`] refuses values out of range by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "snake_case")]
+pub struct EngineSettings {
+    /// Directory of everything the node keeps. Default `./tl-data`. One process at a time.
+    pub data_dir: PathBuf,
+    /// Name of the node, in readiness, metrics and logs. Default `node-1`.
+    pub node_name: String,
+    /// Groups of a new data directory; a present directory keeps its own number. Default 256;
+    /// from 1 to 4096.
+    pub groups: u16,
+    /// Size of one log segment, bytes. Default 32 MiB; from 16 MiB to 256 MiB, so that the
+    /// largest entry fits.
+    pub log_segment_bytes: u64,
+    /// Size at which the memtable is sealed and flushed, bytes. Default 16 MiB; from 1 MiB to
+    /// 256 MiB. Smaller flushes stall the log's sync less.
+    pub memtable_bytes: usize,
+    /// Memory for rows and blocks of the sorted runs, bytes. Default 64 MiB; from 1 MiB to 64 GiB.
+    pub cache_bytes: usize,
+    /// Applied log kept for followers that lag, bytes. Default 0: a single node has none.
+    pub log_keep_bytes: u64,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        EngineSettings {
+            data_dir: PathBuf::from("tl-data"),
+            node_name: "node-1".to_owned(),
+            groups: 256,
+            log_segment_bytes: 32 << 20,
+            memtable_bytes: 16 << 20,
+            cache_bytes: 64 << 20,
+            log_keep_bytes: 0,
+        }
+    }
+}
+
+impl EngineSettings {
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    /// A sentence per bad value, naming the key and the range.
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        let mut errors = Vec::new();
+        let mut range = |key: &str, value: u64, low: u64, high: u64| {
+            if !(low..=high).contains(&value) {
+                errors.push(format!("{key} is {value}; it must be from {low} to {high}"));
+            }
+        };
+        range("groups", self.groups.into(), 1, 4096);
+        range("log_segment_bytes", self.log_segment_bytes, 16 << 20, 256 << 20);
+        range("memtable_bytes", self.memtable_bytes as u64, 1 << 20, 256 << 20);
+        range("cache_bytes", self.cache_bytes as u64, 1 << 20, 64 << 30);
+        range("log_keep_bytes", self.log_keep_bytes, 0, 1 << 40);
+        if self.node_name.is_empty() || self.node_name.len() > 64 {
+            errors.push("node_name must have 1 to 64 bytes".to_owned());
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_keep_their_own_ranges() {
+        assert_eq!(EngineSettings::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn every_bad_value_is_named_at_once() {
+        let settings = EngineSettings {
+            groups: 0,
+            memtable_bytes: 1,
+            node_name: String::new(),
+            ..EngineSettings::default()
+        };
+        let errors = settings.check().expect_err("three bad values");
+        assert_eq!(errors.len(), 3);
+        assert_eq!(errors[0], "groups is 0; it must be from 1 to 4096");
+    }
+}

@@ -1,0 +1,218 @@
+//! The threads around a node: driver, log, flush, and the helper that applies cold entries.
+//!
+//! ```text
+//!  Service ─ Mailbox ─► driver: Node::turn ─ Mailbox ─► log: append, sync ─► LogDone back
+//!     ▲                    │  │  └─ Mailbox ─► cold: rules over blocking reads ─► BesideDone back
+//!     └── answers, wakes ──┘  └─── bell ─────► flush: memtable → runs, log released, compaction
+//! ```
+//!
+//! A failure of the log or of the store stops the node: every thread ends, open requests get an
+//! unknown outcome, and [`Shell::failure`] says why. Nothing is retried on a disk that lied.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tl_store::OrderedStore;
+use tokio::sync::watch;
+
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::node::{Input, Node};
+use crate::shell::admission::Permit;
+use crate::shell::answers::{Answer, Answers};
+use crate::shell::mailbox::Mailbox;
+
+pub mod admission;
+pub mod answers;
+mod cold;
+mod driver;
+mod flush;
+mod log;
+pub mod mailbox;
+pub mod time;
+
+pub use self::flush::Background;
+
+/// What the service puts into the driver's mailbox.
+#[derive(Debug)]
+pub enum Mail {
+    /// A proposal or a read of a client; answered through the sender.
+    Ask {
+        /// What to do; the token is given by the driver thread.
+        ask: Ask,
+        /// Where the answer goes.
+        answer: tokio::sync::oneshot::Sender<Answer>,
+        /// Held until the answer is on its way.
+        permit: Option<Permit>,
+    },
+    /// News from the other threads.
+    Input(Input),
+    /// End the driver thread.
+    Stop,
+}
+
+/// What a client asks of a group.
+#[derive(Debug)]
+pub enum Ask {
+    /// Propose an encoded entry.
+    Propose(tl_types::GroupId, Vec<u8>),
+    /// An index for a linearizable read.
+    Read(tl_types::GroupId),
+}
+
+/// Puts things into the driver's mailbox.
+#[derive(Debug)]
+pub struct Mailer<S>(Arc<Shared<S>>);
+
+impl<S> Mailer<S> {
+    /// Puts one item in. After the driver has ended nobody takes it out: its answer never comes.
+    pub fn send(&self, mail: Mail) {
+        self.0.mail.push(mail);
+    }
+}
+
+/// Why a node stopped by itself.
+pub type FailureWatch = watch::Receiver<Option<Arc<str>>>;
+
+/// What all threads share.
+#[derive(Debug)]
+pub(crate) struct Shared<S> {
+    pub(crate) store: Arc<S>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) mail: Mailbox<Mail>,
+    pub(crate) answers: Answers,
+    failure: watch::Sender<Option<Arc<str>>>,
+}
+
+impl<S> Shared<S> {
+    /// Stops the node for a reason that is told once.
+    pub(crate) fn fail(&self, why: String) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            if first {
+                tracing::error!(reason = %why, "the node stops");
+                *failure = Some(why.into());
+            }
+            first
+        });
+        self.mail.push(Mail::Stop);
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failure.borrow().is_some()
+    }
+}
+
+/// The running threads of one node.
+#[derive(Debug)]
+pub struct Shell<S> {
+    shared: Arc<Shared<S>>,
+    log: Arc<log::LogBox>,
+    background: Arc<Background>,
+    cold: Arc<cold::ColdBox>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<S: OrderedStore + 'static> Shell<S> {
+    /// Starts the threads. `runtime` is where answers are handed to waiting requests.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(
+        node: Node<S>,
+        wal: log::NodeLog,
+        hub: Arc<Hub>,
+        metrics: Arc<Metrics>,
+        log_keep_bytes: u64,
+        runtime: &tokio::runtime::Handle,
+    ) -> std::io::Result<Shell<S>> {
+        let shared = Arc::new(Shared {
+            store: Arc::clone(node.store()),
+            hub,
+            metrics,
+            mail: Mailbox::default(),
+            answers: Answers::default(),
+            failure: watch::Sender::new(None),
+        });
+        let log = Arc::new(log::LogBox::new(log_keep_bytes));
+        let background = Arc::new(Background::default());
+        let cold = Arc::new(cold::ColdBox::default());
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(body)
+        };
+        let preparer = wal.preparer();
+        let mut threads = Vec::new();
+        {
+            let (shared, log) = (Arc::clone(&shared), Arc::clone(&log));
+            threads.push(spawn("tl-log", Box::new(move || log::run(&shared, &log, wal)))?);
+        }
+        {
+            let (shared, log, background) =
+                (Arc::clone(&shared), Arc::clone(&log), Arc::clone(&background));
+            threads
+                .push(spawn("tl-flush", Box::new(move || flush::run(&shared, &log, &background)))?);
+        }
+        {
+            let (shared, background) = (Arc::clone(&shared), Arc::clone(&background));
+            threads.push(spawn(
+                "tl-prepare",
+                Box::new(move || flush::prepare(&shared, &background, preparer)),
+            )?);
+        }
+        {
+            let (shared, cold) = (Arc::clone(&shared), Arc::clone(&cold));
+            threads.push(spawn("tl-cold", Box::new(move || cold::run(&shared, &cold)))?);
+        }
+        {
+            let (shared, log, background, cold) =
+                (Arc::clone(&shared), Arc::clone(&log), Arc::clone(&background), Arc::clone(&cold));
+            threads.push(spawn(
+                "tl-driver",
+                Box::new(move || driver::run(node, &shared, &log, &background, &cold)),
+            )?);
+        }
+        runtime.spawn(answers::deliver(Arc::clone(&shared)));
+        Ok(Shell { shared, log, background, cold, threads })
+    }
+
+    /// A handle that puts things into the driver's mailbox.
+    #[must_use]
+    pub fn mailer(&self) -> Mailer<S> {
+        Mailer(Arc::clone(&self.shared))
+    }
+
+    /// What the background threads know: due work, stopped groups.
+    #[must_use]
+    pub fn background(&self) -> Arc<Background> {
+        Arc::clone(&self.background)
+    }
+
+    /// Becomes `Some` when the node stopped by itself.
+    #[must_use]
+    pub fn failure(&self) -> FailureWatch {
+        self.shared.failure.subscribe()
+    }
+}
+
+impl<S> Shell<S> {
+    /// Ends all threads. What was acknowledged is in the log; nothing needs to be flushed.
+    pub fn stop(&mut self) {
+        self.shared.mail.push(Mail::Stop);
+        self.log.stop();
+        self.background.stop();
+        self.cold.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the node ended in a panic");
+            }
+        }
+        self.shared.answers.close();
+    }
+}
+
+impl<S> Drop for Shell<S> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,64 @@
+use std::time::Duration;
+
+use tl_engine::api::{Freshness, ReadEvents};
+use tl_engine::{Engine, Service};
+use tl_types::Seq;
+
+use crate::support::{append, caller, create, event, id, settings, start, stop};
+
+async fn all_seqs(service: &Service, name: &str) -> Vec<u64> {
+    let (mut cursor, mut seen) = (Seq(0), Vec::new());
+    loop {
+        let request = ReadEvents { cursor, limit: 1_000, wait: Duration::ZERO };
+        let page = service
+            .read_events(&caller(), &id(name), request, Freshness::default())
+            .await
+            .unwrap()
+            .value;
+        seen.extend(page.events.iter().map(|line| line.seq.0));
+        cursor = page.next_cursor;
+        if page.up_to_date {
+            return seen;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_finds_everything_in_runs_and_log_tail_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path()).await;
+    let service = engine.service();
+    let text = "x".repeat(40_000);
+    for session in 0..4 {
+        create(&service, &format!("s{session}")).await;
+    }
+    for n in 1..=40 {
+        for session in 0..4 {
+            let name = format!("s{session}");
+            append(&service, &name, vec![event("p", n, &text)]).await.unwrap();
+        }
+    }
+    stop(engine).await;
+
+    let engine = start(dir.path()).await;
+    let service = engine.service();
+    let flushed = engine.report().entries_replayed < 160;
+    assert!(flushed, "6 MiB through a 1 MiB memtable have reached sorted runs");
+    for session in 0..4 {
+        let name = format!("s{session}");
+        assert_eq!(all_seqs(&service, &name).await, (1..=40).collect::<Vec<_>>());
+        let again = append(&service, &name, vec![event("p", 40, &text)]).await.unwrap();
+        assert!(again.deduped, "a retry across the restart is recognised");
+        append(&service, &name, vec![event("p", 41, "live")]).await.unwrap();
+    }
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_on_the_same_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path()).await;
+    let error = Engine::open(&settings(dir.path())).expect_err("the directory is in use");
+    assert!(error.to_string().contains("could not be opened"), "{error}");
+    stop(engine).await;
+}
