@@ -274,3 +274,6 @@ pub(crate) fn be_u64(bytes: &[u8]) -> u64 {
     eight.copy_from_slice(&bytes[..8]);
     u64::from_be_bytes(eight)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 mod common;
 mod faults;
 mod flips;
+mod inspect;
 mod model;
 mod real_disk;
 mod round_trip;
