@@ -34,6 +34,7 @@ use std::ops::{Bound, ControlFlow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use lsm_tree::compaction::Leveled;
@@ -67,10 +68,11 @@ const NEWEST: SeqNo = SeqNo::MAX;
 pub struct Tree {
     tree: AnyTree,
     dir: PathBuf,
-    seqno: SequenceNumberCounter,
     compacting: Mutex<()>,
     table_file_bytes: u64,
     purge_rows_min: u64,
+    /// Bytes of dropped blobs when a purge last looked at them.
+    stale_seen: AtomicU64,
     floors: Arc<Floors>,
     kill_points: KillPoints,
 }
@@ -103,10 +105,10 @@ impl Tree {
         Ok(Tree {
             tree,
             dir: dir.to_path_buf(),
-            seqno,
             compacting: Mutex::new(()),
             table_file_bytes: options.table_file_bytes,
             purge_rows_min: options.purge_rows_min,
+            stale_seen: AtomicU64::new(0),
             floors,
             kill_points: options.kill_points.clone(),
         })
@@ -124,22 +126,41 @@ impl Tree {
         })
     }
 
-    /// Rewrites all tables through the filter when enough of their rows are forgotten.
+    /// Rewrites all tables through the filter when enough of their rows are forgotten, or when
+    /// more than half of the bytes in blob files are of rows that compaction has dropped.
     ///
     /// Compaction by levels looks at tables that overlap new ones only, so rows of a store that
     /// is trimmed more than it is written would stay for ever. Tables hold keys and short values;
-    /// the cost is a copy of those, and a quarter of the rows is gained by it.
+    /// the cost is a copy of those, and a quarter of the rows is gained by it. Blobs are given
+    /// back in a second pass, which knows from the first what nobody names any more.
     fn purge(&self) -> Result<bool, StoreError> {
         let forgotten = self.floors.forgotten();
         let quarter = self.tree.approximate_len() as u64 / 4;
-        if forgotten == 0 || forgotten < self.purge_rows_min.max(quarter) {
+        let has_rows = forgotten > 0 && forgotten >= self.purge_rows_min.max(quarter);
+        let stale = self.tree.stale_blob_bytes();
+        let blobs = self.tree.current_version().blob_files.on_disk_size();
+        // The same bytes again would be a pass in vain, and then one more.
+        let has_blobs =
+            stale > blobs / 2 && self.stale_seen.swap(stale, Ordering::Relaxed) != stale;
+        if !has_rows && !has_blobs {
             return Ok(false);
         }
         self.kill_points.reach("purge-begin");
-        self.read("purging", || self.tree.major_compact(self.table_file_bytes, self.seqno.get()))?;
+        self.read("purging", || self.tree.major_compact(self.table_file_bytes, NEWEST))?;
+        self.forget_versions()?;
         self.floors.purged(forgotten);
         self.kill_points.reach("purge-end");
         Ok(true)
+    }
+
+    /// Lets all versions but the newest go, and so the files that only they name.
+    ///
+    /// The crate keeps them for readers of the past. There are none here: whoever reads holds
+    /// the version that was newest when the read began, and its files stay until that ends.
+    fn forget_versions(&self) -> Result<(), StoreError> {
+        guarded(&self.dir, "removing old lists of files", || {
+            self.tree.get_version_history_lock().maintenance(&self.dir, NEWEST)
+        })
     }
 
     /// What compaction looks at, so that a step that did nothing can be told.
@@ -163,7 +184,8 @@ impl Runs for Tree {
             sync_dir(&blobs)?;
             self.kill_points.reach("flush-before-pointer-move");
             ingestion.finish()
-        })
+        })?;
+        self.forget_versions()
     }
 
     fn get(&self, key: &FullKey) -> Result<Option<Bytes>, StoreError> {
@@ -212,9 +234,10 @@ impl Runs for Tree {
         let before = self.shape();
         let leveled = Leveled::default().with_table_target_size(self.table_file_bytes);
         self.kill_points.reach("compaction-begin");
-        self.read("compacting", || self.tree.compact(Arc::new(leveled), self.seqno.get()))?;
+        self.read("compacting", || self.tree.compact(Arc::new(leveled), NEWEST))?;
         self.kill_points.reach("compaction-end");
         if self.shape() != before {
+            self.forget_versions()?;
             return Ok(true);
         }
         self.purge()

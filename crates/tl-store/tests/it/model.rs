@@ -1,8 +1,7 @@
 //! One suite for both stores: random writes, rotations, flushes, compactions and crashes
 //! against a plain ordered map.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -138,6 +137,7 @@ struct Model {
     durable: Image,
     floors: BTreeMap<(u16, u32, u64), u64>,
     is_dirty: bool,
+    touched: BTreeSet<(u16, RowKey)>,
 }
 
 impl Model {
@@ -202,6 +202,7 @@ impl Run<'_> {
     fn put(&mut self, group: u16, generation: u32, rows: &[(RowKey, Option<Bytes>)]) {
         self.model.is_dirty = true;
         for (key, value) in rows {
+            self.model.touched.insert((group, key.clone()));
             let key = (group, generation, key.clone());
             match value {
                 Some(value) => self.model.now.rows.insert(key, value.clone()),
@@ -254,6 +255,7 @@ impl Run<'_> {
                 let image = self.model.sealed.pop_front();
                 assert_eq!(flushed, image.is_some());
                 self.model.durable = image.unwrap_or_else(|| self.model.durable.clone());
+                self.check_cached();
             }
             Op::Compact => {
                 for _ in 0..8 {
@@ -301,6 +303,7 @@ impl Run<'_> {
 
     fn prefetch(&mut self, group: u16, key: &RowKey) {
         let generation = Generation(self.model.generation(group));
+        self.model.touched.insert((group, key.clone()));
         let full = FullKey::new(GroupId(group), generation, key);
         self.subject.store().prefetch(&[full]).unwrap();
         let read = self.subject.store().get_cached(GroupId(group), generation, key);
@@ -368,6 +371,15 @@ impl Run<'_> {
             Read::Found(value) => assert!(is_forgotten || expected == Some(value), "{key:?}"),
             Read::Absent => assert!(is_forgotten || expected.is_none(), "{key:?}"),
             Read::Cold => {}
+        }
+    }
+
+    /// Every row that anyone ever wrote or asked for, as memory sees it.
+    fn check_cached(&self) {
+        for (group, key) in &self.model.touched {
+            let generation = Generation(self.model.generation(*group));
+            let read = self.subject.store().get_cached(GroupId(*group), generation, key);
+            self.check_read(*group, key, read);
         }
     }
 
