@@ -7,17 +7,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tl_raft::{Driver, DriverConfig, GroupStart, PeerId, RecoverError, Recovery};
-use tl_store::{LsmStore, OrderedStore, StoreError, StoreOptions};
-use tl_types::{GroupId, NodeId, UnixMs};
-use tl_wal::{Cut, StdDisk, Wal, WalError, WalOptions};
+use tl_raft::{DriverConfig, PeerId};
+use tl_store::{LsmStore, StoreError, StoreOptions};
+use tl_types::{NodeId, UnixMs};
+use tl_wal::{StdDisk, WalOptions};
 use tokio::sync::watch;
 
 use crate::api::NodeInfo;
 use crate::hub::Hub;
 use crate::identity::{Identity, IdentityError};
 use crate::metrics::Metrics;
-use crate::node::Node;
+use crate::node::recover::{Found, StartError, StartPlan, recover};
 use crate::service::{Inner, Service};
 use crate::settings::EngineSettings;
 use crate::shell::admission::Admission;
@@ -37,18 +37,12 @@ pub enum EngineError {
     /// The data directory is not usable as it is.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The log could not be opened; the text names the place.
-    #[error("the write-ahead log could not be opened")]
-    Log(#[from] WalError),
     /// The sorted runs could not be opened.
     #[error("the store could not be opened")]
     Store(#[from] StoreError),
-    /// Log and store do not fit together.
-    #[error("log and store do not fit together")]
-    Recover(#[from] RecoverError),
-    /// A group's rows could not be read.
-    #[error("the store could not be read: {0}")]
-    Rows(String),
+    /// What is on the disk is not a node's whole state.
+    #[error("the node could not start from its data directory")]
+    Start(#[from] StartError),
     /// The operating system refused something else.
     #[error("failed to {what}")]
     System {
@@ -59,15 +53,11 @@ pub enum EngineError {
     },
 }
 
-/// What a start found and did, for the log line and `tl doctor`.
+/// What a start found and how long it took, for the log line and `tl doctor`.
 #[derive(Debug, Clone)]
 pub struct StartReport {
-    /// Entries in the log behind what the sorted runs hold.
-    pub entries_replayed: u64,
-    /// Bytes of those entries.
-    pub bytes_replayed: u64,
-    /// A torn write that was cut off.
-    pub cut: Option<Cut>,
+    /// What the log held behind the sorted runs.
+    pub found: Found,
     /// Time until the threads ran.
     pub took: Duration,
 }
@@ -93,10 +83,28 @@ impl Engine {
         let random = random_source()?;
         let identity = Identity::open_or_create(&settings.data_dir, settings.groups, &random)?;
         let groups = identity.groups;
-        let (store, driver, wal, mut report) = recover(settings, &identity, &random)?;
+        let options = StoreOptions {
+            memtable_bytes: settings.memtable_bytes,
+            cache_bytes: settings.cache_bytes / 2,
+            block_cache_bytes: settings.cache_bytes / 2,
+            ..StoreOptions::default()
+        };
+        let store = Arc::new(LsmStore::open(&settings.data_dir.join("store"), options)?);
+        let disk = StdDisk::create(settings.data_dir.join("log"))
+            .map_err(|source| EngineError::System { what: "open the log's directory", source })?;
+        let seed = u64::from_le_bytes(random()[..8].try_into().expect("eight of sixteen bytes"));
+        let plan = StartPlan {
+            groups,
+            voters: vec![ONLY_PEER],
+            log: WalOptions {
+                owner: NodeId(identity.node_id_bytes()),
+                segment_bytes: settings.log_segment_bytes,
+                ..WalOptions::default()
+            },
+            driver: DriverConfig::new(ONLY_PEER, seed),
+        };
         let now = time::now();
-        let node =
-            Node::new(driver, Arc::clone(&store), groups, now, true).map_err(EngineError::Rows)?;
+        let (node, wal, found) = recover(Arc::clone(&store), Arc::new(disk), plan, now)?;
         let (hub, metrics) = (Hub::new(), Arc::new(Metrics::default()));
         let runtime = tokio::runtime::Handle::current();
         let shell = Shell::start(
@@ -132,7 +140,7 @@ impl Engine {
             }
         });
         runtime.spawn(service.clone().tick_when_due());
-        report.took = started.elapsed();
+        let report = StartReport { found, took: started.elapsed() };
         Ok(Engine { service, shell, report, ready })
     }
 
@@ -178,55 +186,6 @@ impl Engine {
         self.service.begin_drain();
         self.shell.stop();
     }
-}
-
-type Recovered = (Arc<LsmStore>, Driver, Wal, StartReport);
-
-fn recover(
-    settings: &EngineSettings,
-    identity: &Identity,
-    random: &impl Fn() -> [u8; 16],
-) -> Result<Recovered, EngineError> {
-    let options = StoreOptions {
-        memtable_bytes: settings.memtable_bytes,
-        cache_bytes: settings.cache_bytes / 2,
-        block_cache_bytes: settings.cache_bytes / 2,
-        ..StoreOptions::default()
-    };
-    let store = Arc::new(LsmStore::open(&settings.data_dir.join("store"), options)?);
-    let starts = (0..identity.groups).map(GroupId).map(|group| {
-        let applied = store.applied(group);
-        GroupStart { group, voters: vec![ONLY_PEER], applied: (applied.index, applied.term) }
-    });
-    let mut recovery = Recovery::new(starts.collect(), 0);
-    let (mut entries, mut bytes) = (0, 0);
-    let log_dir = settings.data_dir.join("log");
-    let disk = StdDisk::create(&log_dir)
-        .map_err(|source| EngineError::System { what: "open the log's directory", source })?;
-    let wal_options = WalOptions {
-        owner: NodeId(identity.node_id_bytes()),
-        segment_bytes: settings.log_segment_bytes,
-        ..WalOptions::default()
-    };
-    let (wal, opened) = Wal::open(Arc::new(disk), wal_options, &mut |_, record| {
-        if let tl_wal::Record::Entry { group, index, data, .. } = &record
-            && *index > store.applied(*group).index
-        {
-            entries += 1;
-            bytes += data.len() as u64;
-        }
-        recovery.record(record);
-    })?;
-    let seed = u64::from_le_bytes(random()[..8].try_into().expect("eight of sixteen bytes"));
-    let config = DriverConfig::new(ONLY_PEER, seed);
-    let driver = Driver::new(config, recovery.finish()?);
-    let report = StartReport {
-        entries_replayed: entries,
-        bytes_replayed: bytes,
-        cut: opened.cut,
-        took: Duration::ZERO,
-    };
-    Ok((store, driver, wal, report))
 }
 
 /// Random bytes, asked for once here so that a system without them fails at the start.

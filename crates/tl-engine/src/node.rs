@@ -33,6 +33,7 @@ use tl_types::{Generation, GroupId, Index, Term, UnixMs};
 
 use self::rows::{BlockingRows, CachedRows};
 
+pub mod recover;
 pub mod rows;
 
 /// The time of a turn, read once by the caller.

@@ -42,7 +42,7 @@ async fn a_restart_finds_everything_in_runs_and_log_tail_together() {
 
     let engine = start(dir.path()).await;
     let service = engine.service();
-    let flushed = engine.report().entries_replayed < 160;
+    let flushed = engine.report().found.entries < 160;
     assert!(flushed, "6 MiB through a 1 MiB memtable have reached sorted runs");
     for session in 0..4 {
         let name = format!("s{session}");
@@ -59,6 +59,6 @@ async fn a_second_process_on_the_same_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path()).await;
     let error = Engine::open(&settings(dir.path())).expect_err("the directory is in use");
-    assert!(error.to_string().contains("could not be opened"), "{error}");
+    assert!(error.to_string().contains("could not"), "{error}");
     stop(engine).await;
 }
