@@ -53,7 +53,7 @@ impl StampClock {
     fn advance(&mut self, now: Reading) {
         let passed = now.boot_ms.saturating_sub(self.boot_ms);
         self.boot_ms = self.boot_ms.max(now.boot_ms);
-        self.slew_credit += passed;
+        self.slew_credit = self.slew_credit.saturating_add(passed);
         let slew = self.slew_credit / SLEW_PARTS;
         self.slew_credit %= SLEW_PARTS;
         let even = self.stamp.0.saturating_add(passed);

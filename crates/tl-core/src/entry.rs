@@ -17,8 +17,8 @@ use tl_types::{RequestId, UnixMs};
 
 pub(crate) use self::codec::{put_path_body, read_path};
 pub use self::command::{
-    AckArchived, Append, Close, Command, ContentHash, CreateSession, MetadataPatch, NewEvent,
-    SetListing, Tombstone, Trim, UpdateHeader,
+    AckArchived, Append, Close, Command, ContentHash, CreateSession, NewEvent, SetListing,
+    Tombstone, Trim, UpdateHeader,
 };
 
 mod codec;
@@ -122,7 +122,7 @@ impl Entry {
             Command::Append(append) => {
                 append.events.iter().map(|event| event.envelope.len() + 96).sum::<usize>() + 128
             }
-            Command::CreateSession(create) => create.metadata.len() + 1_024,
+            Command::CreateSession(create) => create.metadata.encoded().len() + 1_024,
             Command::UpdateHeader(_) => 1_024,
             Command::SetListing(_)
             | Command::Close(_)

@@ -34,7 +34,8 @@ pub(crate) mod requests;
 /// What applying one entry gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// One reply per command, or a single refusal.
+    /// One reply per command, or a single refusal, or the first replies of the request that this
+    /// entry repeats: those belong to the first one's commands, whatever this one says.
     pub replies: Vec<Reply>,
     /// Hints for the shell.
     pub effects: Vec<Effect>,

@@ -7,7 +7,7 @@
 use tl_types::limits::LIST_ROWS_EXAMINED_MAX;
 use tl_types::{Kind, Namespace, ResourcePath, RowKey, SessionId, Tenant};
 
-use crate::json;
+use crate::metadata::Member;
 use crate::rows::{Poison, Rows};
 use crate::session::directory::DirectoryRow;
 use crate::session::{Listing, SessionRow, SessionState, load_header};
@@ -41,8 +41,8 @@ pub struct ListQuery {
     pub limit: usize,
     /// By archived flag.
     pub listing: ListingFilter,
-    /// Metadata members that must be there with exactly this string; all of them.
-    pub metadata: Vec<(String, String)>,
+    /// Metadata members that must be there, name and value as raw compact JSON; all of them.
+    pub metadata: Vec<Member>,
 }
 
 /// One group's part of a page.
@@ -133,7 +133,8 @@ fn matching(
         view.damaged(format!("session {} is in the directory but has no header", row.number));
         return None;
     };
-    if !query.metadata.is_empty() && !json::has_strings(&header.metadata, &query.metadata) {
+    let has = |(name, value): &Member| header.metadata.has(name, value);
+    if !query.metadata.iter().all(has) {
         return None;
     }
     let path = ResourcePath::session(query.tenant.clone(), query.namespace.clone(), id.clone());

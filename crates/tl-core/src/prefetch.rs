@@ -1,4 +1,4 @@
-//! Which rows an entry needs in memory before it is applied beside nothing else.
+//! Which rows an entry needs in memory so that applying it never waits.
 //!
 //! Names give the directory rows; those give the numbers, which give the rest. So loading goes
 //! in rounds: ask, load what is named, ask again, until nothing is named. Ranges (forgetting
@@ -86,6 +86,3 @@ impl Cold<'_> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

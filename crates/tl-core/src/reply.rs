@@ -107,8 +107,6 @@ pub enum Reason {
     },
     /// An append without events.
     NoEvents,
-    /// Metadata that is not a JSON object.
-    MetadataNotAnObject,
     /// A title longer than its limit.
     TitleTooLong,
 }
@@ -131,7 +129,6 @@ impl Reason {
             Reason::ProducerReplay { .. } => ErrorCode::ProducerReplayConflict,
             Reason::TooLarge { .. } => ErrorCode::PayloadTooLarge,
             Reason::NoEvents => ErrorCode::InvalidEvent,
-            Reason::MetadataNotAnObject => ErrorCode::InvalidMetadata,
             Reason::TitleTooLong => ErrorCode::InvalidSession,
         }
     }
@@ -158,8 +155,7 @@ impl Reason {
             | Reason::SessionExists
             | Reason::SessionTombstoned
             | Reason::SessionClosed
-            | Reason::ProducerReplay { .. }
-            | Reason::MetadataNotAnObject => self.code().message().into(),
+            | Reason::ProducerReplay { .. } => self.code().message().into(),
         }
     }
 
@@ -186,7 +182,6 @@ impl Reason {
             | Reason::SessionClosed
             | Reason::ProducerReplay { .. }
             | Reason::NoEvents
-            | Reason::MetadataNotAnObject
             | Reason::TitleTooLong => {}
         }
         facts

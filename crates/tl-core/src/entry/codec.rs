@@ -13,6 +13,7 @@ use super::command::{
     AckArchived, Append, Close, Command, ContentHash, CreateSession, NewEvent, SetListing,
     Tombstone, Trim, UpdateHeader,
 };
+use crate::metadata::Metadata;
 use crate::session::Listing;
 use crate::text::Text;
 
@@ -75,7 +76,7 @@ fn put_fields(out: &mut Vec<u8>, command: &Command) {
             if let Some(title) = &create.title {
                 put_field(out, tag::TITLE, title.bytes());
             }
-            put_field(out, tag::METADATA, &create.metadata);
+            put_field(out, tag::METADATA, create.metadata.encoded());
             put_field(out, tag::CREATOR, create.creator.bytes());
         }
         Command::Append(append) => {
@@ -97,7 +98,7 @@ fn put_fields(out: &mut Vec<u8>, command: &Command) {
                 Some(Some(title)) => put_field(out, tag::TITLE, title.bytes()),
             }
             if let Some(metadata) = &update.metadata {
-                put_field(out, tag::METADATA, metadata);
+                put_field(out, tag::METADATA, metadata.encoded());
             }
         }
         Command::SetListing(set) => put_field(out, tag::LISTING, &[set.listing as u8]),
@@ -130,7 +131,7 @@ struct Fields {
     incarnation: Option<Incarnation>,
     title: Option<Text>,
     no_title: bool,
-    metadata: Option<Bytes>,
+    metadata: Option<Metadata>,
     creator: Option<Text>,
     expected_version: Option<u64>,
     listing: Option<Listing>,
@@ -150,7 +151,7 @@ impl Fields {
                 }
                 tag::TITLE => fields.title = Some(read_text(part)?),
                 tag::NO_TITLE => fields.no_title = true,
-                tag::METADATA => fields.metadata = Some(part),
+                tag::METADATA => fields.metadata = Some(Metadata::from_encoded(part)?),
                 tag::CREATOR => fields.creator = Some(read_text(part)?),
                 tag::EXPECTED_VERSION => fields.expected_version = Some(Reader::new(part).u64()?),
                 tag::LISTING => {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tl_types::{Incarnation, ResourcePath, Seq};
 
+use crate::metadata::Metadata;
 use crate::session::Listing;
 use crate::text::Text;
 
@@ -40,8 +41,8 @@ pub struct CreateSession {
     pub incarnation: Incarnation,
     /// Title, if given; may be empty.
     pub title: Option<Text>,
-    /// Compact JSON object.
-    pub metadata: Bytes,
+    /// Metadata.
+    pub metadata: Metadata,
     /// Who made it: `<user|agent|service>:<id>`.
     pub creator: Text,
 }
@@ -90,11 +91,8 @@ pub struct UpdateHeader {
     /// `None` leaves the title, `Some(None)` removes it.
     pub title: Option<Option<Text>>,
     /// Members to set, shallowly; nothing is ever removed, and `null` is a value.
-    pub metadata: Option<MetadataPatch>,
+    pub metadata: Option<Metadata>,
 }
-
-/// Compact JSON object whose members replace or join the session's own.
-pub type MetadataPatch = Bytes;
 
 /// Shows or hides a session.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,6 @@ use super::header::SessionState;
 use super::{Fault, changed, directory, lookup, open, save_header};
 use crate::effect::{Change, Effect};
 use crate::entry::{AckArchived, SetListing, Trim, UpdateHeader};
-use crate::json;
 use crate::reply::{Reason, Reply};
 use crate::session::Listing;
 use crate::view::View;
@@ -32,11 +31,7 @@ pub(super) fn update(
         row.header.title = title;
     }
     if let Some(patch) = &update.metadata {
-        check_metadata(patch)?;
-        let Some(merged) = json::merge(&row.header.metadata, patch) else {
-            view.damaged(format!("metadata of session {} is not an object", row.number));
-            return Err(Reason::MetadataNotAnObject.into());
-        };
+        let merged = row.header.metadata.merged(patch);
         check_metadata(&merged)?;
         row.header.metadata = merged;
     }

@@ -9,7 +9,7 @@ use super::header::{Listing, SessionHeader, SessionRow, SessionState};
 use super::{Fault, changed, directory, save_header};
 use crate::effect::{Change, Effect};
 use crate::entry::CreateSession;
-use crate::json;
+use crate::metadata::Metadata;
 use crate::reply::{Reason, Reply};
 use crate::text::Text;
 use crate::view::View;
@@ -76,16 +76,10 @@ pub(super) fn check_title(title: Option<&Text>) -> Result<(), Reason> {
     }
 }
 
-pub(super) fn check_metadata(metadata: &Bytes) -> Result<(), Reason> {
-    if metadata.len() > METADATA_BYTES_MAX {
-        return Err(Reason::TooLarge {
-            limit: "metadata_bytes_max",
-            max: METADATA_BYTES_MAX as u64,
-            got: metadata.len() as u64,
-        });
+pub(super) fn check_metadata(metadata: &Metadata) -> Result<(), Reason> {
+    let (got, max) = (metadata.json_bytes() as u64, METADATA_BYTES_MAX as u64);
+    if got > max {
+        return Err(Reason::TooLarge { limit: "metadata_bytes_max", max, got });
     }
-    match json::members(metadata) {
-        Some(_) => Ok(()),
-        None => Err(Reason::MetadataNotAnObject),
-    }
+    Ok(())
 }

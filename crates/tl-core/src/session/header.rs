@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tl_types::bytes_codec::{DecodeError, Reader, put_field};
 use tl_types::{Incarnation, ResourceNumber, ResourcePath, Seq, UnixMs};
 
+use crate::metadata::Metadata;
 use crate::text::Text;
 
 const VERSION: u8 = 1;
@@ -95,8 +96,8 @@ pub struct SessionHeader {
     pub incarnation: Incarnation,
     /// Title, if any.
     pub title: Option<Text>,
-    /// Compact JSON object.
-    pub metadata: Bytes,
+    /// Metadata.
+    pub metadata: Metadata,
     /// Who made it: `<user|agent|service>:<id>`.
     pub creator: Text,
     /// When it was made, by the group's stamp.
@@ -135,14 +136,14 @@ impl SessionHeader {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let title = self.title.as_ref().map_or(0, |title| title.bytes().len());
-        let texts = title + self.metadata.len() + self.creator.bytes().len();
+        let texts = title + self.metadata.encoded().len() + self.creator.bytes().len();
         let mut out = Vec::with_capacity(128 + texts);
         out.push(VERSION);
         put_field(&mut out, tag::INCARNATION, &self.incarnation.0);
         if let Some(title) = &self.title {
             put_field(&mut out, tag::TITLE, title.bytes());
         }
-        put_field(&mut out, tag::METADATA, &self.metadata);
+        put_field(&mut out, tag::METADATA, self.metadata.encoded());
         put_field(&mut out, tag::CREATOR, self.creator.bytes());
         let numbers = [
             (tag::CREATED_AT, self.created_at.0),
@@ -181,7 +182,7 @@ impl SessionHeader {
             match tag {
                 tag::INCARNATION => header.incarnation = Incarnation(Reader::new(part).array()?),
                 tag::TITLE => header.title = Some(text(part)?),
-                tag::METADATA => header.metadata = part,
+                tag::METADATA => header.metadata = Metadata::from_encoded(part)?,
                 tag::CREATOR => header.creator = text(part)?,
                 tag::CREATED_AT => header.created_at = UnixMs(number(&part)?),
                 tag::UPDATED_AT => header.updated_at = UnixMs(number(&part)?),

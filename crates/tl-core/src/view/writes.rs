@@ -15,6 +15,8 @@ const FEW: usize = 64;
 type Row = (RowKey, Option<Bytes>);
 
 #[derive(Debug)]
+// The large form is the usual one, and there is one of these per entry, on the stack.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Writes {
     Few(SmallVec<[Row; 8]>),
     Many(BTreeMap<RowKey, Option<Bytes>>),
