@@ -22,7 +22,7 @@ use crate::options::{FIRST_SEGMENT_BYTES, OnDamage, WalOptions};
 use crate::pool::Pool;
 use crate::record::{Position, Record};
 use crate::states::States;
-use crate::wal::{BARE_BYTES, Job, Segment, Wal, bare, write_head};
+use crate::wal::{BARE_BYTES, Job, Segment, Wal, bare};
 use files::Files;
 use replay::{Replay, Tail};
 
@@ -129,15 +129,14 @@ fn create(
     options: WalOptions,
     lock: LockGuard,
 ) -> Result<(Wal, Opened), WalError> {
-    let spare = pool.make(options.segment_bytes.min(FIRST_SEGMENT_BYTES), &mut |_| {})?;
     let head = SegmentHead {
         life: 1,
         first: Position(0),
         start_life: 1,
-        segment_bytes: spare.segment_bytes,
+        segment_bytes: options.segment_bytes.min(FIRST_SEGMENT_BYTES),
         owner: options.owner,
     };
-    write_head(&spare, &head).map_err(failed("begin", spare.name.clone()))?;
+    let spare = pool.make_with_head(&head, &mut |_| {})?;
     let mut wal = writer(Segment::new(spare, &head), pool, options, lock);
     wal.write_states()?;
     wal.sync()?;

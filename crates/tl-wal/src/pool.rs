@@ -89,15 +89,26 @@ impl Pool {
         self.shelf().ready.len()
     }
 
-    /// Makes one file of `bytes`, durable with its name, and hands it over.
-    pub fn make(&self, bytes: u64, pace: &mut dyn FnMut(u64)) -> Result<Spare, WalError> {
+    /// Makes one file, durable with its name, that says it was never used.
+    pub fn make(&self, pace: &mut dyn FnMut(u64)) -> Result<Spare, WalError> {
+        let (first, owner, segment_bytes) = (Position(0), self.owner, self.segment_bytes);
+        let head = SegmentHead { life: 0, first, start_life: 0, segment_bytes, owner };
+        self.make_with_head(&head, pace)
+    }
+
+    /// Makes one file with this head, durable with its name, and hands it over.
+    pub fn make_with_head(
+        &self,
+        head: &SegmentHead,
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<Spare, WalError> {
         let number = {
             let mut shelf = self.shelf();
             shelf.next_number += 1;
             shelf.next_number - 1
         };
         let name = file_name(number);
-        self.fill(&name, bytes, pace).map_err(|source| {
+        self.fill(&name, head, pace).map_err(|source| {
             // What is left of the file is removed at the next open if it cannot be now.
             let _ = self.disk.remove(&name);
             match source.kind() {
@@ -109,8 +120,9 @@ impl Pool {
         })
     }
 
-    fn fill(&self, name: &str, bytes: u64, pace: &mut dyn FnMut(u64)) -> io::Result<Spare> {
+    fn fill(&self, name: &str, head: &SegmentHead, pace: &mut dyn FnMut(u64)) -> io::Result<Spare> {
         let file = self.disk.create(name)?;
+        let bytes = head.segment_bytes;
         let zeros = vec![0; PIECE_BYTES.min(usize::try_from(bytes).unwrap_or(PIECE_BYTES))];
         let mut offset = 0;
         while offset < bytes {
@@ -120,13 +132,6 @@ impl Pool {
             offset += piece;
             pace(piece);
         }
-        let head = SegmentHead {
-            life: 0,
-            first: Position(0),
-            start_life: 0,
-            segment_bytes: bytes,
-            owner: self.owner,
-        };
         write_all_at(file.as_ref(), &head.encode(), 0)?;
         file.sync()?;
         self.disk.sync_dir()?;
@@ -176,7 +181,7 @@ impl Preparer {
             }
             shelf.underway += 1;
         }
-        let made = self.pool.make(self.pool.segment_bytes, pace);
+        let made = self.pool.make(pace);
         self.pool.shelf().underway -= 1;
         self.pool.give(made?);
         Ok(true)

@@ -84,3 +84,6 @@ pub(crate) fn latest_life(bytes: &[u8]) -> Option<u64> {
     }
     latest
 }
+
+#[cfg(test)]
+mod tests;

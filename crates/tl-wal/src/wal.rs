@@ -18,7 +18,7 @@ use crate::record::{Position, Record};
 use crate::states::States;
 
 pub(crate) use job::{Job, bare};
-pub(crate) use write::{BARE_BYTES, write_head};
+pub(crate) use write::BARE_BYTES;
 
 /// One segment that holds records.
 #[derive(Debug)]

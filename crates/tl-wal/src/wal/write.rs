@@ -175,7 +175,7 @@ impl Wal {
             return Ok(spare);
         }
         self.counters.prepared_inline();
-        match self.pool.make(self.options.segment_bytes, &mut |_| {}) {
+        match self.pool.make(&mut |_| {}) {
             Err(WalError::Full { source }) if !nothing_written => {
                 Err(self.fail("prepare", "another segment", source))
             }
@@ -230,7 +230,7 @@ impl Segment {
 
 /// Makes a head durable, with zeros where the first record will be: whatever an earlier life
 /// left there must not look like a damaged record.
-pub(crate) fn write_head(spare: &Spare, head: &SegmentHead) -> io::Result<()> {
+fn write_head(spare: &Spare, head: &SegmentHead) -> io::Result<()> {
     let mut area = [0; HEAD_BYTES + RECORD_HEADER_BYTES];
     area[..HEAD_BYTES].copy_from_slice(&head.encode());
     write_all_at(spare.file.as_ref(), &area, 0)?;

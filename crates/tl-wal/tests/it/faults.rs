@@ -175,6 +175,29 @@ fn any_missing_segment_is_named() {
 }
 
 #[test]
+fn a_last_segment_lost_after_a_crash_is_missed() {
+    for seed in 0..40 {
+        let disk = MemDisk::new();
+        let (mut wal, _, _) = open(&disk);
+        let mut index = 1;
+        while wal.segments() < 3 {
+            wal.append(&[entry(1, index, 10_000)]).unwrap();
+            index += 1;
+        }
+        wal.sync().unwrap();
+        disk.crash(seed);
+        let names = disk.list().unwrap();
+        assert!(disk.lose_file(&names.last().unwrap().name));
+        match try_open(&disk) {
+            Err(WalError::Corrupt(found)) => {
+                assert_eq!(found.damages[0].fault, Fault::MissingSegment, "{found}");
+            }
+            other => panic!("seed {seed}: {:?}", other.map(|_| ())),
+        }
+    }
+}
+
+#[test]
 fn a_segment_without_any_readable_head_is_named() {
     let (disk, names) = several_segments();
     for name in names {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use tl_types::{GroupId, Index};
 use tl_wal::memdisk::{DiskCounts, MemDisk};
-use tl_wal::{Record, Wal};
+use tl_wal::{Record, Wal, WalError};
 
-use crate::common::{entry, hard_state, open};
+use crate::common::{entry, hard_state, open, try_open};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -18,7 +19,13 @@ enum Step {
     Release,
     Prepare,
     Kill,
-    Crash(u64),
+    /// Power cut; the opening after it may meet a failing sync and another power cut.
+    Crash {
+        seed: u64,
+        failing_sync: u64,
+    },
+    /// A sync soon fails, in the middle of whatever it is; the power cut follows.
+    FailSync(u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -30,7 +37,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Release),
         2 => Just(Step::Prepare),
         1 => Just(Step::Kill),
-        2 => any::<u64>().prop_map(Step::Crash),
+        2 => (any::<u64>(), 0_u64..12)
+            .prop_map(|(seed, failing_sync)| Step::Crash { seed, failing_sync }),
+        1 => (0_u64..6).prop_map(Step::FailSync),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -49,6 +58,25 @@ struct Model {
 }
 
 impl Model {
+    fn append(&mut self, job: &[Record]) {
+        let data = |record: &Record| match record {
+            Record::Entry { data, .. } => data.len() + 64,
+            _ => 64,
+        };
+        let bytes: usize = job.iter().map(data).sum();
+        let start = self.records.len();
+        self.records.extend_from_slice(job);
+        self.next_index += job.len() as u64;
+        if bytes > 50_000 {
+            self.ends.extend(start..self.records.len());
+        }
+        self.ends.push(self.records.len());
+    }
+
+    fn confirm(&mut self) {
+        self.confirmed = self.records.len();
+    }
+
     /// Compares what came back after a crash, and forgets what was allowed to be lost.
     fn check(&mut self, back: &[Record], lossy: bool) -> Result<usize, TestCaseError> {
         // Released records are missing at the front; repeated state stands there instead.
@@ -90,86 +118,118 @@ struct Seen {
     lost_records: usize,
     rotations: u64,
     released: usize,
+    stops: usize,
+    failed_openings: usize,
+}
+
+struct World<'a> {
+    disk: MemDisk,
+    wal: Option<Wal>,
+    model: Model,
+    seen: &'a mut Seen,
+}
+
+impl World<'_> {
+    fn wal(&mut self) -> &mut Wal {
+        self.wal.as_mut().expect("open between steps")
+    }
+
+    /// One step; an error is an injected one and is followed by a power cut.
+    fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        let done = match step {
+            Step::Append(sizes) => {
+                let first = self.model.next_index;
+                let job = sizes.iter().zip(first..);
+                let job: Vec<_> =
+                    job.map(|(size, index)| entry(size % 3, index, usize::from(*size))).collect();
+                self.model.append(&job);
+                self.wal().append(&job).map(drop)
+            }
+            Step::Sync => self.wal().sync().map(|_| self.model.confirm()),
+            Step::IdleMark => self.wal().idle_mark().map(|_| self.model.confirm()),
+            Step::Release => {
+                let upto = Index(self.model.next_index / 2);
+                let applied: BTreeMap<_, _> = (0..3).map(|g| (GroupId(g), upto)).collect();
+                self.seen.released += self.wal().release(&applied, 20_000);
+                Ok(())
+            }
+            Step::Prepare => self.wal().preparer().work(&mut |_| {}).map(drop),
+            Step::FailSync(after) => {
+                self.disk.fail_sync(*after);
+                Ok(())
+            }
+            Step::Kill => {
+                self.end_process();
+                self.disk.kill();
+                return self.reopen(false);
+            }
+            Step::Crash { seed, failing_sync } => {
+                self.end_process();
+                self.disk.crash(*seed);
+                self.disk.fail_sync(*failing_sync);
+                return self.reopen(true);
+            }
+        };
+        if done.is_err() {
+            self.end_process();
+            self.seen.stops += 1;
+            self.disk.crash(self.model.next_index);
+            return self.reopen(true);
+        }
+        Ok(())
+    }
+
+    fn end_process(&mut self) {
+        self.seen.rotations += self.wal().counts().rotations;
+        self.wal = None;
+    }
+
+    fn reopen(&mut self, lossy: bool) -> Result<(), TestCaseError> {
+        let mut lossy = lossy;
+        let (wal, opened, back) = loop {
+            match try_open(&self.disk) {
+                Ok(done) => break done,
+                Err(WalError::Failed { .. }) => {
+                    self.seen.failed_openings += 1;
+                    self.disk.crash(self.model.next_index);
+                    lossy = true;
+                }
+                Err(other) => return Err(TestCaseError::fail(other.to_string())),
+            }
+        };
+        self.disk.fail_sync(u64::MAX);
+        prop_assert!(back.contains(&hard_state(1, 1)), "state is never lost");
+        self.seen.lost_records += self.model.check(&back, lossy)?;
+        self.seen.cuts += u64::from(opened.cut.is_some());
+        self.wal = Some(wal);
+        Ok(())
+    }
 }
 
 fn run(steps: &[Step], seen: &mut Seen) -> Result<(), TestCaseError> {
     let disk = MemDisk::new();
     let (mut wal, _, _) = open(&disk);
-    let mut model = Model { next_index: 1, ..Model::default() };
-    append(&mut wal, &mut model, vec![hard_state(1, 1)]);
-    model.records.clear();
-    model.ends.clear();
+    wal.append(&[hard_state(1, 1)]).unwrap();
     wal.sync().unwrap();
+    let model = Model { next_index: 1, ..Model::default() };
+    let mut world = World { disk, wal: Some(wal), model, seen };
     for step in steps.iter().chain([&Step::Kill]) {
-        match step {
-            Step::Append(sizes) => {
-                let job = sizes.iter().enumerate().map(|(at, bytes)| {
-                    entry(bytes % 3, model.next_index + at as u64, usize::from(*bytes))
-                });
-                let job: Vec<Record> = job.collect();
-                model.next_index += job.len() as u64;
-                append(&mut wal, &mut model, job);
-            }
-            Step::Sync => {
-                prop_assert_eq!(wal.sync().unwrap(), wal.end());
-                model.confirmed = model.records.len();
-            }
-            Step::IdleMark => {
-                wal.idle_mark().unwrap();
-                model.confirmed = model.records.len();
-            }
-            Step::Release => {
-                let upto = Index(model.next_index / 2);
-                let applied: BTreeMap<_, _> = (0..3).map(|g| (GroupId(g), upto)).collect();
-                seen.released += wal.release(&applied, 20_000);
-            }
-            Step::Prepare => drop(wal.preparer().work(&mut |_| {}).unwrap()),
-            Step::Kill | Step::Crash(_) => {
-                seen.rotations += wal.counts().rotations;
-                drop(wal);
-                match step {
-                    Step::Crash(seed) => disk.crash(*seed),
-                    _ => disk.kill(),
-                }
-                let (again, opened, back) = open(&disk);
-                prop_assert!(back.contains(&hard_state(1, 1)), "state is never lost");
-                seen.lost_records += model.check(&back, matches!(step, Step::Crash(_)))?;
-                seen.cuts += u64::from(opened.cut.is_some());
-                wal = again;
-            }
-        }
+        world.step(step)?;
     }
-    let counts = disk.counts();
+    let counts = world.disk.counts();
     seen.disk.lost_bytes += counts.lost_bytes;
     seen.disk.torn_writes += counts.torn_writes;
     seen.disk.lost_names += counts.lost_names;
     Ok(())
 }
 
-fn append(wal: &mut Wal, model: &mut Model, job: Vec<Record>) {
-    wal.append(&job).unwrap();
-    let bytes: usize = job
-        .iter()
-        .map(|r| match r {
-            Record::Entry { data, .. } => data.len() + 64,
-            _ => 64,
-        })
-        .sum();
-    let start = model.records.len();
-    model.records.extend(job);
-    if bytes > 50_000 {
-        model.ends.extend(start..model.records.len());
-    }
-    model.ends.push(model.records.len());
-}
-
 #[test]
 fn confirmed_records_survive_and_unconfirmed_jobs_stay_whole_or_vanish() {
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: 300,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
+    let config =
+        ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
+    // The same cases each time, so that what they must have met can be asserted.
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let seen = std::cell::RefCell::new(Seen::default());
     runner.run(&steps(), |steps| run(&steps, &mut seen.borrow_mut())).unwrap();
     let seen = seen.into_inner();
@@ -179,4 +239,7 @@ fn confirmed_records_survive_and_unconfirmed_jobs_stay_whole_or_vanish() {
     assert!(seen.lost_records > 50, "lost records {}", seen.lost_records);
     assert!(seen.rotations > 100, "rotations {}", seen.rotations);
     assert!(seen.released > 20, "released {}", seen.released);
+    assert!(seen.disk.lost_names > 20, "lost names {}", seen.disk.lost_names);
+    assert!(seen.stops > 50, "stops {}", seen.stops);
+    assert!(seen.failed_openings > 50, "failed openings {}", seen.failed_openings);
 }
