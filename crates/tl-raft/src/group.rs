@@ -213,7 +213,9 @@ impl Group {
         stepped
     }
 
-    /// Raft trusts its peers and stops the process on these; a broken peer shall not do that.
+    /// Raft trusts its peers and stops the process on these; a broken peer shall not do that. A
+    /// node that led, crashed and came back with a shorter log may see answers ahead of it: as a
+    /// follower it passes over them.
     fn check_shape(&self, message: &Message) -> Result<(), &'static str> {
         let last = self.raw.raft.raft_log.last_index();
         match message.get_msg_type() {
@@ -223,7 +225,8 @@ impl Group {
                 Err("heartbeat commits entries that are not here")
             }
             MessageType::MsgAppendResponse
-                if !message.reject
+                if self.leads()
+                    && !message.reject
                     && message.term == self.raw.raft.term
                     && message.index > last =>
             {
