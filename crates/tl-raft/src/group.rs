@@ -4,6 +4,19 @@
 //! confirmed to Raft when that job is done, in order. What a follower or candidate says (votes,
 //! answers to appends) promises that the records are kept, so it waits with them; a `Ready`
 //! without records waits for the ones before it, because what it says may rest on those.
+//!
+//! Edges of the `raft` crate (0.7.0) that this module is built around:
+//!  - it stops the process on an answer from its storage that it did not expect: see `GroupLog`;
+//!  - it draws election time-outs from the thread's random numbers: see [`Group::stepped`];
+//!  - it recognises what became durable by index and term alone: see [`Group::confirm`];
+//!  - it drops reads and proposals without a word in several states: see `Reads`, `propose_all`;
+//!  - standing for election reads all committed entries that are not applied in one piece, to
+//!    look for membership changes: they are in memory, but the pause grows with their number, so
+//!    a caller keeps up with applying;
+//!  - it hands out committed entries only once they are durable here too, and `applied` may not
+//!    pass that point; later versions can be told otherwise, and then both asserts here change;
+//!  - a leader of the only vote sends before its own term is on disk, which would matter once
+//!    learners exist.
 
 use std::collections::VecDeque;
 
