@@ -104,7 +104,7 @@ fn rounds(options: &Options, seed: u64, data: &Path) -> Result<()> {
 
         let ledger = workload.ledger();
         let via = [Via::Pages, Via::Tail(Front::WebSocket), Via::Tail(Front::Sse)];
-        let via = via[round as usize % via.len()];
+        let via = via[(round as usize - 1) % via.len()];
         let took = check(&runtime, &client, &ledger, via)?;
         println!(
             "round {round}: {} events acknowledged, killed after {load_seconds:.2} s{}, ready in \

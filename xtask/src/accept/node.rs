@@ -105,8 +105,9 @@ fn data() -> Result<Verdict> {
     imported.same_as(&exported).context("the export differs")?;
 
     let longest = imported.sessions.iter().max_by_key(|(_, events)| events.len());
-    let (id, _) = longest.context("the data set is empty")?;
-    let delivered = tails::from_the_middle(&server.url, id)?;
+    let (id, events) = longest.context("the data set is empty")?;
+    let delivered = tails::by_command(&server.url, id, events.len() as u64)?
+        + tails::from_the_middle(&server.url, id)?;
 
     // The same events must be there after a crash, and the runs on disk must be sound.
     server.kill()?;

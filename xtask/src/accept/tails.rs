@@ -1,17 +1,44 @@
 //! A tail that starts in the middle sees every later event exactly once, in order, on each
-//! front, across what is there already and what is appended while it is open.
+//! front: by the command line up to the end, and by the client across what is there already
+//! and what is appended while it is open.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tl_client::{Client, Front, NewEvent, Producer, TailItem, TailOptions};
 use tl_types::Seq;
 use tokio::runtime::Runtime;
 
+use crate::command::Call;
+use crate::tree;
+
 /// Events appended while each tail is open.
 const LIVE_EVENTS: u64 = 20;
 
-/// Every front, with its name.
+/// Every front, with its word on the command line.
 const FRONTS: [(Front, &str); 3] =
-    [(Front::WebSocket, "WebSocket"), (Front::Sse, "SSE"), (Front::LongPoll, "long poll")];
+    [(Front::WebSocket, "ws"), (Front::Sse, "sse"), (Front::LongPoll, "poll")];
+
+/// Prints `session`, which holds `last` events, from its middle with `tl session tail` on every
+/// front; returns how many events were printed.
+pub fn by_command(url: &str, session: &str, last: u64) -> Result<u64> {
+    let start = last / 2;
+    let cursor = start.to_string();
+    for (_, front) in FRONTS {
+        let words = ["session", "tail", session, "--cursor", &cursor, "--front", front];
+        let printed = Call::new(tree::tl())
+            .args(words)
+            .args(["--no-follow", "--json", "--url", url])
+            .output()?;
+        let mut expected = start;
+        for line in printed.lines() {
+            expected += 1;
+            let event: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+            ensure!(event["seq"] == expected, "{front}: {} where {expected} was due", event["seq"]);
+        }
+        ensure!(expected == last, "{front}: ended at {expected} of {last}");
+    }
+    Ok((last - start) * FRONTS.len() as u64)
+}
 
 /// Tails `session` from its middle on every front; returns how many events were delivered.
 pub fn from_the_middle(url: &str, session: &str) -> Result<u64> {
