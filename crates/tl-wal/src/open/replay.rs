@@ -77,15 +77,32 @@ impl<'a> Replay<'a> {
             self.start_life = self.start_life.max(found.head.start_life);
             self.confirm(found.head.first);
         }
-        let lives: Vec<u64> = files.log.iter().map(|found| found.head.life).collect();
         let last = files.log.len() - 1;
-        // Segments before the one that the latest head calls the oldest were released.
+        self.find_start(&files.log[last])?;
+        let lives: Vec<u64> = files.log.iter().map(|found| found.head.life).collect();
+        // Segments before the oldest needed one were released; a crash may have come while one
+        // of them was being made ready for its next use.
         let begin = lives.iter().position(|life| *life >= self.start_life).unwrap_or(last);
         for at in begin..last {
             let next_first = files.log[at + 1].head.first;
             self.full_segment(&mut files.log[at], at == begin, next_first)?;
         }
         self.last_segment(&mut files.log[last], last == begin)
+    }
+
+    /// Reads from the last segment which is the oldest one needed. Notes in earlier segments are
+    /// in later heads already.
+    fn find_start(&mut self, last: &Found) -> Result<(), WalError> {
+        let bytes = read(last)?;
+        let scan = Scan { head: last.head, bytes: &bytes };
+        let mut offset = HEAD_BYTES;
+        while let At::Record(record) = scan.at(offset) {
+            if RecordKind::from_u8(record.kind) == Some(RecordKind::Start) {
+                self.start_life = self.start_life.max(record.index.0);
+            }
+            offset += record.record_bytes();
+        }
+        Ok(())
     }
 
     fn full_segment(
@@ -222,11 +239,7 @@ impl<'a> Replay<'a> {
             return Err(unknown("record kind", u32::from(head.kind)));
         };
         match kind {
-            RecordKind::Mark => return Ok(None),
-            RecordKind::Start => {
-                self.start_life = self.start_life.max(head.index.0);
-                return Ok(None);
-            }
+            RecordKind::Mark | RecordKind::Start => return Ok(None),
             RecordKind::Next => return Ok(Some(head.index.0)),
             RecordKind::Entry
             | RecordKind::HardState

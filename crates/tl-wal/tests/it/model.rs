@@ -224,6 +224,19 @@ fn run(steps: &[Step], seen: &mut Seen) -> Result<(), TestCaseError> {
 }
 
 #[test]
+fn a_segment_whose_reuse_was_cut_short_by_a_crash_is_not_missed() {
+    use Step::{Append, FailSync, IdleMark, Release, Sync};
+    for failing in 0..10 {
+        let mut steps: Vec<Step> = (0..30).map(|_| Append(vec![12_000])).collect();
+        steps.extend([Sync, Release, FailSync(failing)]);
+        for _ in 0..12 {
+            steps.extend([Append(vec![12_000]), Sync, IdleMark]);
+        }
+        run(&steps, &mut Seen::default()).unwrap();
+    }
+}
+
+#[test]
 fn confirmed_records_survive_and_unconfirmed_jobs_stay_whole_or_vanish() {
     let config =
         ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
