@@ -1,7 +1,7 @@
 //! The one small binary codec that entries, rows and envelopes share: big-endian integers,
 //! LEB128 lengths, and tagged optional fields that a reader may skip.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// Why bytes could not be read back. The caller decides whether that is damage or bad input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -86,7 +86,7 @@ impl Reader {
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (head, _) = self.rest.split_first_chunk::<N>().ok_or(DecodeError::Short)?;
         let head = *head;
-        let _ = self.rest.split_to(N);
+        self.rest.advance(N);
         Ok(head)
     }
 
