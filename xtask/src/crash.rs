@@ -150,7 +150,9 @@ impl Load {
 
     /// Waits until one more event has been acknowledged.
     fn first_ack(&self, runtime: &Runtime) -> Result<()> {
-        self.acked_past(runtime, *self.acked.borrow(), FIRST_ACK_MAX)
+        // On its own line: a borrow that lived on would keep the writers from counting.
+        let now = *self.acked.borrow();
+        self.acked_past(runtime, now, FIRST_ACK_MAX)
     }
 
     /// Waits until more than `events` have been acknowledged.
