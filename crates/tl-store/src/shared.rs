@@ -594,3 +594,6 @@ fn read_applied(runs: &impl Runs) -> Result<Vec<Applied>, StoreError> {
     }
     Ok(applied)
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,6 +138,7 @@ struct Model {
     floors: BTreeMap<(u16, u32, u64), u64>,
     is_dirty: bool,
     touched: BTreeSet<(u16, RowKey)>,
+    spans: BTreeSet<(u16, RowKey, RowKey, usize)>,
 }
 
 impl Model {
@@ -274,6 +275,7 @@ impl Run<'_> {
                 let generation = Generation(self.model.generation(group));
                 let store = self.subject.store();
                 store.prefetch_range(GroupId(group), generation, &start, &end, limit).unwrap();
+                self.model.spans.insert((group, start.clone(), end.clone(), limit));
                 self.check_range_cached(group, &start, &end, limit);
             }
             Op::Look { group, key, limit, bytes_max } => self.look(group, &key, limit, bytes_max),
@@ -374,12 +376,17 @@ impl Run<'_> {
         }
     }
 
-    /// Every row that anyone ever wrote or asked for, as memory sees it.
+    /// Every row and range that anyone ever wrote or asked for, as memory sees it.
     fn check_cached(&self) {
         for (group, key) in &self.model.touched {
             let generation = Generation(self.model.generation(*group));
             let read = self.subject.store().get_cached(GroupId(*group), generation, key);
             self.check_read(*group, key, read);
+        }
+        for (group, start, end, limit) in &self.model.spans {
+            if !self.model.is_forgotten(*group, self.model.generation(*group), start) {
+                self.check_range_cached(*group, start, end, *limit);
+            }
         }
     }
 
