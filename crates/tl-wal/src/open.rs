@@ -99,6 +99,7 @@ pub(crate) fn open(
         confirmed: replay.confirmed,
         content_end: replay.content_end,
         start_life: replay.start_life,
+        noted_life: replay.noted_life,
         states: replay.states,
         healed,
     };
@@ -119,6 +120,7 @@ struct Outcome {
     confirmed: Position,
     content_end: Position,
     start_life: u64,
+    noted_life: u64,
     states: States,
     healed: usize,
 }
@@ -166,8 +168,11 @@ fn resume(
     let current = log.pop_back().expect("a log without segments was created anew");
     let mut wal = writer(current, pool, options, lock);
     for segment in log {
-        if segment.life < outcome.start_life {
+        if segment.life < outcome.noted_life {
             wal.pool.give(segment.spare);
+        } else if segment.life < outcome.start_life {
+            // The note that released it went with a torn end, so it is written again first.
+            wal.retiring.push(segment);
         } else {
             wal.old.push_back(segment);
         }
@@ -178,6 +183,7 @@ fn resume(
     wal.marked = outcome.confirmed;
     wal.states = outcome.states;
     wal.start_life = outcome.start_life;
+    wal.start_noted = outcome.noted_life == outcome.start_life;
     let end = wal.end;
     // A killed process may have left records that are in the file and not yet on the disk.
     wal.sync_current()?;

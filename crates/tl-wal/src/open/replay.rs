@@ -27,6 +27,8 @@ pub(super) struct Replay<'a> {
     pub content_end: Position,
     /// The oldest life still needed.
     pub start_life: u64,
+    /// The same as far as it stands in heads and whole jobs, which are not cut.
+    pub noted_life: u64,
     /// Records handed over.
     pub records: u64,
     /// Damage to confirmed records; after the first nothing more is handed over.
@@ -66,6 +68,7 @@ impl<'a> Replay<'a> {
             confirmed: Position(0),
             content_end: Position(0),
             start_life: 1,
+            noted_life: 1,
             records: 0,
             damages: Vec::new(),
         }
@@ -77,6 +80,7 @@ impl<'a> Replay<'a> {
             self.start_life = self.start_life.max(found.head.start_life);
             self.confirm(found.head.first);
         }
+        self.noted_life = self.start_life;
         let last = files.log.len() - 1;
         self.find_start(&files.log[last])?;
         let lives: Vec<u64> = files.log.iter().map(|found| found.head.life).collect();
@@ -239,7 +243,11 @@ impl<'a> Replay<'a> {
             return Err(unknown("record kind", u32::from(head.kind)));
         };
         match kind {
-            RecordKind::Mark | RecordKind::Start => return Ok(None),
+            RecordKind::Mark => return Ok(None),
+            RecordKind::Start => {
+                self.noted_life = self.noted_life.max(head.index.0);
+                return Ok(None);
+            }
             RecordKind::Next => return Ok(Some(head.index.0)),
             RecordKind::Entry
             | RecordKind::HardState

@@ -18,7 +18,10 @@ enum Step {
     IdleMark,
     Release,
     Prepare,
-    Kill,
+    /// Process kill; the opening after it may meet a failing sync and a power cut.
+    Kill {
+        failing_sync: u64,
+    },
     /// Power cut; the opening after it may meet a failing sync and another power cut.
     Crash {
         seed: u64,
@@ -36,7 +39,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::IdleMark),
         2 => Just(Step::Release),
         2 => Just(Step::Prepare),
-        1 => Just(Step::Kill),
+        2 => (0_u64..6).prop_map(|failing_sync| Step::Kill { failing_sync }),
         2 => (any::<u64>(), 0_u64..12)
             .prop_map(|(seed, failing_sync)| Step::Crash { seed, failing_sync }),
         1 => (0_u64..6).prop_map(Step::FailSync),
@@ -158,9 +161,10 @@ impl World<'_> {
                 self.disk.fail_sync(*after);
                 Ok(())
             }
-            Step::Kill => {
+            Step::Kill { failing_sync } => {
                 self.end_process();
                 self.disk.kill();
+                self.disk.fail_sync(*failing_sync);
                 return self.reopen(false);
             }
             Step::Crash { seed, failing_sync } => {
@@ -213,7 +217,7 @@ fn run(steps: &[Step], seen: &mut Seen) -> Result<(), TestCaseError> {
     wal.sync().unwrap();
     let model = Model { next_index: 1, ..Model::default() };
     let mut world = World { disk, wal: Some(wal), model, seen };
-    for step in steps.iter().chain([&Step::Kill]) {
+    for step in steps.iter().chain([&Step::Kill { failing_sync: u64::MAX }]) {
         world.step(step)?;
     }
     let counts = world.disk.counts();
@@ -223,17 +227,61 @@ fn run(steps: &[Step], seen: &mut Seen) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The sync of a reused segment's head fails and the power goes, after zeros already lie where
+/// the released segment's first record was: the one script of many in which that happened.
 #[test]
 fn a_segment_whose_reuse_was_cut_short_by_a_crash_is_not_missed() {
     use Step::{Append, FailSync, IdleMark, Release, Sync};
-    for failing in 0..10 {
-        let mut steps: Vec<Step> = (0..30).map(|_| Append(vec![12_000])).collect();
-        steps.extend([Sync, Release, FailSync(failing)]);
-        for _ in 0..12 {
-            steps.extend([Append(vec![12_000]), Sync, IdleMark]);
-        }
-        run(&steps, &mut Seen::default()).unwrap();
-    }
+    let before = [
+        vec![0],
+        vec![0, 0, 0, 0, 0],
+        vec![0],
+        vec![0, 0],
+        vec![0, 0, 0, 0],
+        vec![0, 0, 0, 0, 0],
+        vec![0],
+        vec![1689, 1217, 2353],
+        vec![8329, 12673, 12993, 12881],
+        vec![1673, 137, 2369, 1825, 1313],
+        vec![0, 0, 0],
+        vec![0, 1617, 1105, 233],
+        vec![2737, 25],
+        vec![1009],
+        vec![12337, 9985, 13105, 10633, 13521, 9145],
+        vec![12953, 14705, 12313, 13873, 11521, 8545],
+    ];
+    let mut steps: Vec<Step> = before.into_iter().map(Append).collect();
+    steps.extend([FailSync(3), Release, Append(vec![8_000, 8_000]), Sync, Append(vec![0; 5])]);
+    steps.extend([IdleMark, Append(vec![11_777, 10_537, 13_657])]);
+    run(&steps, &mut Seen::default()).unwrap();
+}
+
+/// A note that releases segments is read in a job that is then cut: it must be written again
+/// before the segments go.
+#[test]
+fn a_release_whose_note_was_cut_loses_no_segment_that_the_log_still_asks_for() {
+    use Step::{Append, Kill, Prepare, Release, Sync};
+    let before = [
+        vec![8_000, 8_000, 8_000, 8_000, 8_000, 8_000, 12_873],
+        vec![0],
+        vec![889, 1_625],
+        vec![817, 2_217],
+        vec![8_000, 8_000, 8_000, 8_841, 9_345],
+        vec![0],
+        vec![8_000, 8_000, 8_000, 9_625, 10_865, 8_801, 15_313],
+        vec![1_289, 2_065, 2_177, 2_577],
+        vec![0],
+        vec![0; 5],
+        vec![0; 5],
+        vec![8_217, 12_105, 9_113, 13_497, 10_793],
+        vec![2_233, 1_993],
+        vec![993],
+        vec![1_641, 57],
+    ];
+    let mut steps: Vec<Step> = before.into_iter().map(Append).collect();
+    steps.extend([Prepare, Append(vec![0; 3]), Append(vec![0]), Append(vec![0]), Release, Sync]);
+    steps.extend([Append(vec![8_000; 3]), Append(vec![0; 2]), Kill { failing_sync: 0 }, Prepare]);
+    run(&steps, &mut Seen::default()).unwrap();
 }
 
 #[test]
