@@ -69,6 +69,8 @@ pub struct Engine {
     shell: Shell<LsmStore>,
     report: StartReport,
     ready: watch::Receiver<bool>,
+    /// Tasks of the node itself; they hold the store and end with it.
+    tasks: Vec<tokio::task::AbortHandle>,
 }
 
 impl Engine {
@@ -134,14 +136,15 @@ impl Engine {
             },
         });
         let probe = service.clone();
-        runtime.spawn(async move {
+        let probing = runtime.spawn(async move {
             if probe.confirm_all_groups(Instant::now() + READY_WITHIN).await.is_ok() {
                 ready_sender.send_replace(true);
             }
         });
-        runtime.spawn(service.clone().tick_when_due());
+        let ticking = runtime.spawn(service.clone().tick_when_due());
+        let tasks = vec![probing.abort_handle(), ticking.abort_handle()];
         let report = StartReport { found, took: started.elapsed() };
-        Ok(Engine { service, shell, report, ready })
+        Ok(Engine { service, shell, report, ready, tasks })
     }
 
     /// The face of the node.
@@ -185,6 +188,14 @@ impl Engine {
     pub fn shutdown(mut self) {
         self.service.begin_drain();
         self.shell.stop();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 

@@ -104,6 +104,20 @@ impl<S> Shared<S> {
     }
 }
 
+/// Stops the node when its thread panics: half a node would answer nobody and say nothing.
+struct PanicWatch<S> {
+    name: &'static str,
+    shared: Arc<Shared<S>>,
+}
+
+impl<S> Drop for PanicWatch<S> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.fail(format!("thread {} panicked; the lines before say why", self.name));
+        }
+    }
+}
+
 /// The running threads of one node.
 #[derive(Debug)]
 pub struct Shell<S> {
@@ -138,8 +152,12 @@ impl<S: OrderedStore + 'static> Shell<S> {
         let log = Arc::new(log::LogBox::new(log_keep_bytes));
         let background = Arc::new(Background::default());
         let cold = Arc::new(cold::ColdBox::default());
-        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(body)
+        let spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                let _watch = PanicWatch { name, shared };
+                body();
+            })
         };
         let preparer = wal.preparer();
         let mut threads = Vec::new();
