@@ -36,6 +36,6 @@ mod tree;
 
 pub use applied::Applied;
 pub use error::StoreError;
-pub use options::{KillPoints, StoreOptions};
+pub use options::{KillPoints, Pacing, StoreOptions, Work};
 pub use shared::{LsmStore, MemStore};
 pub use store::{GroupWrites, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats};

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// Bytes of rows between two calls of [`Pacing`].
+const PACING_STEP_BYTES: u64 = 256 * 1024;
+
 /// Sizes and limits of a store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -25,6 +28,8 @@ pub struct StoreOptions {
     /// compaction goes over all tables to drop them, if they are also a quarter of all rows.
     /// Default 100,000.
     pub purge_rows_min: u64,
+    /// Called between steps of a flush and of a compaction; may wait.
+    pub pacing: Pacing,
     /// Called at named points of a flush and of a compaction, so that a test can stop there.
     pub kill_points: KillPoints,
 }
@@ -40,8 +45,57 @@ impl Default for StoreOptions {
             blob_file_bytes: 64 * 1024 * 1024,
             table_file_bytes: 64 * 1024 * 1024,
             purge_rows_min: 100_000,
+            pacing: Pacing::none(),
             kill_points: KillPoints::none(),
         }
+    }
+}
+
+/// Work that runs in the background and can be made to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Writing a memtable to the runs: making it wait fills memory.
+    Flush,
+    /// Rewriting runs: making it wait leaves more of them to read.
+    Compaction,
+}
+
+/// What is called between steps, with the bytes of the step.
+type Step = Arc<dyn Fn(Work, u64) + Send + Sync>;
+
+/// A callback between steps of background work, called by the thread that does it with about
+/// how many bytes of rows it went through since the last call. It slows the work by not
+/// returning: to a bandwidth, or while the log's syncs take long.
+#[derive(Clone, Default)]
+pub struct Pacing(Option<Step>);
+
+impl Pacing {
+    /// Never waits.
+    #[must_use]
+    pub fn none() -> Pacing {
+        Pacing(None)
+    }
+
+    /// Calls `step` between steps.
+    #[must_use]
+    pub fn new(step: impl Fn(Work, u64) + Send + Sync + 'static) -> Pacing {
+        Pacing(Some(Arc::new(step)))
+    }
+
+    /// Counts the bytes of a row; after enough of them it is a step.
+    pub(crate) fn count(&self, work: Work, counted: &mut u64, bytes: usize) {
+        *counted += bytes as u64;
+        if *counted >= PACING_STEP_BYTES
+            && let Some(step) = &self.0
+        {
+            step(work, std::mem::take(counted));
+        }
+    }
+}
+
+impl fmt::Debug for Pacing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Pacing(set)" } else { "Pacing(none)" })
     }
 }
 

@@ -47,7 +47,7 @@ use tl_types::FullKey;
 use crate::error::StoreError;
 use crate::floors::Floors;
 use crate::memtable::Slot;
-use crate::options::{KillPoints, StoreOptions};
+use crate::options::{KillPoints, Pacing, StoreOptions, Work};
 use crate::runs::{RunRows, Runs};
 use crate::store::{ScrubProgress, ScrubReport, StoreStats};
 use manifest::Listed;
@@ -74,6 +74,7 @@ pub struct Tree {
     /// Bytes of dropped blobs when a purge last looked at them.
     stale_seen: AtomicU64,
     floors: Arc<Floors>,
+    pacing: Pacing,
     kill_points: KillPoints,
 }
 
@@ -91,8 +92,7 @@ impl Tree {
             .staleness_threshold(BLOB_STALE_RATIO)
             .age_cutoff(1.0)
             .file_target_size(options.blob_file_bytes);
-        let cut =
-            filter::Cut::new(Arc::clone(&floors), dir.join(BLOBS_DIR), options.kill_points.clone());
+        let cut = filter::Cut::new(Arc::clone(&floors), dir.join(BLOBS_DIR), options);
         let config = Config::new(dir, seqno.clone(), visible.clone())
             .use_cache(Arc::new(Cache::with_capacity_bytes(options.block_cache_bytes as u64)))
             .with_kv_separation(Some(blobs))
@@ -110,6 +110,7 @@ impl Tree {
             purge_rows_min: options.purge_rows_min,
             stale_seen: AtomicU64::new(0),
             floors,
+            pacing: options.pacing.clone(),
             kill_points: options.kill_points.clone(),
         })
     }
@@ -174,7 +175,10 @@ impl Runs for Tree {
         let blobs = self.dir.join(BLOBS_DIR);
         guarded(&self.dir, "flushing a memtable", || {
             let mut ingestion = self.tree.ingestion()?;
+            let mut paced = 0;
             for (key, slot) in rows {
+                let bytes = key.as_bytes().len() + slot.as_ref().map_or(0, Bytes::len);
+                self.pacing.count(Work::Flush, &mut paced, bytes);
                 match slot {
                     Some(value) => ingestion.write(key.as_bytes(), value)?,
                     None => ingestion.write_tombstone(key.as_bytes())?,

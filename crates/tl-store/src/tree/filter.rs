@@ -17,19 +17,27 @@ use lsm_tree::compaction::filter::{CompactionFilter, Context, Factory, ItemAcces
 
 use super::{SyncFailed, sync_dir};
 use crate::floors::Floors;
-use crate::options::KillPoints;
+use crate::options::{KillPoints, Pacing, StoreOptions, Work};
+
+/// Bytes counted for what follows a key in a table: a short value, or where a blob lies.
+const ROW_BYTES_GUESS: usize = 64;
 
 /// Makes a filter for each compaction.
 #[derive(Clone)]
 pub(super) struct Cut {
     floors: Arc<Floors>,
     blobs: PathBuf,
+    pacing: Pacing,
+    /// Bytes since the last pacing step.
+    paced: u64,
     kill_points: KillPoints,
 }
 
 impl Cut {
-    pub(super) fn new(floors: Arc<Floors>, blobs: PathBuf, kill_points: KillPoints) -> Cut {
-        Cut { floors, blobs, kill_points }
+    pub(super) fn new(floors: Arc<Floors>, blobs: PathBuf, options: &StoreOptions) -> Cut {
+        let pacing = options.pacing.clone();
+        let kill_points = options.kill_points.clone();
+        Cut { floors, blobs, pacing, paced: 0, kill_points }
     }
 }
 
@@ -49,6 +57,8 @@ impl Factory for Cut {
 
 impl CompactionFilter for Cut {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _ctx: &Context) -> lsm_tree::Result<Verdict> {
+        let bytes = item.key().len() + ROW_BYTES_GUESS;
+        self.pacing.count(Work::Compaction, &mut self.paced, bytes);
         let is_forgotten = self.floors.is_forgotten(item.key());
         Ok(if is_forgotten { Verdict::Destroy } else { Verdict::Keep })
     }
