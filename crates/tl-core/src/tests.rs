@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! Features of a group as scripts, and a model that it must agree with.
 
+mod against_model;
 mod append;
 mod batch;
 mod damage;
