@@ -63,6 +63,12 @@ impl Memtable {
         self.touched = true;
     }
 
+    /// Notes that rows of this span came by themselves, not by entries in their order.
+    pub(crate) fn set_loaded(&mut self, group: GroupId, generation: Generation) {
+        self.spans.entry((group, generation)).or_default().is_loaded = true;
+        self.touched = true;
+    }
+
     pub(crate) fn applied(&self, group: GroupId) -> Applied {
         self.applied.get(usize::from(group.0)).copied().unwrap_or_default()
     }
@@ -106,14 +112,16 @@ impl Memtable {
         }
     }
 
-    /// The seqs of the vector of events of a session, `first..next`, if there is one.
+    /// The seqs of the vector of events of a session, `first..next`, if there is one and it came
+    /// by entries: of loaded rows nobody knows which came before.
     pub(crate) fn event_seqs(
         &self,
         group: GroupId,
         generation: Generation,
         number: ResourceNumber,
     ) -> Option<(Seq, Seq)> {
-        let session = self.spans.get(&(group, generation))?.session(number)?;
+        let span = self.spans.get(&(group, generation)).filter(|span| !span.is_loaded)?;
+        let session = span.session(number)?;
         let count = session.events.len() as u64;
         (count > 0).then(|| (Seq(session.first_seq), Seq(session.first_seq + count)))
     }
@@ -136,6 +144,7 @@ struct Span {
     plain: BTreeMap<RowKey, Slot>,
     /// Events in `plain`; while there is none, an append need not look there.
     plain_events: usize,
+    is_loaded: bool,
 }
 
 /// What the memtable has of one session.

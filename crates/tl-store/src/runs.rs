@@ -39,6 +39,10 @@ pub trait Runs: Send + Sync {
         pace: &mut dyn FnMut(&ScrubProgress) -> ControlFlow<()>,
     ) -> Result<ScrubReport, StoreError>;
 
+    /// What to say to a flush after one that failed.
+    #[doc(hidden)]
+    fn flush_failed(&self) -> StoreError;
+
     /// What to say of a row whose value makes no sense although its checksum was right.
     #[doc(hidden)]
     fn bad_row(&self, key: &FullKey) -> StoreError;

@@ -56,10 +56,15 @@ pub struct Store<R> {
     cache: RowCache,
     ranges: Mutex<Ranges>,
     floors: Arc<Floors>,
-    flushing: Mutex<()>,
+    /// Held by the one flush at a time; whether an earlier one failed.
+    flushing: Mutex<FlushFailed>,
     flushes: AtomicU64,
     options: StoreOptions,
 }
+
+/// After a failed write or sync nobody knows what reached the disk, and asking once more would
+/// be answered with yes: no flush after it may claim anything.
+type FlushFailed = bool;
 
 struct State {
     active: Arc<Layer>,
@@ -87,6 +92,8 @@ struct RunsPiece {
 
 impl LsmStore {
     /// Opens the store in `dir`, which is made when missing.
+    ///
+    /// One process at a time: whoever owns the node's data directory holds its lock.
     ///
     /// # Errors
     /// - [`StoreError::Damaged`] when a file that the store needs is missing or unreadable.
@@ -137,7 +144,7 @@ impl<R: Runs> Store<R> {
             cache: RowCache::new(options.cache_bytes),
             ranges: Mutex::default(),
             floors,
-            flushing: Mutex::new(()),
+            flushing: Mutex::new(false),
             flushes: AtomicU64::new(0),
             options,
         })
@@ -156,11 +163,12 @@ impl<R: Runs> Store<R> {
     ) {
         let mut memtable = active.rows.write();
         for (key, value) in rows {
-            debug_assert!(key.table() != Table::Applied, "applied rows are the store's own");
+            assert!(key.table() != Table::Applied, "applied rows are the store's own");
             memtable.put(group, generation, key, value);
         }
-        if let Some(applied) = applied {
-            memtable.set_applied(group, applied);
+        match applied {
+            Some(applied) => memtable.set_applied(group, applied),
+            None => memtable.set_loaded(group, generation),
         }
     }
 
@@ -444,7 +452,10 @@ impl<R: Runs> OrderedStore for Store<R> {
     }
 
     fn flush_one(&self) -> Result<bool, StoreError> {
-        let _flushing = self.flushing.lock();
+        let mut has_failed = self.flushing.lock();
+        if *has_failed {
+            return Err(self.runs.flush_failed());
+        }
         let (layer, durable) = {
             let state = self.state.read();
             let Some(oldest) = state.sealed.front() else { return Ok(false) };
@@ -453,7 +464,9 @@ impl<R: Runs> OrderedStore for Store<R> {
         self.kill_points().reach("flush-begin");
         {
             let memtable = layer.rows.read();
-            self.runs.ingest(&mut flush_rows(&memtable, &durable))?;
+            let ingested = self.runs.ingest(&mut flush_rows(&memtable, &durable));
+            *has_failed = ingested.is_err();
+            ingested?;
         }
         self.kill_points().reach("flush-pointer-moved");
         self.retire(&layer);

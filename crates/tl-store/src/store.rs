@@ -54,6 +54,7 @@ pub enum Read<T> {
 ///  - events of a session come in the order of their seqs and are not written again after they
 ///    were flushed. (A crash takes back what was not, so applying the log again is fine.) From
 ///    that `range_cached` knows that what lies behind the first event in memory is in memory.
+///    What `load` brings may come in any order and more than once.
 pub trait OrderedStore: Send + Sync {
     /// Takes one entry's rows and its index in one step. Never waits for a disk.
     ///
@@ -156,7 +157,8 @@ pub trait OrderedStore: Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::Io`] and [`StoreError::Damaged`]: nothing of the memtable counts as
-    /// durable and it stays readable; the node must stop.
+    /// durable and it stays readable; the node must stop. Every later flush fails too, since
+    /// after a failed sync a second one proves nothing.
     fn flush_one(&self) -> Result<bool, StoreError>;
 
     /// Does one bounded piece of compaction and says whether the runs changed, so that the

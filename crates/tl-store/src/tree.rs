@@ -28,7 +28,7 @@
 //! not a bug of the caller, so every call runs under [`guarded`], which turns it into an error.
 
 use std::any::Any;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -85,6 +85,11 @@ impl Tree {
         floors: Arc<Floors>,
     ) -> Result<Tree, StoreError> {
         let doing = "opening the store";
+        let dir = &std::path::absolute(dir).map_err(|source| StoreError::Io {
+            file: dir.to_path_buf(),
+            doing: doing.into(),
+            source,
+        })?;
         let seqno = SequenceNumberCounter::default();
         let visible = SequenceNumberCounter::default();
         let blobs = KvSeparationOptions::default()
@@ -98,6 +103,9 @@ impl Tree {
             .with_kv_separation(Some(blobs))
             .with_compaction_filter_factory(Some(Arc::new(cut)));
         let listed = manifest::read(dir)?;
+        if listed.is_empty() {
+            make_findable(dir)?;
+        }
         let tree = guarded(dir, doing, || config.open()).map_err(|error| named(error, &listed))?;
         let next = tree.get_highest_persisted_seqno().map_or(0, |highest| highest + 1);
         seqno.fetch_max(next);
@@ -254,6 +262,14 @@ impl Runs for Tree {
         scrub::scrub(&self.dir, &self.tree, pace)
     }
 
+    fn flush_failed(&self) -> StoreError {
+        StoreError::Io {
+            file: self.dir.clone(),
+            doing: "flushing a memtable".into(),
+            source: io::Error::other("an earlier flush failed"),
+        }
+    }
+
     fn bad_row(&self, key: &FullKey) -> StoreError {
         StoreError::Damaged {
             file: self.dir.clone(),
@@ -273,6 +289,17 @@ impl std::fmt::Debug for Tree {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tree").field("dir", &self.dir).finish_non_exhaustive()
     }
+}
+
+/// Makes a new store's directory, so that its name outlives a power loss: the crate syncs what
+/// is in the directory, never the one above it.
+fn make_findable(dir: &Path) -> Result<(), StoreError> {
+    let synced = fs::create_dir_all(dir).and_then(|()| dir.parent().map_or(Ok(()), sync_dir));
+    synced.map_err(|source| StoreError::Io {
+        file: dir.to_path_buf(),
+        doing: "making the store's directory".into(),
+        source,
+    })
 }
 
 /// Makes the entries of a directory durable.

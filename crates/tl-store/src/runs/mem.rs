@@ -103,6 +103,10 @@ impl Runs for MemRuns {
         Ok(ScrubReport { complete: true, ..ScrubReport::default() })
     }
 
+    fn flush_failed(&self) -> StoreError {
+        unreachable!("a map in memory takes every flush")
+    }
+
     fn bad_row(&self, key: &FullKey) -> StoreError {
         StoreError::Damaged {
             file: "memory".into(),

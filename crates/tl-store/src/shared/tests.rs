@@ -56,6 +56,10 @@ impl Runs for Interrupted {
         self.runs.scrub(pace)
     }
 
+    fn flush_failed(&self) -> StoreError {
+        self.runs.flush_failed()
+    }
+
     fn bad_row(&self, key: &FullKey) -> StoreError {
         self.runs.bad_row(key)
     }

@@ -237,3 +237,25 @@ fn damage_met_by_a_compaction_leaves_the_runs_as_they_were() {
     let store = LsmStore::open(dir.path(), options).unwrap();
     assert_eq!(check_reads(&store, &model, dir.path()), 0);
 }
+
+#[test]
+fn after_a_failed_flush_none_succeeds_and_nothing_more_counts_as_durable() {
+    let (dir, model) = made();
+    let store = LsmStore::open(dir.path(), options()).unwrap();
+    let durable = store.durable_applied();
+    let key = RowKey::session(ResourceNumber(9));
+    let rows = vec![(key.clone(), Some(Bytes::from_static(b"header")))];
+    let (index, term) = (Index(FLUSHES + 1), Term(1));
+    store.write(GroupWrites { group: GROUP, generation: GENERATION, index, term, rows });
+    store.rotate();
+    fs::rename(dir.path().join("tables"), dir.path().join("elsewhere")).unwrap();
+    store.flush_one().unwrap_err();
+    fs::rename(dir.path().join("elsewhere"), dir.path().join("tables")).unwrap();
+    store.flush_one().unwrap_err();
+    assert_eq!(store.durable_applied(), durable);
+    assert!(store.get(GROUP, GENERATION, &key).unwrap().is_some(), "still readable");
+    drop(store);
+    let store = LsmStore::open(dir.path(), options()).unwrap();
+    assert_eq!(store.durable_applied(), durable);
+    assert_eq!(check_reads(&store, &model, dir.path()), 0);
+}

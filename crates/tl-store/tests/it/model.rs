@@ -104,7 +104,7 @@ fn any_op() -> impl Strategy<Value = Op> {
             .prop_map(|(group, number, count, bytes)| Op::Append { group, number, count, bytes }),
         6 => (group(), any_key(), any_value())
             .prop_map(|(group, key, value)| Op::Put { group, key, value }),
-        2 => (group(), any_key(), any_value())
+        2 => (group(), any_row_or_event(), any_value())
             .prop_map(|(group, key, value)| Op::Load { group, key, value }),
         1 => group().prop_map(|group| Op::SwitchGeneration { group }),
         2 => (group(), any_number(), 0u64..6)

@@ -1,9 +1,10 @@
 //! Readers beside the driver, a flusher and prefetches: memory never answers with yesterday.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tl_store::{GroupWrites, LsmStore, MemStore, OrderedStore, Read, StoreOptions};
+use tl_store::{GroupWrites, LsmStore, MemStore, OrderedStore, Pacing, Read, StoreOptions, Work};
 use tl_types::{FullKey, Generation, GroupId, Index, ResourceNumber, RowKey, Seq, Table, Term};
 
 const GROUP: GroupId = GroupId(0);
@@ -106,6 +107,33 @@ fn readers_of_the_store_on_disk_never_see_less_than_was_written() {
 #[test]
 fn readers_of_the_store_in_memory_never_see_less_than_was_written() {
     check(&MemStore::new(options()), 20_000);
+}
+
+#[test]
+fn background_work_asks_its_pacing_as_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let asked = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let counts = Arc::clone(&asked);
+    let pacing = Pacing::new(move |work, bytes| {
+        let count = match work {
+            Work::Flush => &counts[0],
+            Work::Compaction => &counts[1],
+        };
+        count.fetch_add(bytes, Ordering::Relaxed);
+    });
+    let options = StoreOptions { pacing, purge_rows_min: 1, ..StoreOptions::default() };
+    let store = LsmStore::open(dir.path(), options).unwrap();
+    let rows = (1..=8_000).map(|seq| {
+        (RowKey::event(ResourceNumber(1), Seq(seq)), Some(Bytes::from_static(&[7; 600])))
+    });
+    let (index, term, rows) = (Index(1), Term(1), rows.collect());
+    store.write(GroupWrites { group: GROUP, generation: GENERATION, index, term, rows });
+    store.rotate();
+    store.flush_one().unwrap();
+    store.set_floor(GROUP, GENERATION, ResourceNumber(1), Seq(4_000));
+    while store.compact_step().unwrap() {}
+    assert!(asked[0].load(Ordering::Relaxed) > 4_000_000);
+    assert!(asked[1].load(Ordering::Relaxed) > 256 * 1024);
 }
 
 #[test]

@@ -133,6 +133,16 @@ fn a_flush_syncs_all_that_the_pointer_names_before_it_moves() {
 }
 
 #[test]
+fn the_name_of_a_new_store_is_synced_before_anything_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, trace) = traced(&dir.path().join("store"), 1, &[]);
+    let calls = calls(&trace);
+    let synced = calls.iter().position(|call| *call == Call::Synced(dir.path().to_path_buf()));
+    let flushed = calls.iter().position(|call| *call == Call::Flushed);
+    assert!(synced.is_some() && synced < flushed, "{synced:?} {flushed:?}");
+}
+
+#[test]
 fn compactions_that_move_blobs_sync_them_before_the_pointer_moves() {
     let dir = tempfile::tempdir().unwrap();
     let (output, trace) = traced(dir.path(), 12, &[]);
