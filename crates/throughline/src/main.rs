@@ -1,1 +1,53 @@
-fn main() {}
+//! The binary `tl`: a node, a client and tools in one. Here is only the start; every command
+//! family has its module.
+//!
+//! | Module | Answers |
+//! |---|---|
+//! | [`cli`] | what can be typed |
+//! | [`serve`], [`dev`], [`node`], [`logs`] | a node in this process |
+//! | [`settings`] | where settings come from and which are in force |
+//! | [`session`], [`transfer`] | the client's words; import and export |
+//! | [`demo`] | a tour that kills a node |
+//! | [`bench`] | how fast this computer and a node on it are |
+//! | [`doctor`], [`debug`] | looking at this computer and at a data directory |
+//! | [`output`], [`failure`] | how results and failures are said |
+
+mod bench;
+mod cli;
+mod completions;
+mod debug;
+mod demo;
+mod dev;
+mod doctor;
+mod failure;
+mod logs;
+mod node;
+mod output;
+mod serve;
+mod session;
+mod settings;
+mod transfer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Appends allocate and free on different threads, which is where the system's allocator is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let json = cli.global.json;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::report(&anyhow::Error::new(error), json),
+    };
+    let outcome = runtime.block_on(Box::pin(cli::run(cli)));
+    // Threads that block on stdin or a disk must not hold up the exit.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error, json),
+    }
+}

@@ -117,7 +117,7 @@ impl NewEvent {
             actor: Some(fields.actor.into_owned()),
             source: fields.source.map(Cow::into_owned),
             metadata,
-            refs: fields.refs.map(ToOwned::to_owned),
+            refs: fields.refs.filter(|refs| refs.get() != "{}").map(ToOwned::to_owned),
             idempotency_key: fields.idempotency_key.map(Cow::into_owned),
             event_time: fields.event_time.map(Cow::into_owned),
         })

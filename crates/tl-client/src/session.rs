@@ -13,9 +13,9 @@ pub struct Session {
     pub title: Option<String>,
     /// Its metadata, a JSON object as stored.
     pub metadata: Box<RawValue>,
-    /// Who made it.
-    #[serde(default)]
-    pub creator_principal: Value,
+    /// Who made it, as the server wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creator_principal: Option<Box<RawValue>>,
     /// When it was made, RFC 3339.
     pub created_at: String,
     /// When its header last changed, RFC 3339.

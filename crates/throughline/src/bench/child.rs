@@ -78,6 +78,6 @@ impl Drop for Server {
 
 fn own(subcommand: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("finding this executable")?);
-    command.arg(subcommand).env("TL_LOG", "warn");
+    command.arg(subcommand).env("TL_LOGS__LEVEL", "warn");
     Ok(command)
 }

@@ -1,0 +1,193 @@
+//! `tl doctor`: what this computer is like to run a node on, in plain words.
+
+mod disk;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+use tl_types::UnixMs;
+use tl_wal::{Disk, StdDisk};
+
+use crate::failure::Failure;
+use crate::output::{Out, count, table};
+
+/// A clock before this is not set: 2025-01-01.
+const PLAUSIBLE_MS: u64 = 1_735_689_600_000;
+/// Open files below which tails and connections soon run out.
+const FILES_COMFORTABLE: u64 = 16_384;
+/// Open files below which a node hardly works.
+const FILES_NEEDED: u64 = 1_024;
+
+/// Arguments of `tl doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Data directory to be used; need not exist
+    #[arg(long, value_name = "DIR", default_value = "./tl-data")]
+    data: PathBuf,
+    /// Address to be listened on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4000")]
+    listen: SocketAddr,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Ok,
+    Warn,
+    Bad,
+}
+
+/// One thing looked at.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    check: &'static str,
+    status: Status,
+    detail: String,
+}
+
+impl Finding {
+    fn new(check: &'static str, status: Status, detail: impl Into<String>) -> Finding {
+        Finding { check, status, detail: detail.into() }
+    }
+}
+
+/// Looks at everything; a bad finding is a failed check.
+pub fn run(args: &DoctorArgs, out: &Out) -> anyhow::Result<()> {
+    let mut findings = vec![clock(), open_files(), port(args.listen), data_dir(&args.data)];
+    findings.extend(disk::look(&args.data));
+    if out.is_json() {
+        for finding in &findings {
+            out.json(finding)?;
+        }
+    } else {
+        let rows: Vec<Vec<String>> = findings.iter().map(cells).collect();
+        out.line(&table(&["", "CHECK", "WHAT IT MEANS"], &rows))?;
+    }
+    let bad = findings.iter().filter(|finding| finding.status == Status::Bad).count();
+    match bad {
+        0 => Ok(()),
+        1 => Err(Failure::Check("one thing here keeps a node from running well".into()).into()),
+        more => {
+            let what = format!("{more} things here keep a node from running well");
+            Err(Failure::Check(what).into())
+        }
+    }
+}
+
+fn cells(finding: &Finding) -> Vec<String> {
+    let mark = match finding.status {
+        Status::Ok => "ok",
+        Status::Warn => "warn",
+        Status::Bad => "BAD",
+    };
+    vec![mark.to_owned(), finding.check.to_owned(), finding.detail.clone()]
+}
+
+fn clock() -> Finding {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = UnixMs(now.as_millis() as u64);
+    if now.0 < PLAUSIBLE_MS {
+        let detail = format!("says {now}: it is not set; times of events would be wrong");
+        return Finding::new("clock", Status::Bad, detail);
+    }
+    Finding::new("clock", Status::Ok, format!("says {now}"))
+}
+
+fn open_files() -> Finding {
+    let limit = getrlimit(Resource::Nofile).current;
+    let Some(limit) = limit else {
+        return Finding::new("open files", Status::Ok, "no limit");
+    };
+    let (status, meaning) = match limit {
+        limit if limit < FILES_NEEDED => (Status::Bad, "too few to run a node: raise it"),
+        limit if limit < FILES_COMFORTABLE => {
+            (Status::Warn, "each connection and open tail takes one: raise it with `ulimit -n`")
+        }
+        _ => (Status::Ok, "enough for tails and connections"),
+    };
+    Finding::new("open files", status, format!("limit {}: {meaning}", count(limit)))
+}
+
+fn port(listen: SocketAddr) -> Finding {
+    match TcpListener::bind(listen) {
+        Ok(_) => Finding::new("port", Status::Ok, format!("{listen} is free")),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            let detail = format!(
+                "{listen} is taken, perhaps by a running node; `tl dev --listen 127.0.0.1:0` \
+                 takes a free port"
+            );
+            Finding::new("port", Status::Warn, detail)
+        }
+        Err(error) => {
+            Finding::new("port", Status::Bad, format!("cannot listen on {listen}: {error}"))
+        }
+    }
+}
+
+fn data_dir(data: &Path) -> Finding {
+    let shown = data.display();
+    let log = data.join("log");
+    if !data.exists() {
+        let detail = format!("{shown} does not exist yet; a node makes it");
+        return Finding::new("data directory", Status::Ok, detail);
+    }
+    if !log.is_dir() {
+        let empty = std::fs::read_dir(data).is_ok_and(|mut files| files.next().is_none());
+        return match empty {
+            true => Finding::new("data directory", Status::Ok, format!("{shown} is empty")),
+            false => {
+                let detail = format!("{shown} holds files that are no data of a node");
+                Finding::new("data directory", Status::Bad, detail)
+            }
+        };
+    }
+    let locked = StdDisk::create(&log).and_then(|disk| disk.lock().map(|_| ()));
+    match locked {
+        Ok(()) => {
+            let detail = format!("{shown} holds a node's data; no node runs on it now");
+            Finding::new("data directory", Status::Ok, detail)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Finding::new("data directory", Status::Ok, format!("a node runs on {shown}"))
+        }
+        Err(error) => {
+            let detail = format!("{shown} cannot be used: {error}");
+            Finding::new("data directory", Status::Bad, detail)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_a_warning() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("an address");
+        assert_eq!(port(address).status, Status::Warn);
+        drop(taken);
+        assert_eq!(port(address).status, Status::Ok);
+    }
+
+    #[test]
+    fn a_directory_with_other_files_is_no_data_directory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(data_dir(folder.path()).status, Status::Ok);
+        std::fs::write(folder.path().join("thesis.txt"), "x").expect("written");
+        assert_eq!(data_dir(folder.path()).status, Status::Bad);
+    }
+
+    #[test]
+    fn a_directory_in_use_is_said_to_be() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = StdDisk::create(folder.path().join("log")).expect("a log directory");
+        let _lock = disk.lock().expect("locked");
+        assert!(data_dir(folder.path()).detail.starts_with("a node runs"));
+    }
+}

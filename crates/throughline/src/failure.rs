@@ -1,0 +1,176 @@
+//! How a command that failed ends: a message, what to do next, and an exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use tl_client::ClientError;
+
+/// The command line or settings are not right.
+pub const EXIT_USAGE: u8 = 2;
+/// No node could be reached.
+pub const EXIT_UNREACHABLE: u8 = 3;
+/// A check found a difference.
+pub const EXIT_CHECK: u8 = 4;
+/// Ctrl-C.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// A failure with its own exit code and advice.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Settings or arguments that can never work.
+    #[error("{0}")]
+    Usage(String),
+    /// A check that found something wrong; what it found has been printed.
+    #[error("{0}")]
+    Check(String),
+    /// Stopped by the user.
+    #[error("interrupted")]
+    Interrupted,
+    /// Something that a next step can mend.
+    #[error("{what}")]
+    WithAdvice {
+        /// What happened.
+        what: String,
+        /// What to do next.
+        advice: String,
+    },
+}
+
+/// Prints the failure to stderr and answers the exit code.
+pub fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    if is_broken_pipe(error) {
+        // The reader of our output has seen enough.
+        return ExitCode::SUCCESS;
+    }
+    let text = if json {
+        json_error(error).to_string()
+    } else {
+        let mut text = format!("error: {error:#}");
+        if let Some(advice) = advice(error) {
+            text.push_str("\n  ");
+            text.push_str(&advice);
+        }
+        text
+    };
+    // Nobody to tell when stderr is gone.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    ExitCode::from(exit_code(error))
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Failure>() {
+        Some(Failure::Usage(_)) => return EXIT_USAGE,
+        Some(Failure::Check(_)) => return EXIT_CHECK,
+        Some(Failure::Interrupted) => return EXIT_INTERRUPTED,
+        Some(Failure::WithAdvice { .. }) => return 1,
+        None => {}
+    }
+    match error.downcast_ref::<ClientError>() {
+        Some(failure) if failure.is_unreachable() => EXIT_UNREACHABLE,
+        Some(ClientError::BadArgument(_)) => EXIT_USAGE,
+        Some(_) | None => 1,
+    }
+}
+
+/// What to do next.
+fn advice(error: &anyhow::Error) -> Option<String> {
+    if let Some(Failure::WithAdvice { advice, .. }) = error.downcast_ref() {
+        return Some(advice.clone());
+    }
+    let failure = error.downcast_ref::<ClientError>()?;
+    if failure.is_unreachable() {
+        let next = "is a node running? Start one with `tl dev`, or say where it is with --url";
+        return Some(next.to_owned());
+    }
+    let advice = match failure.code()? {
+        "session_not_found" => "`tl session list --archived all` shows what is there",
+        "session_exists" => "append to it, or choose another id",
+        "session_tombstoned" => "a deleted id is not given out again; choose another one",
+        "session_closed" => "a closed session can be read and takes no more events",
+        "expected_version_conflict" => {
+            "somebody changed it in between: look with `tl session get` and try again"
+        }
+        "expected_seq_conflict" => {
+            "somebody appended in between: read on from your seq and decide again"
+        }
+        "producer_seq_conflict" => {
+            "a producer counts its own appends from 1; the message says which one is next"
+        }
+        "raft_timeout" => {
+            "the write may have taken effect: repeat it with the same producer and position"
+        }
+        "not_found" => "is this address a Throughline node of this version?",
+        _ => return None,
+    };
+    Some(advice.to_owned())
+}
+
+fn json_error(error: &anyhow::Error) -> Value {
+    let refusal = error.downcast_ref::<ClientError>().and_then(ClientError::refusal);
+    let code = match (refusal, exit_code(error)) {
+        (Some(refusal), _) => refusal.code.clone(),
+        (None, EXIT_USAGE) => "usage".to_owned(),
+        (None, EXIT_UNREACHABLE) => "unreachable".to_owned(),
+        (None, EXIT_CHECK) => "check_failed".to_owned(),
+        (None, EXIT_INTERRUPTED) => "interrupted".to_owned(),
+        (None, _) => "failed".to_owned(),
+    };
+    let mut body = json!({ "error": code, "message": format!("{error:#}") });
+    if let Some(refusal) = refusal {
+        for (name, value) in &refusal.facts {
+            body[name] = value.clone();
+        }
+    }
+    if let Some(advice) = advice(error) {
+        body["advice"] = advice.into();
+    }
+    body
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    }) && error.downcast_ref::<ClientError>().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    fn refused(status: u16, body: &str) -> anyhow::Error {
+        ClientError::from(tl_client::Refusal::from_reply(status, None, body.as_bytes())).into()
+    }
+
+    #[test]
+    fn codes_and_facts_of_the_server_come_through() {
+        let error =
+            refused(409, r#"{"error":"expected_seq_conflict","message":"m","current_seq":4}"#);
+        let error = Err::<(), _>(error).context("appending to chat-42").unwrap_err();
+        let body = json_error(&error);
+        assert_eq!(body["error"], "expected_seq_conflict");
+        assert_eq!(body["current_seq"], 4);
+        assert!(body["message"].as_str().is_some_and(|m| m.starts_with("appending to chat-42")));
+        assert_eq!(exit_code(&error), 1);
+    }
+
+    #[test]
+    fn an_unreachable_node_has_its_own_code_and_advice() {
+        let source = "refused".into();
+        let error = ClientError::Unreachable { url: "http://127.0.0.1:1".into(), source };
+        let error = anyhow::Error::from(error);
+        assert_eq!(exit_code(&error), EXIT_UNREACHABLE);
+        assert!(advice(&error).is_some_and(|advice| advice.contains("tl dev")));
+    }
+
+    #[test]
+    fn checks_usage_and_interrupts_are_told_apart() {
+        let codes =
+            [Failure::Check(String::new()), Failure::Usage(String::new()), Failure::Interrupted]
+                .map(|failure| exit_code(&failure.into()));
+        assert_eq!(codes, [EXIT_CHECK, EXIT_USAGE, EXIT_INTERRUPTED]);
+    }
+}

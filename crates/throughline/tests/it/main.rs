@@ -1,0 +1,10 @@
+//! The real binary against real nodes, as a user types it.
+
+#![allow(clippy::unwrap_used)]
+
+mod crash;
+mod demo;
+mod offline;
+mod session;
+mod tl;
+mod transfer;
