@@ -12,7 +12,7 @@
 //!  3. the cache's entries for every row of the sealed memtable are corrected;
 //!  4. only then does the sealed memtable leave the read path.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
@@ -35,11 +35,15 @@ use crate::runs::mem::MemRuns;
 use crate::store::{GroupWrites, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats};
 use crate::tree::Tree;
 
+mod ranges;
+mod state;
+
+use ranges::{Ranges, RunsPiece};
+use state::State;
+
 /// How often a prefetch reads again because a flush overtook it; then it gives up, being a hint.
 const PREFETCH_ATTEMPTS_MAX: u32 = 4;
-/// Ranges of the runs remembered; the next one past it forgets all others.
-const RANGES_MAX: usize = 1_024;
-/// Bytes of rows in them, as a share of the row cache.
+/// Bytes of rows in remembered ranges, as a share of the row cache.
 const RANGES_BYTES_DIVISOR: usize = 8;
 
 /// The store on disk.
@@ -65,30 +69,6 @@ pub struct Store<R> {
 /// After a failed write or sync nobody knows what reached the disk, and asking once more would
 /// be answered with yes: no flush after it may claim anything.
 type FlushFailed = bool;
-
-struct State {
-    active: Arc<Layer>,
-    /// Oldest first.
-    sealed: VecDeque<Arc<Layer>>,
-    /// Applied indexes of the last completed flush, by group number.
-    durable: Vec<Applied>,
-    epoch: u64,
-}
-
-/// Pieces of the runs that `prefetch_range` loaded, all of one epoch.
-#[derive(Default)]
-struct Ranges {
-    epoch: u64,
-    bytes: usize,
-    found: HashMap<(FullKey, RowKey), Arc<RunsPiece>>,
-}
-
-/// The first rows of a range of the runs.
-struct RunsPiece {
-    rows: Vec<Row>,
-    /// Whether these are all rows up to the range's end.
-    is_whole: bool,
-}
 
 impl LsmStore {
     /// Opens the store in `dir`, which is made when missing.
@@ -226,47 +206,6 @@ impl<R: Runs> Store<R> {
         let end = FullKey::new(wanted.group, wanted.generation, wanted.end);
         let rows = self.runs.range(Bound::Included(&start), Bound::Excluded(&end));
         rows.map(|row| row.map(|(key, value)| (key.parts().2, value)))
-    }
-}
-
-impl State {
-    /// The row's newest slot in memtables, if one has it.
-    fn in_memtables(&self, group: GroupId, generation: Generation, key: &RowKey) -> Option<Slot> {
-        let newest_first = std::iter::once(&self.active).chain(self.sealed.iter().rev());
-        for layer in newest_first {
-            if let Some(slot) = layer.rows.read().get(group, generation, key) {
-                return Some(slot.clone());
-            }
-        }
-        None
-    }
-
-    /// All memtables, newest first.
-    fn layers(&self) -> Vec<Arc<Layer>> {
-        std::iter::once(&self.active).chain(self.sealed.iter().rev()).cloned().collect()
-    }
-
-    /// The first event from which on memtables have every event of a session.
-    fn events_known_from(
-        &self,
-        group: GroupId,
-        generation: Generation,
-        number: ResourceNumber,
-    ) -> Option<Seq> {
-        let newest_first = std::iter::once(&self.active).chain(self.sealed.iter().rev());
-        let mut known: Option<Seq> = None;
-        for layer in newest_first {
-            let memtable = layer.rows.read();
-            let Some((first, next)) = memtable.event_seqs(group, generation, number) else {
-                continue;
-            };
-            match known {
-                Some(from) if next < from => break,
-                Some(from) => known = Some(first.min(from)),
-                None => known = Some(first),
-            }
-        }
-        known
     }
 }
 
@@ -513,26 +452,6 @@ impl<R: Runs> OrderedStore for Store<R> {
         }
         self.runs.stats(&mut stats);
         stats
-    }
-}
-
-impl Ranges {
-    fn put(
-        &mut self,
-        epoch: u64,
-        of: (FullKey, RowKey),
-        piece: Arc<RunsPiece>,
-        bytes: usize,
-        bytes_max: usize,
-    ) {
-        let is_over = self.found.len() >= RANGES_MAX || self.bytes + bytes > bytes_max;
-        if self.epoch != epoch || is_over {
-            self.found.clear();
-            self.bytes = 0;
-            self.epoch = epoch;
-        }
-        self.bytes += bytes;
-        self.found.insert(of, piece);
     }
 }
 
