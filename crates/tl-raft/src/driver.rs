@@ -310,7 +310,9 @@ impl Driver {
             deeds.outcomes.push(Outcome::ReadFailed { token, leader: None });
             return;
         }
-        if !self.group_mut(group).has_reads() {
+        // A group whose reads were answered in the last turn still stands in the list; standing
+        // there twice would age its reads twice per tick.
+        if !self.reading.contains(&group) {
             self.reading.push(group);
         }
         self.group_mut(group).queue_read(token);

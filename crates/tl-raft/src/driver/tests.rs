@@ -256,6 +256,19 @@ fn a_read_without_a_leader_fails_in_the_end() {
 }
 
 #[test]
+fn many_answered_reads_do_not_make_the_next_ones_impatient() {
+    let mut driver = driver(1, 1);
+    let read = |token| Inbound::ReadIndex { group: GROUP, token: Token(token) };
+    let start = driver.turn(at(0), []);
+    driver.turn(at(0), [log_done(&start)]);
+    for token in 0..100 {
+        let turn = driver.turn(at(token * 50), [read(token)]);
+        assert_eq!(turn.outcomes, [], "read {token}");
+        assert_eq!(turn.reads.len(), 1, "read {token}");
+    }
+}
+
+#[test]
 fn what_a_turn_has_no_budget_for_comes_in_the_next_in_order() {
     let mut config = DriverConfig::new(ME, 7);
     config.turn_items_max = 2;
