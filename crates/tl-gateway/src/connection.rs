@@ -1,0 +1,81 @@
+//! One connection: hyper's HTTP/1 over our socket, until the peer leaves or the server stops.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tower::Service as _;
+
+use crate::held::Held;
+use crate::settings::{CONNECTION_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX, UNACKED_MS};
+use crate::shared::{Link, Phase, Shared};
+use crate::socket::Socket;
+
+/// Serves one connection to its end.
+pub async fn run(
+    stream: TcpStream,
+    slot: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+    router: Router,
+) {
+    let _open = shared.metrics.connection();
+    if let Err(error) = tune(&stream) {
+        tracing::debug!(%error, "failed to set socket options");
+        return;
+    }
+    let held = Arc::new(Held::default());
+    let stall = Duration::from_millis(shared.settings.write_stall_ms);
+    let socket = Socket::new(stream, Arc::clone(&held), stall);
+    let link = Link { held, slot: Arc::new(slot) };
+    let mut phase = shared.phase.subscribe();
+
+    let serve = service_fn(move |request: http::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(link.clone());
+        let mut router = router.clone();
+        async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|e| match e {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(shared.settings.head_read_ms))
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEADER_BYTES_MAX)
+        .max_buf_size(CONNECTION_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(socket), serve)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    loop {
+        let now = *phase.borrow_and_update();
+        match now {
+            Phase::Running => {}
+            Phase::Draining => connection.as_mut().graceful_shutdown(),
+            Phase::Cut => return,
+        }
+        tokio::select! {
+            done = connection.as_mut() => {
+                // Peers that vanish, stall or send what is not HTTP are everyday life.
+                if let Err(error) = done {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                return;
+            }
+            _ = phase.changed() => {}
+        }
+    }
+}
+
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    // A tail writes little, so a peer that vanished would otherwise stay for a quarter of an hour.
+    rustix::net::sockopt::set_tcp_user_timeout(stream, UNACKED_MS)?;
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! What happens to every request around its endpoint: limits of the line, preflights, panics,
+//! leftovers of the body, cross-origin headers, counting.
+//!
+//! Logs and metrics name routes and paths, never queries: a query may carry a token.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use futures_util::FutureExt;
+use http::{Method, Request, Response, header};
+use tl_types::ErrorCode;
+use tl_types::limits::URI_BYTES_MAX;
+
+use crate::body::discard;
+use crate::call::Call;
+use crate::problem::Problem;
+use crate::routes::{Route, dispatch};
+use crate::shared::{Link, Shared};
+
+/// The label of requests that reach no endpoint.
+const UNMATCHED: &str = "unmatched";
+
+/// Answers a request that reached a route, or a refusal of the router.
+pub async fn answer(
+    shared: Arc<Shared>,
+    aim: Result<Route, ErrorCode>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let started = Instant::now();
+    let _under_way = shared.metrics.request();
+    let (mut parts, body) = request.into_parts();
+    let method = method_label(&parts.method);
+    let route = aim.map_or(UNMATCHED, |route| route.path);
+    if let Some(response) = shared.origins.preflight(&parts.method, &parts.headers) {
+        shared.metrics.answered(method, route, response.status().as_u16(), started.elapsed());
+        return response;
+    }
+    let origin = parts.headers.get(header::ORIGIN).cloned();
+    let link: Link = parts.extensions.remove().expect("every connection adds its link");
+    let mut call = Call { shared, link, parts, body };
+
+    let target = call.parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let outcome = match aim {
+        _ if target > URI_BYTES_MAX => Err(Problem::new(
+            ErrorCode::UriTooLong,
+            format!("The request target has {target} bytes; the limit is {URI_BYTES_MAX}"),
+        )
+        .fact("limit", URI_BYTES_MAX as u64)),
+        Err(code) => Err(Problem::of(code)),
+        Ok(route) => {
+            let work = AssertUnwindSafe(dispatch(route.endpoint, &mut call)).catch_unwind();
+            work.await.unwrap_or_else(|_| {
+                tracing::error!(method, route = route.path, "an endpoint panicked");
+                Err(Problem::of(ErrorCode::InternalError))
+            })
+        }
+    };
+    let Call { shared, parts, body, .. } = call;
+    discard(&parts.headers, body);
+    let mut response = outcome.unwrap_or_else(Problem::reply);
+    shared.origins.mark(origin.as_ref(), response.headers_mut());
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    shared.metrics.answered(method, route, status, took);
+    tracing::debug!(method, path = parts.uri.path(), status, ?took, "answered");
+    response
+}
+
+/// Methods as a bounded set of labels.
+fn method_label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}

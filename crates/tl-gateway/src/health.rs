@@ -1,0 +1,114 @@
+//! Health, metrics, and the published description.
+
+use std::sync::OnceLock;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use tl_engine::api::Readiness;
+use tl_wire::json::write;
+
+use crate::call::Call;
+use crate::exposition::prometheus_text;
+use crate::openapi;
+use crate::reply::{json, typed};
+
+/// The mode of a node that holds replicas and takes writes.
+const MODE: &str = "write_node";
+
+/// `GET /health/live`: the process answers.
+pub fn live() -> Response<Body> {
+    json(StatusCode::OK, b"{\"status\":\"ok\"}".to_vec())
+}
+
+/// `GET /health/ready`: the node can serve.
+pub fn ready(call: &Call) -> Response<Body> {
+    let readiness = call.shared.service.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = json(status, ready_json(&readiness));
+    if !readiness.ready {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn ready_json(readiness: &Readiness) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    let status = if readiness.ready { "ok" } else { "starting" };
+    out.extend_from_slice(b"{\"status\":");
+    write::string(&mut out, status);
+    out.extend_from_slice(b",\"mode\":");
+    write::string(&mut out, MODE);
+    if let Some(reason) = readiness.reason {
+        out.extend_from_slice(b",\"reason\":");
+        write::string(&mut out, reason);
+    }
+    if !readiness.detail.is_empty() {
+        out.extend_from_slice(b",\"detail\":{");
+        for (at, (name, value)) in readiness.detail.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            write::string(&mut out, name);
+            out.push(b':');
+            write::string(&mut out, value);
+        }
+        out.push(b'}');
+    }
+    out.push(b'}');
+    out
+}
+
+/// `GET /metrics`
+pub fn metrics(call: &Call) -> Response<Body> {
+    let text = prometheus_text(&call.shared.service.metrics_text());
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    typed(StatusCode::OK, content_type, Body::from(text))
+}
+
+/// `GET /openapi.json`
+pub fn openapi() -> Response<Body> {
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| openapi::document().to_string().into());
+    let content_type = HeaderValue::from_static("application/json");
+    typed(StatusCode::OK, content_type, Body::from(document.clone()))
+}
+
+/// The page has everything in itself, and may load nothing but the document.
+const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+     connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+);
+
+/// `GET /docs`: a page that renders the document.
+pub fn docs() -> Response<Body> {
+    let content_type = HeaderValue::from_static("text/html; charset=utf-8");
+    let page = Body::from(include_str!("docs.html"));
+    let mut response = typed(StatusCode::OK, content_type, page);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, DOCS_POLICY);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_says_why_it_is_missing() {
+        let ready = Readiness { ready: true, reason: None, detail: vec![] };
+        assert_eq!(ready_json(&ready), br#"{"status":"ok","mode":"write_node"}"#);
+        let starting = Readiness {
+            ready: false,
+            reason: Some("raft_sync"),
+            detail: vec![
+                ("probe_result", "timeout".to_owned()),
+                ("checked_groups", "3".to_owned()),
+            ],
+        };
+        let expected = concat!(
+            r#"{"status":"starting","mode":"write_node","reason":"raft_sync","#,
+            r#""detail":{"probe_result":"timeout","checked_groups":"3"}}"#
+        );
+        assert_eq!(ready_json(&starting), expected.as_bytes());
+    }
+}

@@ -1,0 +1,56 @@
+//! What every connection and endpoint of one gateway shares.
+
+use std::sync::Arc;
+
+use tl_engine::service::Service;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::cors::Origins;
+use crate::held::Held;
+use crate::metrics::Metrics;
+use crate::settings::GatewaySettings;
+
+/// How far a stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Serving.
+    Running,
+    /// No new requests: open ones finish, tails end with a resumable close.
+    Draining,
+    /// Time is up: connections are dropped.
+    Cut,
+}
+
+/// One gateway's state.
+pub struct Shared {
+    /// Checked settings.
+    pub settings: GatewaySettings,
+    /// What answers.
+    pub service: Service,
+    /// Who may call from a browser.
+    pub origins: Origins,
+    /// Counters of this face.
+    pub metrics: Metrics,
+    /// One per connection that may be open.
+    pub slots: Arc<Semaphore>,
+    /// Told to every connection and tail.
+    pub phase: watch::Sender<Phase>,
+}
+
+impl Shared {
+    /// Waits until the server begins to stop.
+    pub async fn draining(&self) {
+        let mut phase = self.phase.subscribe();
+        // The sender lives as long as `self`.
+        let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await.map(drop);
+    }
+}
+
+/// What a request knows of the connection it came on.
+#[derive(Clone)]
+pub struct Link {
+    /// Replies whose bytes are not written yet.
+    pub held: Arc<Held>,
+    /// Keeps the connection counted while anything, also an upgraded tail, uses it.
+    pub slot: Arc<OwnedSemaphorePermit>,
+}

@@ -1,0 +1,20 @@
+//! The HTTP face over a real engine on a real socket.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod appends;
+mod connections;
+mod cors;
+mod errors;
+mod event_streams;
+mod http;
+mod limits;
+mod lists;
+mod long_polls;
+mod node;
+mod openapi;
+mod order;
+mod server;
+mod sessions;
+mod tails;
+mod websocket;
+mod websockets;
