@@ -183,13 +183,15 @@ fn speed() -> Result<Verdict> {
         let line: Value = serde_json::from_str(line).context("a figure is not JSON")?;
         let number = |name: &str| line[name].as_f64().with_context(|| format!("{name} in {line}"));
         let clients = line["conns"].as_u64().with_context(|| format!("conns in {line}"))?;
-        let (ceiling, rate) = (number("ceiling_per_s")?, number("per_s")?);
+        let (ceiling, rate, ratio) = (number("ceiling_rate")?, number("rate")?, number("ratio")?);
+        let (p50, ceiling_p50) = (number("p50_us")?, number("ceiling_p50_us")?);
         void = void.or_else(|| quiet::too_slow(clients, ceiling));
-        let ratio = rate / ceiling;
-        figures.push(format!("{clients}: {rate:.0}/s of {ceiling:.0}/s = {ratio:.2}"));
+        figures.push(format!(
+            "{clients} clients {rate:.0}/s of {ceiling:.0}/s = {ratio:.2}, p50 {p50:.0} of {ceiling_p50:.0} µs"
+        ));
     }
     ensure!(figures.len() == 4, "expected four figures: {printed}");
-    let figures = figures.join(", ");
+    let figures = figures.join("; ");
     Ok(match void {
         Some(reason) => Verdict::Void(format!("{figures} ({reason})")),
         None => Verdict::Ok(figures),

@@ -61,11 +61,6 @@ impl Server {
             }
         }
     }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Server {
