@@ -1,6 +1,6 @@
 //! What can be typed: one enum per command family, dispatched to the module of that family.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::output::Out;
 use crate::{bench, completions, debug, demo, dev, doctor, serve, session, settings};
@@ -21,24 +21,11 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "tl", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
-    #[command(flatten)]
-    pub global: Global,
-    #[command(subcommand)]
-    command: Command,
-}
-
-/// What every command takes.
-#[derive(Debug, Args)]
-pub struct Global {
     /// Output for programs: JSON, one object per line, also for errors (on stderr)
     #[arg(long, global = true)]
     pub json: bool,
-    /// Address of the node that client commands talk to
-    #[arg(long, global = true, env = "TL_URL", default_value = URL_DEFAULT, value_name = "URL")]
-    pub url: String,
-    /// Namespace of the sessions; the server's default when absent
-    #[arg(long, global = true, env = "TL_NAMESPACE", value_name = "NAME")]
-    pub namespace: Option<String>,
+    #[command(subcommand)]
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,8 +40,7 @@ enum Command {
     /// Watch a node being killed in the middle of a replay and lose nothing
     Demo(demo::DemoArgs),
     /// Create, append to, read and follow sessions
-    #[command(subcommand)]
-    Session(session::SessionCommand),
+    Session(session::SessionArgs),
     /// Check this computer: clock, disk, limits, port, data directory
     Doctor(doctor::DoctorArgs),
     /// Measure this computer and a node on it
@@ -69,14 +55,14 @@ enum Command {
 
 /// Runs the command that was typed.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    let Cli { global, command } = cli;
-    let out = Out::new(global.json);
+    let Cli { json, command } = cli;
+    let out = Out::new(json);
     match command {
         Command::Dev(args) => dev::run(args, &out).await,
         Command::Serve(args) => serve::run(args, &out).await,
         Command::Settings(command) => settings::command::run(command, &out),
         Command::Demo(args) => demo::run(args, &out).await,
-        Command::Session(command) => session::run(command, &global, &out).await,
+        Command::Session(args) => session::run(args, &out).await,
         Command::Doctor(args) => doctor::run(&args, &out),
         Command::Bench(command) => bench::run(command, &out),
         Command::Debug(command) => debug::run(command, &out),

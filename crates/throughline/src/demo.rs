@@ -13,6 +13,7 @@ mod conversations;
 mod replay;
 mod screen;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use tl_client::Client;
 use tl_client::verify::{Checker, FindingKind, Report, Via, read_all};
 
 use crate::failure::Failure;
+use crate::node::stop_signal;
 use crate::output::{Out, count};
 use child::Child;
 use conversations::Conversation;
@@ -63,18 +65,19 @@ struct Tour {
     elapsed: Duration,
 }
 
-/// Runs the tour; Ctrl-C ends it at any time and cleans up.
+/// Runs the tour; Ctrl-C or SIGTERM ends it at any time and cleans up.
 pub async fn run(args: DemoArgs, out: &Out) -> anyhow::Result<()> {
-    tokio::select! {
-        ended = everything(&args, out) => ended,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.context("listening for Ctrl-C")?;
-            Err(Failure::Interrupted.into())
-        }
-    }
+    let stop = stop_signal().context("listening for signals")?;
+    let verified = Cell::new(false);
+    let was_verified = tokio::select! {
+        ended = everything(&args, out, &verified) => return ended,
+        () = stop => verified.get(),
+    };
+    // Dropping the tour has ended the node and removed its data.
+    if was_verified { Ok(()) } else { Err(Failure::Interrupted.into()) }
 }
 
-async fn everything(args: &DemoArgs, out: &Out) -> anyhow::Result<()> {
+async fn everything(args: &DemoArgs, out: &Out, verified: &Cell<bool>) -> anyhow::Result<()> {
     let script = conversations::load(args.dataset.as_deref(), args.conversations)?;
     let limit = if script.is_dataset { DATASET_TOUR_MAX } else { TOUR_MAX };
     let folder = tempfile::tempdir().context("making a folder for the demo's data")?;
@@ -91,10 +94,11 @@ async fn everything(args: &DemoArgs, out: &Out) -> anyhow::Result<()> {
         return Err(Failure::Check(what).into());
     };
     let tour = tour?;
+    verified.set(tour.report.is_clean());
     if !args.exit && tour.report.is_clean() {
         say_result(&tour, &node.url, out)?;
         screen.say(&next_steps(&node.url, &script.conversations));
-        // Serving on, until Ctrl-C drops this future and with it the node and its data.
+        // Serving on, until a signal drops this future and with it the node and its data.
         let ended = node.wait().await?;
         let what = format!("the demo's node ended by itself ({ended})");
         return Err(Failure::Check(what).into());

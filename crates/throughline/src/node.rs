@@ -87,8 +87,8 @@ pub async fn run(
     }
 }
 
-/// Completes at SIGTERM or SIGINT.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+/// A future that completes at SIGTERM or SIGINT; from the call on, neither ends the process.
+pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

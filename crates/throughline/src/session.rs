@@ -12,10 +12,23 @@ use tl_client::{
     Client, ClientOptions, CreateSession, ListQuery, PatchSession, Session, SessionPage,
 };
 
-use crate::cli::Global;
+use crate::cli::URL_DEFAULT;
 use crate::failure::Failure;
 use crate::output::{Out, table};
 use crate::transfer;
+
+/// Arguments of `tl session`.
+#[derive(Debug, Args)]
+pub struct SessionArgs {
+    /// Address of the node
+    #[arg(long, global = true, env = "TL_URL", default_value = URL_DEFAULT, value_name = "URL")]
+    url: String,
+    /// Namespace of the sessions; the server's default when absent
+    #[arg(long, global = true, env = "TL_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
+    #[command(subcommand)]
+    command: SessionCommand,
+}
 
 /// The words of `tl session`.
 #[derive(Debug, Subcommand)]
@@ -124,15 +137,11 @@ pub struct UpdateArgs {
     expected_version: Option<u64>,
 }
 
-/// A client for the node that was named.
-pub fn client(global: &Global) -> anyhow::Result<Client> {
-    let options = ClientOptions { namespace: global.namespace.clone(), ..Default::default() };
-    Ok(Client::with_options(&global.url, options)?)
-}
-
 /// Runs one word.
-pub async fn run(command: SessionCommand, global: &Global, out: &Out) -> anyhow::Result<()> {
-    let client = client(global)?;
+pub async fn run(args: SessionArgs, out: &Out) -> anyhow::Result<()> {
+    let SessionArgs { url, namespace, command } = args;
+    let options = ClientOptions { namespace, ..ClientOptions::default() };
+    let client = Client::with_options(&url, options)?;
     match command {
         SessionCommand::Create(args) => create(&client, args, out).await,
         SessionCommand::Append(args) => append::run(&client, args, out).await,

@@ -389,15 +389,28 @@ fn checked_base(base: &str) -> Result<Arc<str>, ClientError> {
     Ok(trimmed.into())
 }
 
+/// The transport's own layers add nothing for a reader: the innermost cause says it.
 fn transport_error(url: String, error: reqwest::Error) -> ClientError {
-    let source = Box::new(error.without_url());
-    if source.is_builder() {
-        return ClientError::BadArgument(format!("{url} is not an address: {source}"));
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
     }
-    if source.is_connect() {
-        return ClientError::Unreachable { url, source };
+    let source = cause.to_string().into();
+    if error.is_builder() {
+        return ClientError::BadArgument(format!("{url} is not an address: {cause}"));
+    }
+    if error.is_connect() {
+        return ClientError::Unreachable { url: origin(&url), source };
     }
     ClientError::Broken { url, source }
+}
+
+/// Scheme, host and port: where nobody answers, the path does not matter.
+pub(crate) fn origin(url: &str) -> String {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find('/').map_or(url.len(), |at| host + at);
+    url[..end].to_owned()
 }
 
 #[cfg(test)]
@@ -412,6 +425,16 @@ mod tests {
         for bad in ["", "127.0.0.1:4000", "https://example.com", "http://", "ftp://x"] {
             let refused = Client::new(bad).err();
             assert!(matches!(refused, Some(ClientError::BadArgument(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_what_stands_before_the_path() {
+        for (url, want) in [
+            ("http://127.0.0.1:1/v1/sessions?x=/", "http://127.0.0.1:1"),
+            ("http://localhost", "http://localhost"),
+        ] {
+            assert_eq!(origin(url), want);
         }
     }
 

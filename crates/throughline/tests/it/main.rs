@@ -4,6 +4,7 @@
 
 mod crash;
 mod demo;
+mod files;
 mod offline;
 mod session;
 mod tl;

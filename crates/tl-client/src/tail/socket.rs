@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::{Chunk, EndReason, FRAME_BYTES_MAX, Gap, TailOptions};
-use crate::client::{Client, session_path};
+use crate::client::{Client, origin, session_path};
 use crate::error::{ClientError, Refusal};
 use crate::event::Event;
 
@@ -122,7 +122,9 @@ fn connect_error(url: String, error: WsError) -> ClientError {
             let body = response.body().as_deref().unwrap_or_default();
             Refusal::from_reply(response.status().as_u16(), retry_after, body).into()
         }
-        WsError::Io(source) => ClientError::Unreachable { url, source: Box::new(source) },
+        WsError::Io(source) => {
+            ClientError::Unreachable { url: origin(&url), source: Box::new(source) }
+        }
         WsError::Url(bad) => {
             ClientError::BadArgument(format!("{url} is not an address for a WebSocket: {bad}"))
         }

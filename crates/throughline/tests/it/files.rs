@@ -1,0 +1,55 @@
+//! Stopping, starting again, and looking into the files.
+
+use crate::tl::{Node, command, ran};
+
+#[test]
+fn what_was_written_is_there_after_a_stop_and_the_files_are_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data);
+    node.json("session create s --title kept");
+    for n in 1..=20 {
+        assert_eq!(node.json(&format!("session append s --text n{n}"))["seq"], n);
+    }
+    let busy = ran(command("debug run --data").arg(&data));
+    assert!(busy.code == 1 && busy.stderr.contains("a node runs on"), "{busy:?}");
+    assert_eq!(node.stop(), 0);
+
+    let segments = ran(command("debug log --json --data").arg(&data));
+    assert_eq!(segments.code, 0, "{segments:?}");
+    let records = ran(command("debug log --records --json --data").arg(&data));
+    let entries = records.stdout.lines().filter(|line| line.contains("\"kind\":\"Entry\"")).count();
+    assert!(entries >= 21, "{entries}");
+    let runs = ran(command("debug run --scrub --json --data").arg(&data));
+    assert_eq!(runs.code, 0, "{runs:?}");
+    assert_eq!(runs.json()["damage"], serde_json::json!([]));
+
+    let node = Node::start(&data);
+    assert_eq!(node.json("session get s")["last_seq"], 20);
+    let tail = node.tl("session tail s --last 1 --no-follow --json");
+    assert!(tail.stdout.contains("\"text\":\"n20\""), "{tail:?}");
+}
+
+#[test]
+fn damage_in_the_log_is_found_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data);
+    node.json("session create s");
+    for n in 1..=20 {
+        node.json(&format!("session append s --text n{n}"));
+    }
+    node.kill();
+    // One byte in the middle of a payload, with confirmed records behind it.
+    let segment = data.join("log").join("segment-00000000.wal");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(3).position(|window| window == b"n10").unwrap();
+    bytes[at] ^= 0x20;
+    std::fs::write(&segment, bytes).unwrap();
+
+    let looked = ran(command("debug log --data").arg(&data));
+    assert_eq!(looked.code, 4, "{looked:?}");
+    let started = ran(command("serve --listen 127.0.0.1:0 --data").arg(&data));
+    assert_eq!(started.code, 1, "{started:?}");
+    assert!(started.stderr.contains("segment-00000000.wal"), "{started:?}");
+}
