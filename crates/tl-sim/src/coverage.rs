@@ -1,0 +1,116 @@
+//! What a run went through, so that many runs can show that they tested something.
+
+use serde::Serialize;
+
+macro_rules! coverage {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// How often things happened. A set of runs in which one of them never did proves little
+        /// about it.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        pub struct Coverage {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Coverage {
+            /// Adds another run's counts.
+            pub fn add(&mut self, other: &Coverage) {
+                $(self.$name += other.$name;)*
+            }
+
+            /// Every count with its name.
+            #[must_use]
+            pub fn counts(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+coverage! {
+    /// Power cuts.
+    power_cuts,
+    /// Process kills, which keep the page cache.
+    kills,
+    /// All machines down at once.
+    blackouts,
+    /// Crashes between two deeds of one turn.
+    crashes_in_turn,
+    /// Starts of a process on a disk that was in use before.
+    restarts,
+    /// Unsynced bytes that power cuts took.
+    lost_bytes,
+    /// Power cuts that left a file partly new, partly old.
+    torn_writes,
+    /// Torn ends of logs that were cut off at a start.
+    torn_tails_cut,
+    /// Injected sync errors.
+    sync_errors,
+    /// Writes refused by a full disk.
+    full_disks,
+    /// Splits of the network.
+    splits,
+    /// Frames lost, to splits and otherwise.
+    frames_lost,
+    /// Frames that arrived twice.
+    frames_repeated,
+    /// Jumps of a wall clock.
+    wall_jumps,
+    /// Drivers that stood still for a while.
+    stalls,
+    /// Leaders elected.
+    elections,
+    /// Unconfirmed entries cut off a log for those of a later leader.
+    truncations,
+    /// Memtables made durable.
+    flushes,
+    /// Segments of logs begun after the first.
+    segments_begun,
+    /// Segments let go to be used again.
+    segments_released,
+    /// Entries applied from memory.
+    applied,
+    /// Entries whose rows had to be loaded first.
+    applied_cold,
+    /// Operations of clients.
+    operations,
+    /// Attempts whose outcome stayed unknown.
+    outcomes_unknown,
+    /// Attempts that were overwritten by another leader's entries.
+    outcomes_lost,
+    /// Requests sent to a machine that did not lead.
+    not_leader,
+    /// Writes answered with an earlier write's positions.
+    dedupe_hits,
+    /// Requests answered with the replies that their id was given before.
+    requests_repeated,
+    /// Refusals of stale expectations.
+    expectations_refused,
+    /// Refusals of other content under a used producer position.
+    conflicts_refused,
+    /// Writes to two sessions in one entry.
+    commits,
+    /// Linearizable reads.
+    reads,
+    /// Events that tails delivered.
+    tailed,
+    /// Moves of a tail to another machine.
+    tail_moves,
+    /// Gaps that tails were told of.
+    tail_gaps,
+    /// Sessions closed.
+    closed,
+    /// Sessions deleted.
+    tombstoned,
+    /// Floors moved up.
+    trims,
+    /// Digests of two replicas compared at the same index.
+    digests_compared,
+}
+
+impl Coverage {
+    /// The things that never happened.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        self.counts().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+}

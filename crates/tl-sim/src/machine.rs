@@ -1,0 +1,256 @@
+//! One simulated machine: a disk and a store that outlive its processes, its clocks, and
+//! perhaps a process: the shipped node with a log thread that is simulated around the shipped
+//! log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use tl_engine::node::recover::{Found, StartError, StartPlan, recover};
+use tl_engine::node::{Beside, Input, Node, Now};
+use tl_raft::{DriverConfig, JobId, LogJob, PeerId};
+use tl_store::{MemStore, OrderedStore, StoreOptions};
+use tl_types::{GroupId, Index, NodeId};
+use tl_wal::memdisk::MemDisk;
+use tl_wal::{Disk, Preparer, Record, Wal, WalError, WalOptions};
+
+use crate::options::{MACHINES, Plan};
+use crate::queue::MachineNo;
+use crate::shadow::Shadow;
+
+/// Largest entry that the small logs of a simulation take, bytes.
+const ENTRY_BYTES_MAX: usize = 24 * 1024;
+/// How far apart the machines' boot clocks start, milliseconds.
+const BOOT_STEP_MS: i64 = 1_000_000;
+
+/// What a machine is, whether or not a process runs on it.
+pub(crate) struct Machine {
+    pub(crate) no: MachineNo,
+    pub(crate) disk: MemDisk,
+    pub(crate) store: Arc<MemStore>,
+    pub(crate) shadow: Shadow,
+    /// Counts processes; what was meant for an earlier one is dropped.
+    pub(crate) life: u64,
+    pub(crate) process: Option<Process>,
+    /// Added to the wall clock by jumps so far, milliseconds.
+    pub(crate) wall_jump_ms: i64,
+    /// The instant, in virtual milliseconds, at which the boot clock stood at 0.
+    boot_zero_ms: i64,
+    wall_start_ms: u64,
+}
+
+/// A running node.
+pub(crate) struct Process {
+    pub(crate) node: Node<MemStore>,
+    pub(crate) inbox: Vec<Input>,
+    pub(crate) turn_due: bool,
+    /// The driver does not run before this instant.
+    pub(crate) stalled_until_us: u64,
+    pub(crate) log: LogThread,
+    pub(crate) beside: VecDeque<Beside>,
+    pub(crate) flush_due: bool,
+    /// What was applied when it was last looked at, by group.
+    pub(crate) applied: Vec<Index>,
+}
+
+/// The log thread: what waits, and what is being synced.
+pub(crate) struct LogThread {
+    pub(crate) wal: Wal,
+    pub(crate) preparer: Preparer,
+    pub(crate) prepare_due: bool,
+    pub(crate) waiting: VecDeque<LogJob>,
+    /// Written and being synced.
+    pub(crate) syncing: Vec<JobId>,
+    /// Taken from `waiting`, refused by a full disk, to be tried again.
+    refused: Option<(Vec<JobId>, Vec<Record>)>,
+    pub(crate) busy: bool,
+    pub(crate) batches: u64,
+    /// Rows are durable up to these indexes on every machine.
+    pub(crate) release: Option<BTreeMap<GroupId, Index>>,
+    pub(crate) released: u64,
+}
+
+/// How a write of the log thread went.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// There was nothing to write.
+    Nothing,
+    /// Now it is to be synced.
+    Yes,
+    /// There is no room; it is to be tried again.
+    Full,
+}
+
+impl Machine {
+    pub(crate) fn new(no: MachineNo, plan: &Plan) -> Machine {
+        let options = StoreOptions {
+            memtable_bytes: plan.memtable_bytes,
+            cache_bytes: plan.cache_bytes,
+            ..StoreOptions::default()
+        };
+        Machine {
+            no,
+            disk: MemDisk::new(),
+            store: Arc::new(MemStore::new(options)),
+            shadow: Shadow::new(plan.groups),
+            life: 0,
+            process: None,
+            wall_jump_ms: 0,
+            boot_zero_ms: -BOOT_STEP_MS * (no as i64 + 1),
+            wall_start_ms: plan.wall_start_ms + 700 * no as u64,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> PeerId {
+        peer_of(self.no)
+    }
+
+    /// What the machine's clocks say.
+    pub(crate) fn clocks(&self, now_us: u64) -> Now {
+        let passed_ms = now_us / 1_000;
+        let wall_ms = (self.wall_start_ms + passed_ms).saturating_add_signed(self.wall_jump_ms);
+        let boot_ms = passed_ms.saturating_add_signed(-self.boot_zero_ms);
+        Now { boot_ms, wall_ms }
+    }
+
+    /// Starts a process as a real one starts, and reads the log once more for the shadow.
+    pub(crate) fn start(
+        &mut self,
+        now_us: u64,
+        plan: &Plan,
+        seed: u64,
+    ) -> Result<(Found, Shadow), StartError> {
+        let mut shadow = Shadow::new(plan.groups);
+        let copy: Arc<dyn Disk> = Arc::new(self.disk.copy());
+        Wal::open(copy, self.log_options(plan), &mut |_, record| shadow.replayed(&record))?;
+
+        let start = StartPlan {
+            groups: plan.groups,
+            voters: (0..MACHINES).map(peer_of).collect(),
+            log: self.log_options(plan),
+            driver: DriverConfig {
+                turn_items_max: plan.turn_items_max,
+                ..DriverConfig::new(self.peer(), seed)
+            },
+        };
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let now = self.clocks(now_us);
+        let (node, wal, found) = recover(Arc::clone(&self.store), disk, start, now)?;
+        let applied = (0..plan.groups).map(|group| node.applied(GroupId(group))).collect();
+        self.life += 1;
+        self.process = Some(Process {
+            node,
+            inbox: Vec::new(),
+            turn_due: false,
+            stalled_until_us: 0,
+            log: LogThread::new(wal),
+            beside: VecDeque::new(),
+            flush_due: false,
+            applied,
+        });
+        let before = std::mem::replace(&mut self.shadow, shadow);
+        Ok((found, before))
+    }
+
+    fn log_options(&self, plan: &Plan) -> WalOptions {
+        let mut owner = [0; 16];
+        owner[0] = self.no as u8 + 1;
+        WalOptions {
+            owner: NodeId(owner),
+            segment_bytes: plan.segment_bytes,
+            entry_bytes_max: ENTRY_BYTES_MAX,
+            spares: 1,
+            ..WalOptions::default()
+        }
+    }
+
+    /// The process ends; what it had written stays in the page cache.
+    pub(crate) fn kill(&mut self) {
+        self.end();
+        self.disk.kill();
+    }
+
+    /// The power is cut: unsynced writes are kept, lost or torn, and the boot clock begins anew.
+    pub(crate) fn cut_power(&mut self, now_us: u64, seed: u64) {
+        self.end();
+        self.boot_zero_ms = (now_us / 1_000) as i64;
+        self.disk.crash(seed);
+    }
+
+    fn end(&mut self) {
+        self.process = None;
+        self.life += 1;
+        // Memtables are memory either way.
+        self.store.crash();
+    }
+
+    /// How far this machine's rows would survive a crash now.
+    pub(crate) fn durable(&self, groups: u16) -> Vec<Index> {
+        let mut durable = vec![Index(0); usize::from(groups)];
+        for (group, applied) in self.store.durable_applied() {
+            durable[usize::from(group.0)] = applied.index;
+        }
+        durable
+    }
+}
+
+impl LogThread {
+    fn new(wal: Wal) -> LogThread {
+        LogThread {
+            preparer: wal.preparer(),
+            wal,
+            prepare_due: false,
+            waiting: VecDeque::new(),
+            syncing: Vec::new(),
+            refused: None,
+            busy: false,
+            batches: 0,
+            release: None,
+            released: 0,
+        }
+    }
+
+    /// One write of everything that waits.
+    pub(crate) fn write(&mut self, keep_bytes: u64) -> Result<Written, WalError> {
+        if let Some(durable) = self.release.take() {
+            self.released += self.wal.release(&durable, keep_bytes) as u64;
+        }
+        let (ids, records) = self.refused.take().unwrap_or_else(|| {
+            let mut records = Vec::new();
+            let mut ids = Vec::new();
+            for job in self.waiting.drain(..) {
+                ids.push(job.id);
+                records.extend(job.records);
+            }
+            (ids, records)
+        });
+        if ids.is_empty() {
+            return Ok(Written::Nothing);
+        }
+        match self.wal.append(&records) {
+            Ok(_) => {
+                self.syncing = ids;
+                self.batches += 1;
+                Ok(Written::Yes)
+            }
+            Err(WalError::Full { .. }) => {
+                self.refused = Some((ids, records));
+                Ok(Written::Full)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.busy && self.waiting.is_empty()
+    }
+}
+
+/// A machine's number in Raft.
+pub(crate) fn peer_of(no: MachineNo) -> PeerId {
+    PeerId(no as u64 + 1)
+}
+
+/// The machine behind a number in Raft.
+pub(crate) fn machine_of(peer: PeerId) -> MachineNo {
+    (peer.0 - 1) as MachineNo
+}

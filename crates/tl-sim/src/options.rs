@@ -1,0 +1,129 @@
+//! What a run is given, and what one seed chooses for itself.
+//!
+//! Every seed draws a plan of its own: which faults it has and how often. Runs that differ in
+//! kind find more than runs that all have a little of everything.
+
+use fastrand::Rng;
+
+/// Longest time from the end of trouble until every group has taken a write, virtual
+/// milliseconds. A restarted node may wait out one election time-out (1 s), lose some elections
+/// to split votes, and apply what it missed.
+pub const HEAL_WITHIN_MS: u64 = 10_000;
+/// Longest time after that until all replicas have applied the same, virtual milliseconds.
+pub const SETTLE_WITHIN_MS: u64 = 10_000;
+/// Trouble ends here at the latest, virtual milliseconds, whatever was done until then.
+pub const TROUBLE_MS_MAX: u64 = 400_000;
+/// One seed in this many runs all the groups of a real cluster.
+pub const FULL_SIZE_EVERY: u64 = 50;
+/// Groups of a real cluster.
+pub const GROUPS_FULL: u16 = 256;
+/// Machines, each with a vote in every group.
+pub const MACHINES: usize = 3;
+
+/// What a run is given.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Least operations of clients before trouble ends. Default 2,000.
+    pub operations_min: u64,
+    /// Least virtual time of trouble, milliseconds. Default 60,000.
+    pub trouble_ms_min: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { operations_min: 2_000, trouble_ms_min: 60_000 }
+    }
+}
+
+/// What one seed has chosen. Chances are out of a million; means are virtual milliseconds, and
+/// 0 leaves the fault out.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) groups: u16,
+    pub(crate) clients: usize,
+    pub(crate) tails: usize,
+    pub(crate) think_ms: u64,
+    pub(crate) payload_bytes_max: usize,
+    pub(crate) power_cut_mean_ms: u64,
+    pub(crate) kill_mean_ms: u64,
+    /// All machines lose power at once.
+    pub(crate) blackout_mean_ms: u64,
+    pub(crate) crash_in_turn_ppm: u32,
+    pub(crate) down_ms_max: u64,
+    pub(crate) sync_error_mean_ms: u64,
+    pub(crate) disk_full_mean_ms: u64,
+    pub(crate) sync_us_max: u64,
+    pub(crate) slow_sync_ppm: u32,
+    pub(crate) split_mean_ms: u64,
+    pub(crate) split_ms_max: u64,
+    pub(crate) loss_ppm: u32,
+    pub(crate) repeat_ppm: u32,
+    pub(crate) delay_us_max: u64,
+    pub(crate) late_ppm: u32,
+    pub(crate) stall_mean_ms: u64,
+    pub(crate) wall_jump_mean_ms: u64,
+    /// Wall clocks of machines start here; far from zero or near it.
+    pub(crate) wall_start_ms: u64,
+    pub(crate) memtable_bytes: usize,
+    pub(crate) cache_bytes: usize,
+    pub(crate) segment_bytes: u64,
+    pub(crate) keep_bytes: u64,
+    pub(crate) flush_us_max: u64,
+    pub(crate) beside_us_max: u64,
+    pub(crate) turn_items_max: usize,
+}
+
+impl Plan {
+    pub(crate) fn new(seed: u64, rng: &mut Rng) -> Plan {
+        let full = seed % FULL_SIZE_EVERY == FULL_SIZE_EVERY - 1;
+        let mut often = |chance: f64, from: u64, to: u64| {
+            let drawn = rng.u64(from..=to);
+            if rng.f64() < chance { drawn } else { 0 }
+        };
+        let power_cut_mean_ms = often(0.8, 3_000, 20_000);
+        let kill_mean_ms = often(0.6, 4_000, 30_000);
+        let blackout_mean_ms = often(0.5, 8_000, 40_000);
+        let sync_error_mean_ms = often(0.4, 10_000, 40_000);
+        let disk_full_mean_ms = often(0.2, 10_000, 40_000);
+        let split_mean_ms = often(0.7, 3_000, 20_000);
+        let stall_mean_ms = often(0.4, 5_000, 30_000);
+        let wall_jump_mean_ms = often(0.7, 3_000, 20_000);
+        let crash_in_turn_ppm = often(0.5, 20, 300) as u32;
+        let slow_sync_ppm = often(0.6, 1_000, 50_000) as u32;
+        let loss_ppm = often(0.6, 100, 50_000) as u32;
+        let repeat_ppm = often(0.5, 100, 50_000) as u32;
+        let late_ppm = often(0.5, 100, 50_000) as u32;
+        Plan {
+            groups: if full { GROUPS_FULL } else { rng.u16(2..=8) },
+            clients: rng.usize(12..=32),
+            tails: rng.usize(3..=8),
+            think_ms: rng.u64(100..=500),
+            payload_bytes_max: if rng.bool() { 200 } else { 2_000 },
+            power_cut_mean_ms,
+            kill_mean_ms,
+            blackout_mean_ms,
+            crash_in_turn_ppm,
+            down_ms_max: rng.u64(200..=4_000),
+            sync_error_mean_ms,
+            disk_full_mean_ms,
+            sync_us_max: rng.u64(200..=8_000),
+            slow_sync_ppm,
+            split_mean_ms,
+            split_ms_max: rng.u64(500..=6_000),
+            loss_ppm,
+            repeat_ppm,
+            delay_us_max: rng.u64(200..=10_000),
+            late_ppm,
+            stall_mean_ms,
+            wall_jump_mean_ms,
+            wall_start_ms: if rng.bool() { 1_750_000_000_000 } else { 20_000 },
+            memtable_bytes: rng.usize(16..=64) * 1024,
+            cache_bytes: rng.usize(32..=256) * 1024,
+            segment_bytes: [64, 96, 128, 256][rng.usize(0..4)] * 1024,
+            keep_bytes: if rng.bool() { 0 } else { 64 * 1024 },
+            flush_us_max: rng.u64(2_000..=300_000),
+            beside_us_max: rng.u64(200..=20_000),
+            turn_items_max: if rng.bool() { 4_096 } else { rng.usize(1..=64) },
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the simulator knows of a machine's log, from the records that its driver gave out: the
+//! entries as they stand, and how far the disk has confirmed them.
+//!
+//! The shadow outlives a crash, as the disk does. After one it is read anew from a copy of the
+//! disk, and what the disk had confirmed must be found there again.
+
+use std::collections::VecDeque;
+
+use tl_raft::{JobId, LogJob};
+use tl_types::{GroupId, Index, Term};
+use tl_wal::Record;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// One entry: its term, and a hash of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogEntry {
+    pub(crate) term: Term,
+    pub(crate) hash: u64,
+}
+
+/// One group's log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GroupShadow {
+    /// Index of the first of `entries`.
+    first: u64,
+    entries: VecDeque<LogEntry>,
+    /// Entries up to here are confirmed as they stand.
+    pub(crate) synced: Index,
+    /// Term and vote, as confirmed.
+    pub(crate) promised: (Term, u64),
+}
+
+/// A machine's log.
+#[derive(Debug, Default)]
+pub(crate) struct Shadow {
+    groups: Vec<GroupShadow>,
+    open: VecDeque<OpenJob>,
+}
+
+#[derive(Debug)]
+struct OpenJob {
+    id: JobId,
+    /// Last entry of each group in it.
+    ends: Vec<(GroupId, Index, Term)>,
+    promises: Vec<(GroupId, Term, u64)>,
+}
+
+impl GroupShadow {
+    pub(crate) fn get(&self, index: Index) -> Option<LogEntry> {
+        let at = index.0.checked_sub(self.first)?;
+        self.entries.get(usize::try_from(at).ok()?).copied()
+    }
+
+    pub(crate) fn first(&self) -> Index {
+        Index(self.first)
+    }
+
+    /// Returns how many entries were cut off for this one.
+    fn put(&mut self, index: Index, entry: LogEntry) -> usize {
+        if self.entries.is_empty() || index.0 < self.first {
+            self.first = index.0;
+            self.entries.clear();
+        }
+        let at = (index.0 - self.first) as usize;
+        if at > self.entries.len() {
+            // The log was let go in between, which only a replay can show.
+            self.first = index.0;
+            self.entries.clear();
+        }
+        let at = (index.0 - self.first) as usize;
+        let cut = self.entries.len() - at;
+        self.entries.truncate(at);
+        self.entries.push_back(entry);
+        if self.synced >= index {
+            self.synced = Index(index.0 - 1);
+        }
+        cut
+    }
+}
+
+impl Shadow {
+    pub(crate) fn new(groups: u16) -> Shadow {
+        Shadow { groups: vec![GroupShadow::default(); usize::from(groups)], open: VecDeque::new() }
+    }
+
+    pub(crate) fn group(&self, group: GroupId) -> &GroupShadow {
+        &self.groups[usize::from(group.0)]
+    }
+
+    /// Takes in what a replay of the disk hands over; all of it counts as confirmed.
+    pub(crate) fn replayed(&mut self, record: &Record) {
+        let group = &mut self.groups[usize::from(record.group().0)];
+        match record {
+            Record::Entry { term, index, data, .. } => {
+                group.put(*index, LogEntry { term: *term, hash: xxh3_64(data) });
+                group.synced = *index;
+            }
+            Record::HardState { term, vote, .. } => group.promised = (*term, *vote),
+            Record::Membership { .. } | Record::Installed { .. } => {}
+        }
+    }
+
+    /// A driver has given out a job; returns how many times it cut entries off.
+    pub(crate) fn given_out(&mut self, job: &LogJob) -> u64 {
+        let mut open = OpenJob { id: job.id, ends: Vec::new(), promises: Vec::new() };
+        let mut cuts = 0;
+        for record in &job.records {
+            let id = record.group();
+            match record {
+                Record::Entry { term, index, data, .. } => {
+                    let entry = LogEntry { term: *term, hash: xxh3_64(data) };
+                    cuts += u64::from(self.groups[usize::from(id.0)].put(*index, entry) > 0);
+                    match open.ends.last_mut() {
+                        Some(end) if end.0 == id => *end = (id, *index, *term),
+                        Some(_) | None => open.ends.push((id, *index, *term)),
+                    }
+                }
+                Record::HardState { term, vote, .. } => open.promises.push((id, *term, *vote)),
+                Record::Membership { .. } | Record::Installed { .. } => {}
+            }
+        }
+        self.open.push_back(open);
+        cuts
+    }
+
+    /// The disk has confirmed a job.
+    pub(crate) fn confirmed(&mut self, id: JobId) {
+        let job = self.open.pop_front().expect("only jobs that were given out are confirmed");
+        assert_eq!(job.id, id, "jobs are confirmed in order");
+        for (group, index, term) in job.ends {
+            let group = &mut self.groups[usize::from(group.0)];
+            // Cut off since, it stays unconfirmed.
+            if group.get(index).is_some_and(|entry| entry.term == term) {
+                group.synced = group.synced.max(index);
+            }
+        }
+        for (group, term, vote) in job.promises {
+            self.groups[usize::from(group.0)].promised = (term, vote);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The world of one run: machines, network, clients, and the queue that moves them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fastrand::Rng;
+use tl_types::Index;
+
+use crate::coverage::Coverage;
+use crate::invariants::linearizable::Linearizable;
+use crate::invariants::{Checked, Checks, Violation};
+use crate::links::Links;
+use crate::machine::Machine;
+use crate::options::{HEAL_WITHIN_MS, MACHINES, Options, Plan, SETTLE_WITHIN_MS, TROUBLE_MS_MAX};
+use crate::queue::{Event, Queue};
+use crate::report::Report;
+use crate::trace::Trace;
+use crate::workload::Workload;
+
+mod clients;
+pub(crate) mod faults;
+mod observe;
+mod reckon;
+mod tails;
+mod turns;
+
+/// How often all rows of all machines are looked at, microseconds.
+const AUDIT_EVERY_US: u64 = 5_000_000;
+/// Between two ticks of a machine, microseconds.
+const TICK_US: u64 = 50_000;
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Trouble,
+    /// Since then every machine is up and the network clean.
+    Healing {
+        since_us: u64,
+    },
+    /// All clients are done; replicas catch up.
+    Settling {
+        since_us: u64,
+    },
+    Done,
+}
+
+pub(crate) struct World {
+    pub(crate) now_us: u64,
+    pub(crate) phase: Phase,
+    pub(crate) rng: Rng,
+    pub(crate) queue: Queue,
+    pub(crate) plan: Plan,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) links: Links,
+    pub(crate) workload: Workload,
+    pub(crate) checks: Checks,
+    /// What was seen of each session, by machine and session: up to here.
+    pub(crate) seen: Vec<Vec<u64>>,
+    pub(crate) coverage: Coverage,
+    pub(crate) trace: Trace,
+}
+
+/// Plays one seed.
+pub(crate) fn run(seed: u64, options: &Options) -> Report {
+    let mut world = World::new(seed);
+    let groups = world.plan.groups;
+    let played = catch_unwind(AssertUnwindSafe(|| world.play(options)));
+    let violation = match played {
+        Ok(Ok(())) => None,
+        Ok(Err(violation)) => Some(violation),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().cloned();
+            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into()));
+            Some(Violation::new("no panic", said.unwrap_or_else(|| "without a word".into())))
+        }
+    };
+    let at_ms = world.now_us / 1_000;
+    world.count_disks();
+    Report {
+        seed,
+        groups,
+        trace: world.trace.fingerprint(),
+        virtual_ms: at_ms,
+        coverage: world.coverage,
+        violation: violation.map(|violation| Violation { at_ms, ..violation }),
+        recent: world.trace.into_recent(),
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut rng = Rng::with_seed(seed);
+        let plan = Plan::new(seed, &mut rng);
+        let workload = Workload::new(&plan, &mut rng);
+        let sessions = workload.sessions.len();
+        World {
+            now_us: 0,
+            phase: Phase::Trouble,
+            queue: Queue::default(),
+            machines: (0..MACHINES).map(|no| Machine::new(no, &plan)).collect(),
+            links: Links::default(),
+            checks: Checks { linearizable: Linearizable::new(sessions), ..Checks::default() },
+            seen: vec![vec![0; sessions]; MACHINES],
+            coverage: Coverage::default(),
+            trace: Trace::new(),
+            workload,
+            plan,
+            rng,
+        }
+    }
+
+    fn play(&mut self, options: &Options) -> Checked {
+        for machine in 0..MACHINES {
+            self.start(machine)?;
+        }
+        for client in 0..self.plan.clients {
+            let at = self.later_us(self.plan.think_ms * 1_000);
+            self.queue.put(at, Event::Client { client });
+        }
+        for tail in 0..self.workload.tails.len() {
+            let at = self.later_us(1_000_000);
+            self.queue.put(at, Event::Tail { tail });
+        }
+        self.queue.put(AUDIT_EVERY_US, Event::Audit);
+        self.begin_faults();
+        while self.phase != Phase::Done {
+            let (at_us, event) = self.queue.take().expect("machines tick as long as a run lasts");
+            self.now_us = at_us;
+            self.happen(event)?;
+            self.move_on(options)?;
+        }
+        self.reckon()
+    }
+
+    fn happen(&mut self, event: Event) -> Checked {
+        match event {
+            Event::Tick { machine, life } if self.lives(machine, life) => {
+                self.wake(machine);
+                self.queue.put(self.now_us + TICK_US, Event::Tick { machine, life });
+            }
+            Event::Turn { machine, life } if self.lives(machine, life) => self.turn(machine)?,
+            Event::LogWrite { machine, life } if self.lives(machine, life) => {
+                self.log_write(machine)?;
+            }
+            Event::LogSync { machine, life } if self.lives(machine, life) => {
+                self.log_sync(machine)?;
+            }
+            Event::LogIdle { machine, life, batch } if self.lives(machine, life) => {
+                self.log_idle(machine, batch)?;
+            }
+            Event::Prepare { machine, life } if self.lives(machine, life) => self.prepare(machine),
+            Event::Flush { machine, life } if self.lives(machine, life) => self.flush(machine)?,
+            Event::Beside { machine, life } if self.lives(machine, life) => self.beside(machine),
+            Event::Tick { .. }
+            | Event::Turn { .. }
+            | Event::LogWrite { .. }
+            | Event::LogSync { .. }
+            | Event::LogIdle { .. }
+            | Event::Prepare { .. }
+            | Event::Flush { .. }
+            | Event::Beside { .. } => {}
+            Event::Frame { to, from, bytes } => self.frame(to, from, bytes),
+            Event::Start { machine, life } => {
+                if self.machines[machine].life == life && self.machines[machine].process.is_none() {
+                    self.start(machine)?;
+                }
+            }
+            Event::Client { client } => self.client(client)?,
+            Event::Request { client, attempt, machine } => self.request(client, attempt, machine),
+            Event::Patience { client, attempt } => self.patience(client, attempt),
+            Event::Tail { tail } => self.tail(tail)?,
+            Event::Fault { kind } => self.fault(kind)?,
+            Event::Rejoin { split } => {
+                if self.links.split == split {
+                    self.links.join();
+                    self.note("the network is whole again");
+                }
+            }
+            Event::Room { machine } => self.machines[machine].disk.set_free_bytes(None),
+            Event::Audit => {
+                self.audit()?;
+                self.queue.put(self.now_us + AUDIT_EVERY_US, Event::Audit);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes to the next phase when this one has done its work.
+    fn move_on(&mut self, options: &Options) -> Checked {
+        let now_us = self.now_us;
+        match self.phase {
+            Phase::Trouble => {
+                let enough = self.coverage.operations >= options.operations_min
+                    && now_us >= options.trouble_ms_min * 1_000;
+                if enough || now_us >= TROUBLE_MS_MAX * 1_000 {
+                    self.phase = Phase::Healing { since_us: now_us };
+                    self.heal()?;
+                }
+            }
+            Phase::Healing { since_us } => {
+                let waited_ms = (now_us - since_us) / 1_000;
+                if self.workload.probes_open == 0 && self.workload.operations_open == 0 {
+                    self.phase = Phase::Settling { since_us: now_us };
+                } else if waited_ms > HEAL_WITHIN_MS && self.workload.probes_open > 0 {
+                    return Err(Violation::new(
+                        "groups take writes again",
+                        format!(
+                            "{} groups took no write within {HEAL_WITHIN_MS} ms after trouble ended{}",
+                            self.workload.probes_open,
+                            self.standing()
+                        ),
+                    ));
+                } else if waited_ms > HEAL_WITHIN_MS + SETTLE_WITHIN_MS {
+                    return Err(Violation::new(
+                        "every operation ends",
+                        format!("{} operations are still open", self.workload.operations_open),
+                    ));
+                }
+            }
+            Phase::Settling { since_us } => {
+                if self.is_settled() {
+                    self.phase = Phase::Done;
+                } else if (now_us - since_us) / 1_000 > SETTLE_WITHIN_MS {
+                    return Err(Violation::new(
+                        "replicas catch up",
+                        format!("not within {SETTLE_WITHIN_MS} ms{}", self.standing()),
+                    ));
+                }
+            }
+            Phase::Done => {}
+        }
+        Ok(())
+    }
+
+    fn is_settled(&self) -> bool {
+        let applied = |machine: &Machine| -> Option<Vec<Index>> {
+            machine.process.as_ref().map(|process| process.applied.clone())
+        };
+        let first = applied(&self.machines[0]);
+        let committed = |machine: &Machine| match &machine.process {
+            None => false,
+            Some(process) => (0..self.plan.groups).map(tl_types::GroupId).all(|group| {
+                let status = process.node.driver().status(group);
+                status.is_some_and(|status| {
+                    status.last == status.committed && process.node.applied(group) == status.last
+                })
+            }),
+        };
+        first.is_some()
+            && self.machines.iter().all(|machine| applied(machine) == first)
+            && self.machines.iter().all(committed)
+    }
+
+    pub(crate) fn lives(&self, machine: usize, life: u64) -> bool {
+        self.machines[machine].life == life && self.machines[machine].process.is_some()
+    }
+
+    /// A random instant within so many microseconds from now.
+    pub(crate) fn later_us(&mut self, within_us: u64) -> u64 {
+        self.now_us + self.rng.u64(0..within_us.max(1))
+    }
+
+    pub(crate) fn note(&mut self, what: &str) {
+        self.trace.note(self.now_us, what);
+    }
+
+    /// True with a chance of so many in a million.
+    pub(crate) fn by_chance(&mut self, ppm: u32) -> bool {
+        ppm > 0 && self.rng.u32(0..1_000_000) < ppm
+    }
+
+    /// Where machines and groups stand, for a report.
+    fn standing(&self) -> String {
+        use std::fmt::Write;
+        let mut text = String::new();
+        for group in (0..self.plan.groups.min(8)).map(tl_types::GroupId) {
+            for machine in &self.machines {
+                let status = machine.process.as_ref().map(|process| {
+                    (process.node.driver().status(group), process.node.applied(group))
+                });
+                let _ = write!(text, "\n  group {group}, machine {}: {status:?}", machine.no);
+            }
+        }
+        text
+    }
+}

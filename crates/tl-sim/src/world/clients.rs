@@ -1,0 +1,420 @@
+//! What clients do: they begin operations, try them until they are answered, and hold every
+//! answer against what they knew.
+
+use tl_core::reply::Appended;
+use tl_core::{Reason, Reply};
+use tl_engine::node::{Done, Failure, Input};
+use tl_raft::Token;
+use tl_types::{GroupId, Seq};
+
+use super::{Phase, World};
+use crate::invariants::linearizable::Known;
+use crate::invariants::{Checked, SessionNo, Violation, requests};
+use crate::machine::machine_of;
+use crate::options::MACHINES;
+use crate::queue::{Event, MachineNo};
+use crate::workload::{Intent, Kind, Part, Write};
+
+mod begin;
+
+/// A request takes up to this to its machine, microseconds.
+const REQUEST_US: u64 = 2_000;
+/// A client waits for an answer between these, microseconds.
+const PATIENCE_US: std::ops::RangeInclusive<u64> = 1_000_000..=3_000_000;
+/// Wait before another attempt when nobody is known to lead, microseconds.
+const BACKOFF_US: u64 = 150_000;
+
+const DEDUPE: &str = "a retry is recognised";
+
+impl World {
+    /// A client acts: it begins an operation, or tries its open one again.
+    pub(super) fn client(&mut self, client: usize) -> Checked {
+        if self.workload.clients[client].operation.is_none() {
+            if self.phase != Phase::Trouble || client >= self.plan.clients {
+                return Ok(());
+            }
+            let Some(operation) = self.begin(client)? else {
+                // Done at once, without a machine's driver.
+                self.think(client);
+                return Ok(());
+            };
+            self.workload.clients[client].operation = Some(operation);
+            self.workload.operations_open += 1;
+        }
+        self.attempt(client);
+        Ok(())
+    }
+
+    /// Sends the open operation to the machine that the client has in mind.
+    pub(super) fn attempt(&mut self, client: usize) {
+        self.workload.attempts_made += 1;
+        let attempt = self.workload.attempts_made;
+        self.workload.open.insert(attempt, client);
+        let machine = self.workload.clients[client].machine;
+        let operation = self.workload.clients[client].operation.as_mut().expect("one is open");
+        operation.attempt = attempt;
+        operation.attempts.push(attempt);
+        operation.unresolved += 1;
+        let at = self.later_us(REQUEST_US);
+        self.queue.put(at, Event::Request { client, attempt, machine });
+        let patience_us = self.rng.u64(PATIENCE_US);
+        self.queue.put(self.now_us + patience_us, Event::Patience { client, attempt });
+    }
+
+    /// An attempt arrives; also one that its client has given up meanwhile.
+    pub(super) fn request(&mut self, client: usize, attempt: u64, machine: MachineNo) {
+        let Some(operation) = &self.workload.clients[client].operation else { return };
+        if !operation.attempts.contains(&attempt) {
+            return;
+        }
+        let (group, token) = (operation.group, Token(attempt));
+        let entry = operation.entry.clone();
+        if self.machines[machine].process.is_none() {
+            // Nobody is there: the connection is refused.
+            self.workload.open.remove(&attempt);
+            return self.resolved(client, attempt, None);
+        }
+        let input = match entry.is_empty() {
+            true => Input::Read { group, token },
+            false => Input::Propose { group, token, entry },
+        };
+        self.input(machine, input);
+    }
+
+    /// The attempt certainly has no effect. If it is the newest, another one follows.
+    fn resolved(&mut self, client: usize, attempt: u64, leader: Option<MachineNo>) {
+        let Some(operation) = &mut self.workload.clients[client].operation else { return };
+        operation.unresolved -= 1;
+        if operation.attempt == attempt {
+            let wait_us = if leader.is_some() { REQUEST_US } else { BACKOFF_US };
+            self.try_elsewhere(client, leader, wait_us);
+        }
+    }
+
+    fn try_elsewhere(&mut self, client: usize, leader: Option<MachineNo>, wait_us: u64) {
+        let any = self.rng.usize(0..MACHINES);
+        self.workload.clients[client].machine = leader.unwrap_or(any);
+        let at = self.later_us(wait_us);
+        self.queue.put(at, Event::Client { client });
+    }
+
+    /// The client waits no longer for this attempt; whether it takes effect is unknown.
+    pub(super) fn patience(&mut self, client: usize, attempt: u64) {
+        let Some(operation) = &self.workload.clients[client].operation else { return };
+        if operation.attempt == attempt && self.workload.open.contains_key(&attempt) {
+            self.coverage.outcomes_unknown += 1;
+            self.try_elsewhere(client, None, 1);
+        }
+    }
+
+    fn think(&mut self, client: usize) {
+        let at = self.later_us(2 * self.plan.think_ms * 1_000);
+        self.queue.put(at, Event::Client { client });
+    }
+
+    /// A machine answers.
+    pub(super) fn answer(&mut self, machine: MachineNo, done: Done) -> Checked {
+        match done {
+            Done::Applied { token: None, .. } => Ok(()),
+            Done::Applied { token: Some(token), replies, .. } => self.applied_for(token, &replies),
+            Done::Read { token, .. } => self.read_for(machine, token),
+            Done::Failed { token, failure } => {
+                self.failed_for(token, failure);
+                Ok(())
+            }
+        }
+    }
+
+    /// The client whose open operation the token belongs to.
+    fn whose(&mut self, token: Token) -> Option<usize> {
+        let client = self.workload.open.remove(&token.0)?;
+        let operation = self.workload.clients[client].operation.as_ref()?;
+        operation.attempts.contains(&token.0).then_some(client)
+    }
+
+    fn failed_for(&mut self, token: Token, failure: Failure) {
+        let Some(client) = self.whose(token) else { return };
+        match failure {
+            Failure::NotLeader(leader) => {
+                self.coverage.not_leader += 1;
+                self.resolved(client, token.0, leader.map(machine_of));
+            }
+            Failure::Lost => {
+                self.coverage.outcomes_lost += 1;
+                self.resolved(client, token.0, None);
+            }
+            Failure::Busy => self.resolved(client, token.0, None),
+            Failure::Stopped | Failure::Unknown => self.try_elsewhere(client, None, BACKOFF_US),
+        }
+    }
+
+    /// A linearizable read may look at the machine's rows now.
+    fn read_for(&mut self, machine: MachineNo, token: Token) -> Checked {
+        let Some(client) = self.whose(token) else { return Ok(()) };
+        let operation = self.workload.clients[client].operation.as_ref().expect("it is open");
+        let Kind::Read { session, known } = operation.kind.clone() else {
+            unreachable!("only reads are answered so");
+        };
+        let row = self.find(machine, session)?;
+        self.checks.linearizable.row(session, &known, row.as_ref().map(|row| &row.header))?;
+        if let Some(row) = row {
+            let after = Seq(known.last_seq.0.max(row.header.floor_seq.0).saturating_sub(3));
+            let after = after.max(row.header.floor_seq);
+            if let Ok(page) = self.read(machine, session, &row, after, 20)? {
+                for event in &page.events {
+                    self.shown(session, event)?;
+                }
+            }
+        }
+        self.coverage.reads += 1;
+        self.finish(client);
+        Ok(())
+    }
+
+    fn finish(&mut self, client: usize) {
+        self.workload.clients[client].operation = None;
+        if client >= self.plan.clients {
+            self.workload.probes_open -= 1;
+            return;
+        }
+        self.workload.operations_open -= 1;
+        self.coverage.operations += 1;
+        self.think(client);
+    }
+
+    /// An entry was applied for a client: either every command has a reply, or there is one
+    /// refusal.
+    fn applied_for(&mut self, token: Token, replies: &[Reply]) -> Checked {
+        let Some(client) = self.whose(token) else { return Ok(()) };
+        let operation = self.workload.clients[client].operation.as_mut().expect("it is open");
+        operation.unresolved -= 1;
+        let settled = operation.unresolved == 0;
+        let kind = operation.kind.clone();
+        let entry = operation.entry.clone();
+        if let [Reply::Refused(refusal)] = replies {
+            self.refused(client, &kind, refusal.command, &refusal.reason, settled)?;
+        } else {
+            self.accepted(client, kind, entry, replies)?;
+        }
+        self.finish(client);
+        Ok(())
+    }
+
+    fn accepted(
+        &mut self,
+        client: usize,
+        kind: Kind,
+        entry: Vec<u8>,
+        replies: &[Reply],
+    ) -> Checked {
+        let odd = || {
+            let what = format!("client {client} asked for {kind:?} and was told {replies:?}");
+            Violation::new("an answer fits its question", what)
+        };
+        match (&kind, replies) {
+            (Kind::Create { session, known, incarnation }, [Reply::Session(row)]) => {
+                if row.header.incarnation != *incarnation {
+                    return Err(odd());
+                }
+                self.checks.linearizable.row(*session, known, Some(&row.header))?;
+                self.workload.clients[client].request = Some((*session, entry, replies.to_vec()));
+            }
+            (Kind::Header { session, known }, [Reply::Session(row)]) => {
+                self.checks.linearizable.row(*session, known, Some(&row.header))?;
+                self.workload.clients[client].request = Some((*session, entry, replies.to_vec()));
+            }
+            (Kind::Again { first }, replies) => {
+                requests::repeated(client, first, replies)?;
+                self.coverage.requests_repeated += 1;
+            }
+            (Kind::Close { session, known }, [Reply::Session(row)]) => {
+                self.checks.linearizable.row(*session, known, Some(&row.header))?;
+                self.coverage.closed += 1;
+            }
+            (Kind::Tombstone { session, .. }, [Reply::Done]) => {
+                self.checks.linearizable.told_tombstoned(*session);
+                self.coverage.tombstoned += 1;
+            }
+            (Kind::Archive { .. }, [Reply::Done, Reply::Done]) => self.coverage.trims += 1,
+            (Kind::Probe, [Reply::Ticked { .. }]) => {}
+            (Kind::Append { parts, intent }, replies) if replies.len() == parts.len() => {
+                let mut told = Vec::new();
+                for reply in replies {
+                    let Reply::Appended(appended) = reply else { return Err(odd()) };
+                    told.push(*appended);
+                }
+                self.appended(client, parts, intent, entry, &told)?;
+            }
+            (
+                Kind::Create { .. }
+                | Kind::Header { .. }
+                | Kind::Close { .. }
+                | Kind::Tombstone { .. }
+                | Kind::Archive { .. }
+                | Kind::Read { .. }
+                | Kind::Probe
+                | Kind::Append { .. },
+                _,
+            ) => return Err(odd()),
+        }
+        Ok(())
+    }
+
+    fn appended(
+        &mut self,
+        client: usize,
+        parts: &[Part],
+        intent: &Intent,
+        entry: Vec<u8>,
+        told: &[Appended],
+    ) -> Checked {
+        let broken = |what: &str| {
+            let what = format!("client {client}, {intent:?} of {parts:?}: {what}: {told:?}");
+            Err(Violation::new(DEDUPE, what))
+        };
+        let first_seqs: Vec<Seq> = told.iter().map(|appended| appended.first_seq).collect();
+        match intent {
+            Intent::New => {}
+            Intent::Repeat(first) => {
+                if told.iter().any(|appended| !appended.deduped) {
+                    return broken("an acknowledged write was taken again");
+                }
+                if first_seqs != *first {
+                    return broken("other positions than the first time");
+                }
+            }
+            Intent::Conflict => return broken("a used position was taken with other content"),
+            Intent::Gap => return broken("a position was left out and nobody minded"),
+        }
+        for (part, appended) in parts.iter().zip(told) {
+            self.checks.linearizable.appended(part.session, &part.known, appended, part.expected)?;
+            self.coverage.dedupe_hits += u64::from(appended.deduped);
+            if appended.last_seq.0 + 1 - appended.first_seq.0 != part.contents.len() as u64 {
+                return broken("not as many positions as events");
+            }
+            for (seq, content) in (appended.first_seq.0..).map(Seq).zip(&part.contents) {
+                self.checks.acknowledged.told(part.session, seq, *content)?;
+            }
+            if matches!(intent, Intent::New) {
+                let done = part.contents.len() as u64;
+                self.workload.clients[client].producer(part.session).done += done;
+            }
+        }
+        if matches!(intent, Intent::New) {
+            self.coverage.commits += u64::from(parts.len() > 1);
+            self.workload.clients[client].keep(Write { entry, parts: parts.to_vec(), first_seqs });
+        }
+        Ok(())
+    }
+
+    /// An operation was refused. `settled` says that no other attempt of it may take effect.
+    fn refused(
+        &mut self,
+        client: usize,
+        kind: &Kind,
+        command: usize,
+        reason: &Reason,
+        settled: bool,
+    ) -> Checked {
+        let lied = |promise: &'static str| {
+            let what = format!("client {client} asked for {kind:?} and was refused: {reason:?}");
+            Err(Violation::new(promise, what))
+        };
+        let (session, known) = match kind {
+            Kind::Create { session, known, incarnation } => {
+                // It would have been answered with the row that its own first attempt made.
+                if matches!(reason, Reason::SessionExists)
+                    && self.is_of(*session, *incarnation)?
+                {
+                    return lied("a repeated request gets its first reply");
+                }
+                (*session, *known)
+            }
+            Kind::Append { parts, intent } => {
+                self.refused_append(client, parts, intent, reason, settled)?;
+                let part = &parts[command.min(parts.len() - 1)];
+                (part.session, part.known)
+            }
+            Kind::Again { .. } => return lied("a repeated request gets its first reply"),
+            Kind::Header { session, known }
+            | Kind::Close { session, known }
+            | Kind::Tombstone { session, known }
+            | Kind::Archive { session, known } => (*session, *known),
+            Kind::Read { .. } | Kind::Probe => return lied("an answer fits its question"),
+        };
+        self.checks.linearizable.refused(session, &known, reason)
+    }
+
+    fn refused_append(
+        &mut self,
+        client: usize,
+        parts: &[Part],
+        intent: &Intent,
+        reason: &Reason,
+        settled: bool,
+    ) -> Checked {
+        let out_of_line =
+            matches!(reason, Reason::ProducerSeq { .. } | Reason::ProducerReplay { .. });
+        self.coverage.expectations_refused +=
+            u64::from(matches!(reason, Reason::ExpectedSeq { .. }));
+        self.coverage.conflicts_refused += u64::from(out_of_line);
+        let lie = match intent {
+            Intent::New => out_of_line,
+            Intent::Repeat(_) => !matches!(reason, Reason::SessionTombstoned),
+            Intent::Conflict | Intent::Gap => false,
+        };
+        if lie {
+            let what = format!("client {client}, {intent:?} of {parts:?} was refused: {reason:?}");
+            return Err(Violation::new(DEDUPE, what));
+        }
+        match intent {
+            Intent::Repeat(_) => {}
+            Intent::New | Intent::Conflict | Intent::Gap if settled => {
+                for content in parts.iter().flat_map(|part| &part.contents) {
+                    self.checks.origins.refused(*content);
+                }
+            }
+            Intent::New | Intent::Conflict | Intent::Gap => {
+                // An earlier attempt may still be taken: these producers are not used again.
+                for part in parts {
+                    let producer = self.workload.clients[client].producer(part.session);
+                    producer.generation += 1;
+                    producer.done = 0;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a session was made by the entry with this incarnation, as far as machine rows say.
+    fn is_of(
+        &self,
+        session: SessionNo,
+        incarnation: tl_types::Incarnation,
+    ) -> Result<bool, Violation> {
+        for machine in 0..MACHINES {
+            if let Some(row) = self.find(machine, session)? {
+                return Ok(row.header.incarnation == incarnation);
+            }
+        }
+        Ok(false)
+    }
+
+    /// One write to every group, to see that it takes writes.
+    pub(super) fn begin_probes(&mut self) {
+        for group in (0..self.plan.groups).map(GroupId) {
+            let client = self.workload.clients.len();
+            let operation = self.probe(group);
+            self.workload.clients.push(crate::workload::Client {
+                operation: Some(operation),
+                ..Default::default()
+            });
+            self.workload.probes_open += 1;
+            self.attempt(client);
+        }
+    }
+
+    pub(super) fn known(&self, session: SessionNo) -> Known {
+        self.checks.linearizable.known(session)
+    }
+}

@@ -1,0 +1,223 @@
+//! What goes wrong, and when.
+
+use super::{Phase, World};
+use crate::invariants::Checked;
+use crate::options::MACHINES;
+use crate::queue::{Event, MachineNo};
+
+/// A kind of fault; each comes again and again, at random instants around its own mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// One machine loses power.
+    PowerCut,
+    /// One process is killed.
+    Kill,
+    /// All machines lose power at once.
+    Blackout,
+    /// One of a disk's next syncs fails.
+    SyncError,
+    /// A disk has no room for new files for a while.
+    DiskFull,
+    /// Some links are cut for a while.
+    Split,
+    /// A driver stands still for a while.
+    Stall,
+    /// A wall clock jumps, up to a day, forward or back.
+    WallJump,
+}
+
+const ALL: [Fault; 8] = [
+    Fault::PowerCut,
+    Fault::Kill,
+    Fault::Blackout,
+    Fault::SyncError,
+    Fault::DiskFull,
+    Fault::Split,
+    Fault::Stall,
+    Fault::WallJump,
+];
+
+/// A stopped machine stays down for at least this long, milliseconds.
+const DOWN_MS_MIN: u64 = 20;
+/// A disk is full for up to this long, microseconds.
+const FULL_US_MAX: u64 = 3_000_000;
+/// A driver stands still for up to this long, microseconds.
+const STALL_US_MAX: u64 = 2_500_000;
+/// How far a wall clock jumps, milliseconds.
+const JUMP_MS_MAX: i64 = 24 * 60 * 60 * 1_000;
+
+impl World {
+    fn mean_ms(&self, fault: Fault) -> u64 {
+        match fault {
+            Fault::PowerCut => self.plan.power_cut_mean_ms,
+            Fault::Kill => self.plan.kill_mean_ms,
+            Fault::Blackout => self.plan.blackout_mean_ms,
+            Fault::SyncError => self.plan.sync_error_mean_ms,
+            Fault::DiskFull => self.plan.disk_full_mean_ms,
+            Fault::Split => self.plan.split_mean_ms,
+            Fault::Stall => self.plan.stall_mean_ms,
+            Fault::WallJump => self.plan.wall_jump_mean_ms,
+        }
+    }
+
+    pub(super) fn begin_faults(&mut self) {
+        for fault in ALL {
+            self.next_fault(fault);
+        }
+    }
+
+    /// Puts the next fault of a kind into the queue.
+    fn next_fault(&mut self, kind: Fault) {
+        let mean_ms = self.mean_ms(kind);
+        if mean_ms > 0 {
+            let at = self.later_us(2 * mean_ms * 1_000);
+            self.queue.put(at, Event::Fault { kind });
+        }
+    }
+
+    pub(super) fn fault(&mut self, kind: Fault) -> Checked {
+        if self.phase != Phase::Trouble {
+            return Ok(());
+        }
+        self.next_fault(kind);
+        let machine = self.rng.usize(0..MACHINES);
+        let runs = self.machines[machine].process.is_some();
+        match kind {
+            Fault::PowerCut if runs => {
+                self.note(&format!("machine {machine} loses power"));
+                self.power_cut(machine);
+            }
+            Fault::Kill if runs => {
+                self.note(&format!("machine {machine} is killed"));
+                self.kill(machine);
+            }
+            Fault::Blackout => {
+                self.note("all machines lose power");
+                self.coverage.blackouts += 1;
+                for machine in 0..MACHINES {
+                    if self.machines[machine].process.is_some() {
+                        self.power_cut(machine);
+                    }
+                }
+            }
+            Fault::SyncError if runs => {
+                let after = self.rng.u64(0..20);
+                self.machines[machine].disk.fail_sync(after);
+            }
+            Fault::DiskFull if runs => {
+                self.note(&format!("the disk of machine {machine} is full"));
+                self.machines[machine].disk.set_free_bytes(Some(0));
+                let at = self.later_us(FULL_US_MAX);
+                self.queue.put(at, Event::Room { machine });
+            }
+            Fault::Split => self.split(),
+            Fault::Stall => {
+                let until = self.later_us(STALL_US_MAX);
+                if let Some(process) = &mut self.machines[machine].process {
+                    process.stalled_until_us = until;
+                    self.coverage.stalls += 1;
+                    self.note(&format!("machine {machine} stands still"));
+                }
+            }
+            Fault::WallJump => {
+                self.coverage.wall_jumps += 1;
+                let jump = self.rng.i64(-JUMP_MS_MAX..=JUMP_MS_MAX);
+                self.machines[machine].wall_jump_ms = jump;
+            }
+            Fault::PowerCut | Fault::Kill | Fault::SyncError | Fault::DiskFull => {}
+        }
+        Ok(())
+    }
+
+    /// Cuts links: one machine off, one direction, or everybody apart.
+    fn split(&mut self) {
+        self.coverage.splits += 1;
+        self.links.join();
+        let one = self.rng.usize(0..MACHINES);
+        let kind = self.rng.u8(0..5);
+        for other in (0..MACHINES).filter(|other| *other != one) {
+            if kind != 1 {
+                self.links.cut(one, other);
+            }
+            if kind != 2 {
+                self.links.cut(other, one);
+            }
+        }
+        match kind {
+            // Everybody alone.
+            3 => {
+                self.links.cut((one + 1) % MACHINES, (one + 2) % MACHINES);
+                self.links.cut((one + 2) % MACHINES, (one + 1) % MACHINES);
+            }
+            // Only one pair does not hear each other.
+            4 => {
+                self.links.join();
+                self.links.cut(one, (one + 1) % MACHINES);
+                self.links.cut((one + 1) % MACHINES, one);
+            }
+            _ => {}
+        }
+        self.links.split += 1;
+        let split = self.links.split;
+        self.note(&format!("split {split} of kind {kind} around machine {one}"));
+        let at = self.later_us(self.plan.split_ms_max * 1_000);
+        self.queue.put(at, Event::Rejoin { split });
+    }
+
+    pub(super) fn power_cut(&mut self, machine: MachineNo) {
+        self.coverage.power_cuts += 1;
+        let seed = self.rng.u64(..);
+        self.retire(machine);
+        self.machines[machine].cut_power(self.now_us, seed);
+        self.start_later(machine);
+    }
+
+    pub(super) fn kill(&mut self, machine: MachineNo) {
+        self.coverage.kills += 1;
+        self.retire(machine);
+        self.machines[machine].kill();
+        self.start_later(machine);
+    }
+
+    /// Counts what a process did before it goes.
+    fn retire(&mut self, machine: MachineNo) {
+        if let Some(process) = &self.machines[machine].process {
+            self.coverage.segments_begun += process.log.wal.counts().rotations;
+            self.coverage.segments_released += process.log.released;
+        }
+    }
+
+    fn start_later(&mut self, machine: MachineNo) {
+        let down_ms = self.rng.u64(DOWN_MS_MIN..=self.plan.down_ms_max);
+        let life = self.machines[machine].life;
+        self.queue.put(self.now_us + down_ms * 1_000, Event::Start { machine, life });
+    }
+
+    /// Trouble ends: everything is up, clean and roomy, and each group is asked for one write.
+    pub(super) fn heal(&mut self) -> Checked {
+        self.note("trouble ends");
+        self.links.heal();
+        for machine in 0..MACHINES {
+            self.machines[machine].disk.set_free_bytes(None);
+            self.machines[machine].disk.fail_sync(u64::MAX);
+            match &mut self.machines[machine].process {
+                Some(process) => process.stalled_until_us = 0,
+                None => self.start(machine)?,
+            }
+            self.wake(machine);
+        }
+        self.begin_probes();
+        Ok(())
+    }
+
+    /// Adds up what disks and logs have counted.
+    pub(super) fn count_disks(&mut self) {
+        for machine in 0..MACHINES {
+            self.retire(machine);
+            let counts = self.machines[machine].disk.counts();
+            self.coverage.lost_bytes += counts.lost_bytes;
+            self.coverage.torn_writes += counts.torn_writes;
+            self.coverage.sync_errors += counts.sync_errors;
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The end of a run: every replica holds the same, in good order, and all that was
+//! acknowledged; every tail has got everything.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tl_core::memory::MemoryRows;
+use tl_store::OrderedStore;
+use tl_types::{GroupId, ResourceNumber, RowKey, Table};
+
+use super::World;
+use crate::invariants::{Checked, Violation};
+use crate::queue::MachineNo;
+
+impl World {
+    pub(super) fn reckon(&mut self) -> Checked {
+        self.audit()?;
+        for machine in 0..self.machines.len() {
+            for session in 0..self.workload.sessions.len() {
+                let Some(row) = self.find(machine, session)? else { continue };
+                let held = self.held(machine, session, &row)?;
+                let floor = row.header.floor_seq;
+                self.checks.acknowledged.hold(machine, session, floor, &held)?;
+            }
+        }
+        self.checks_of_missing_sessions()?;
+        for group in (0..self.plan.groups).map(GroupId) {
+            self.reckon_group(group)?;
+        }
+        for tail in 0..self.workload.tails.len() {
+            self.tail_to_the_end(tail)?;
+        }
+        Ok(())
+    }
+
+    /// A session that is nowhere cannot hold what was acknowledged.
+    fn checks_of_missing_sessions(&self) -> Checked {
+        for session in 0..self.workload.sessions.len() {
+            if self.find(0, session)?.is_none() {
+                let nothing = BTreeMap::new();
+                self.checks.acknowledged.hold(0, session, tl_types::Seq(0), &nothing)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reckon_group(&mut self, group: GroupId) -> Checked {
+        let first = self.all_rows(0, group)?;
+        let mut rows = MemoryRows::default();
+        rows.write(first.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect());
+        tl_core::invariants::check(&rows)
+            .map_err(|broken| Violation::new("rows are in order", format!("group {group}: {broken}")))?;
+        for machine in 1..self.machines.len() {
+            let other = self.all_rows(machine, group)?;
+            if other != first {
+                let differs = first.iter().zip(&other).find(|(one, two)| one != two);
+                let what = format!(
+                    "group {group}: machines 0 and {machine} differ: {} and {} rows, first at {differs:?}",
+                    first.len(),
+                    other.len()
+                );
+                return Err(Violation::new("replicas hold the same rows", what));
+            }
+        }
+        Ok(())
+    }
+
+    fn all_rows(
+        &self,
+        machine: MachineNo,
+        group: GroupId,
+    ) -> Result<Vec<(RowKey, Bytes)>, Violation> {
+        let store = &self.machines[machine].store;
+        let generation = store.applied(group).generation;
+        let mut rows = Vec::new();
+        for table in Table::ALL.into_iter().filter(|table| *table != Table::Applied) {
+            let start = RowKey::table_start(table, ResourceNumber(0));
+            let end = RowKey::table_end(table, ResourceNumber(u64::MAX));
+            let found = store.range(group, generation, &start, &end, usize::MAX, usize::MAX);
+            rows.extend(found.map_err(|error| {
+                Violation::new("a store in memory is not damaged", super::turns::chain(&error))
+            })?);
+        }
+        Ok(rows)
+    }
+}

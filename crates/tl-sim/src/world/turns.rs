@@ -1,0 +1,434 @@
+//! What machines do: turns of the driver, and the threads around it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use tl_core::Effect;
+use tl_engine::node::{Done, Input, Turned};
+use tl_raft::Role;
+use tl_store::OrderedStore;
+use tl_types::{GroupId, Index};
+use tl_wal::{Record, WalError};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Phase, TICK_US, World};
+use crate::invariants::{Checked, SessionNo, Violation, confirmed_log, synced_quorum};
+use crate::machine::{Written, machine_of, peer_of};
+use crate::queue::{Event, MachineNo};
+
+/// What comes in within this time goes into one turn, microseconds.
+const GATHER_US: u64 = 200;
+/// An idle log confirms its end after this, as the shipped log thread does.
+const IDLE_MARK_US: u64 = 50_000;
+/// A full disk is tried again after this, as the shipped log thread does.
+const FULL_DISK_US: u64 = 200_000;
+/// A slow sync takes up to this.
+const SLOW_SYNC_US: u64 = 600_000;
+/// Making a segment takes up to this.
+const PREPARE_US: u64 = 20_000;
+
+impl World {
+    /// Starts a process on a machine.
+    pub(super) fn start(&mut self, machine: MachineNo) -> Checked {
+        let (now_us, seed) = (self.now_us, self.rng.u64(..));
+        let started = self.machines[machine].start(now_us, &self.plan, seed);
+        let (found, before) = started.map_err(|error| {
+            let what = format!("machine {machine} does not start: {}", chain(&error));
+            Violation::new("a machine starts from what a crash left", what)
+        })?;
+        let life = self.machines[machine].life;
+        let again = life > 1;
+        self.note(&format!(
+            "machine {machine} starts, {} entries behind its rows{}",
+            found.entries,
+            if found.cut.is_some() { ", a torn write cut off" } else { "" }
+        ));
+        self.coverage.restarts += u64::from(again);
+        self.coverage.torn_tails_cut += u64::from(found.cut.is_some());
+        let durable = self.machines[machine].durable(self.plan.groups);
+        confirmed_log::survived(machine, &before, &self.machines[machine].shadow, &durable)?;
+        self.seen[machine].fill(0);
+        let phase_us = self.rng.u64(0..TICK_US);
+        self.queue.put(now_us + phase_us, Event::Tick { machine, life });
+        self.wake(machine);
+        self.prepare_soon(machine);
+        Ok(())
+    }
+
+    /// Lets the driver run soon.
+    pub(super) fn wake(&mut self, machine: MachineNo) {
+        let at = self.later_us(GATHER_US);
+        let life = self.machines[machine].life;
+        if let Some(process) = &mut self.machines[machine].process
+            && !process.turn_due
+        {
+            process.turn_due = true;
+            self.queue.put(at, Event::Turn { machine, life });
+        }
+    }
+
+    pub(super) fn input(&mut self, machine: MachineNo, input: Input) {
+        if let Some(process) = &mut self.machines[machine].process {
+            process.inbox.push(input);
+            self.wake(machine);
+        }
+    }
+
+    pub(super) fn turn(&mut self, machine: MachineNo) -> Checked {
+        let now = self.machines[machine].clocks(self.now_us);
+        let life = self.machines[machine].life;
+        let Some(process) = &mut self.machines[machine].process else { return Ok(()) };
+        if process.stalled_until_us > self.now_us {
+            let at = process.stalled_until_us;
+            self.queue.put(at, Event::Turn { machine, life });
+            return Ok(());
+        }
+        process.turn_due = false;
+        let turned = process.node.turn(now, &mut process.inbox);
+        let crash = self.phase == Phase::Trouble && self.by_chance(self.plan.crash_in_turn_ppm);
+        if crash {
+            return self.crash_in_turn(machine, turned);
+        }
+        self.act(machine, turned)
+    }
+
+    /// The power goes after the driver has decided and before all of it is done: a first part of
+    /// the frames is out, nobody has been answered, and the log job may or may not be written.
+    fn crash_in_turn(&mut self, machine: MachineNo, turned: Turned) -> Checked {
+        self.coverage.crashes_in_turn += 1;
+        if let Some(job) = turned.log {
+            self.machines[machine].shadow.given_out(&job);
+            self.log_matching(&job.records)?;
+            if self.rng.bool()
+                && let Some(process) = &mut self.machines[machine].process
+                && !process.log.busy
+            {
+                process.log.waiting.push_back(job);
+                // A disk that fails here fails a process that is about to end anyway.
+                let _ = process.log.write(self.plan.keep_bytes);
+            }
+        }
+        let out = self.rng.usize(0..=turned.frames.len());
+        for (to, frame) in turned.frames.into_iter().take(out) {
+            self.send(machine, machine_of(to), frame);
+        }
+        self.note(&format!("machine {machine} loses power in the middle of a turn"));
+        self.power_cut(machine);
+        Ok(())
+    }
+
+    fn log_matching(&mut self, records: &[Record]) -> Checked {
+        for record in records {
+            if let Record::Entry { group, term, index, data } = record {
+                self.checks.log_matching.wrote(*group, *index, *term, xxh3_64(data))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what a turn decided, in the order in which the shipped shell does it.
+    fn act(&mut self, machine: MachineNo, turned: Turned) -> Checked {
+        if let Some((group, why)) = turned.stopped.first() {
+            let what = format!("group {group} stopped on machine {machine}: {why}");
+            return Err(Violation::new("no group stops without damage", what));
+        }
+        if let Some(rejected) = turned.rejected.first() {
+            self.trace.mix(&[rejected.from.0, rejected.reason.len() as u64]);
+        }
+        let life = self.machines[machine].life;
+        self.trace.mix(&[
+            self.now_us,
+            machine as u64,
+            turned.applied as u64,
+            turned.done.len() as u64,
+            turned.frames.len() as u64,
+        ]);
+        for change in &turned.roles {
+            self.trace.mix(&[u64::from(change.group.0), change.term.0, change.role as u64]);
+            if change.role == Role::Leader {
+                self.checks.elections.led(change.group, change.term, machine, life)?;
+                self.coverage.elections += 1;
+                if self.plan.groups <= 8 {
+                    let (group, term) = (change.group, change.term);
+                    self.note(&format!("machine {machine} leads group {group} in term {term}"));
+                }
+            }
+        }
+        if let Some(job) = turned.log {
+            self.coverage.truncations += self.machines[machine].shadow.given_out(&job);
+            self.log_matching(&job.records)?;
+            self.log_push(machine, job);
+        }
+        self.coverage.applied += turned.applied as u64;
+        self.coverage.applied_cold += turned.beside.len() as u64;
+        for beside in turned.beside {
+            let at = self.later_us(self.plan.beside_us_max);
+            let process = self.machines[machine].process.as_mut().expect("it just had a turn");
+            process.beside.push_back(beside);
+            self.queue.put(at, Event::Beside { machine, life });
+        }
+        if turned.sealed {
+            self.flush_soon(machine);
+        }
+        if turned.applied > 0 {
+            let touched = self.touched(&turned.done);
+            self.applied(machine, &touched)?;
+        }
+        for done in turned.done {
+            self.answer(machine, done)?;
+        }
+        for (to, frame) in turned.frames {
+            self.send(machine, machine_of(to), frame);
+        }
+        if turned.more {
+            self.wake(machine);
+        }
+        Ok(())
+    }
+
+    /// The sessions that effects speak of.
+    fn touched(&self, done: &[Done]) -> BTreeSet<SessionNo> {
+        let mut touched = BTreeSet::new();
+        for done in done {
+            if let Done::Applied { effects, .. } = done {
+                for effect in effects {
+                    let path = match effect {
+                        Effect::Publish { path, .. } => path,
+                        Effect::SessionChanged { row, .. } => &row.path,
+                        Effect::DueAt(_) => continue,
+                    };
+                    touched.extend(self.workload.session_of(path));
+                }
+            }
+        }
+        touched
+    }
+
+    /// A machine has applied something: holds it against what others applied, what disks have
+    /// confirmed, and what was shown before.
+    fn applied(&mut self, machine: MachineNo, touched: &BTreeSet<SessionNo>) -> Checked {
+        let process = self.machines[machine].process.as_ref().expect("it just had a turn");
+        let moved: Vec<(GroupId, Index, Index)> = (0..self.plan.groups)
+            .map(|group| {
+                let id = GroupId(group);
+                (id, process.applied[usize::from(group)], process.node.applied(id))
+            })
+            .filter(|(_, before, now)| before != now)
+            .collect();
+        for &(group, before, now) in &moved {
+            for index in (before.0 + 1..=now.0).map(Index) {
+                self.applied_one(machine, group, index)?;
+            }
+            let process = self.machines[machine].process.as_mut().expect("it just had a turn");
+            process.applied[usize::from(group.0)] = now;
+            self.trace.mix(&[u64::from(group.0), now.0]);
+        }
+        self.look(machine, touched)?;
+        for &(group, _, now) in &moved {
+            self.compare_digest(machine, group, now)?;
+        }
+        Ok(())
+    }
+
+    fn applied_one(&mut self, machine: MachineNo, group: GroupId, index: Index) -> Checked {
+        let Some(entry) = self.machines[machine].shadow.group(group).get(index) else {
+            let what = format!("machine {machine}, group {group}: entry {index} is not in its log");
+            return Err(Violation::new("what is applied is in the log", what));
+        };
+        let fact = (entry.term, entry.hash);
+        if self.checks.applied_alike.applied(machine, group, index, fact)? {
+            let confirmed: Vec<bool> = self
+                .machines
+                .iter()
+                .map(|machine| {
+                    let log = machine.shadow.group(group);
+                    log.synced >= index && log.get(index) == Some(entry)
+                })
+                .collect();
+            synced_quorum::check(group, index, entry.term, &confirmed)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, from: MachineNo, to: MachineNo, bytes: Bytes) {
+        self.trace.mix_bytes(&bytes);
+        let arrivals = self.links.send(&self.plan, &mut self.rng, from, to);
+        self.coverage.frames_lost += u64::from(arrivals[0].is_none());
+        self.coverage.frames_repeated += u64::from(arrivals[1].is_some());
+        for delay_us in arrivals.into_iter().flatten() {
+            let bytes = bytes.clone();
+            self.queue.put(self.now_us + delay_us, Event::Frame { to, from, bytes });
+        }
+    }
+
+    pub(super) fn frame(&mut self, to: MachineNo, from: MachineNo, bytes: Bytes) {
+        self.input(to, Input::Frame { from: peer_of(from), bytes });
+    }
+
+    // The log thread.
+
+    fn log_push(&mut self, machine: MachineNo, job: tl_raft::LogJob) {
+        let process = self.machines[machine].process.as_mut().expect("it just had a turn");
+        process.log.waiting.push_back(job);
+        self.log_go_on(machine, GATHER_US / 2);
+    }
+
+    /// Lets the log thread take what waits, unless it is at work.
+    fn log_go_on(&mut self, machine: MachineNo, within_us: u64) {
+        let at = self.later_us(within_us);
+        let life = self.machines[machine].life;
+        if let Some(process) = &mut self.machines[machine].process
+            && !process.log.busy
+        {
+            process.log.busy = true;
+            self.queue.put(at, Event::LogWrite { machine, life });
+        }
+    }
+
+    pub(super) fn log_write(&mut self, machine: MachineNo) -> Checked {
+        let life = self.machines[machine].life;
+        let keep_bytes = self.plan.keep_bytes;
+        let Some(process) = &mut self.machines[machine].process else { return Ok(()) };
+        match process.log.write(keep_bytes) {
+            Ok(Written::Nothing) => process.log.busy = false,
+            Ok(Written::Yes) => {
+                let slow = self.phase == Phase::Trouble && self.by_chance(self.plan.slow_sync_ppm);
+                let takes = if slow { SLOW_SYNC_US } else { self.plan.sync_us_max };
+                let at = self.later_us(takes);
+                self.queue.put(at, Event::LogSync { machine, life });
+                self.prepare_soon(machine);
+            }
+            Ok(Written::Full) => {
+                self.coverage.full_disks += 1;
+                self.queue.put(self.now_us + FULL_DISK_US, Event::LogWrite { machine, life });
+            }
+            Err(error) => return self.log_failed(machine, &error),
+        }
+        Ok(())
+    }
+
+    pub(super) fn log_sync(&mut self, machine: MachineNo) -> Checked {
+        let life = self.machines[machine].life;
+        let Some(process) = &mut self.machines[machine].process else { return Ok(()) };
+        if let Err(error) = process.log.wal.sync() {
+            return self.log_failed(machine, &error);
+        }
+        let jobs = std::mem::take(&mut process.log.syncing);
+        process.log.busy = false;
+        let batch = process.log.batches;
+        for job in jobs {
+            self.machines[machine].shadow.confirmed(job);
+            self.input(machine, Input::LogDone(job));
+        }
+        self.log_go_on(machine, 1);
+        self.queue.put(self.now_us + IDLE_MARK_US, Event::LogIdle { machine, life, batch });
+        Ok(())
+    }
+
+    pub(super) fn log_idle(&mut self, machine: MachineNo, batch: u64) -> Checked {
+        let Some(process) = &mut self.machines[machine].process else { return Ok(()) };
+        if process.log.batches != batch || !process.log.is_idle() {
+            return Ok(());
+        }
+        match process.log.wal.idle_mark() {
+            Ok(_) | Err(WalError::Full { .. }) => Ok(()),
+            Err(error) => self.log_failed(machine, &error),
+        }
+    }
+
+    /// The shipped shell stops the node; here the machine then starts again, sometimes after the
+    /// page cache has gone too.
+    fn log_failed(&mut self, machine: MachineNo, error: &WalError) -> Checked {
+        if self.phase != Phase::Trouble {
+            let what = format!("machine {machine}: {}", chain(error));
+            return Err(Violation::new("a log fails only with its disk", what));
+        }
+        self.note(&format!("machine {machine} stops: {}", chain(error)));
+        if self.rng.bool() { self.power_cut(machine) } else { self.kill(machine) }
+        Ok(())
+    }
+
+    fn prepare_soon(&mut self, machine: MachineNo) {
+        let at = self.later_us(PREPARE_US);
+        let life = self.machines[machine].life;
+        if let Some(process) = &mut self.machines[machine].process
+            && !process.log.prepare_due
+            && process.log.preparer.needed()
+        {
+            process.log.prepare_due = true;
+            self.queue.put(at, Event::Prepare { machine, life });
+        }
+    }
+
+    pub(super) fn prepare(&mut self, machine: MachineNo) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        process.log.prepare_due = false;
+        // What fails here is tried again behind the next write; the log makes its own meanwhile.
+        if process.log.preparer.work(&mut |_| {}).is_ok() {
+            self.prepare_soon(machine);
+        }
+    }
+
+    // The flush thread, and the thread beside the driver.
+
+    fn flush_soon(&mut self, machine: MachineNo) {
+        let at = self.later_us(self.plan.flush_us_max);
+        let life = self.machines[machine].life;
+        let process = self.machines[machine].process.as_mut().expect("only a running node flushes");
+        if !process.flush_due {
+            process.flush_due = true;
+            self.queue.put(at, Event::Flush { machine, life });
+        }
+    }
+
+    /// Flushes one memtable. The log behind it goes once all machines have flushed that far:
+    /// who is further behind would need a snapshot.
+    pub(super) fn flush(&mut self, machine: MachineNo) -> Checked {
+        let Some(process) = &mut self.machines[machine].process else { return Ok(()) };
+        process.flush_due = false;
+        let store = std::sync::Arc::clone(&self.machines[machine].store);
+        let damaged = |error| Violation::new("a store in memory is not damaged", chain(&error));
+        if !store.flush_one().map_err(damaged)? {
+            store.compact_step().map_err(damaged)?;
+            return Ok(());
+        }
+        self.coverage.flushes += 1;
+        let groups = self.plan.groups;
+        let mut everywhere = self.machines[0].durable(groups);
+        for other in &self.machines[1..] {
+            for (least, durable) in everywhere.iter_mut().zip(other.durable(groups)) {
+                *least = (*least).min(durable);
+            }
+        }
+        let everywhere: BTreeMap<GroupId, Index> =
+            (0..groups).map(GroupId).zip(everywhere).collect();
+        let indexes = everywhere.iter().map(|(group, index)| (*group, *index)).collect();
+        if let Some(process) = &mut self.machines[machine].process {
+            process.log.release = Some(everywhere);
+        }
+        self.log_go_on(machine, GATHER_US);
+        self.input(machine, Input::Flushed(indexes));
+        self.flush_soon(machine);
+        Ok(())
+    }
+
+    pub(super) fn beside(&mut self, machine: MachineNo) {
+        let store = std::sync::Arc::clone(&self.machines[machine].store);
+        let Some(process) = &mut self.machines[machine].process else { return };
+        let beside = process.beside.pop_front().expect("one event for each entry beside");
+        let done = beside.run(&*store);
+        self.input(machine, Input::BesideDone(done));
+    }
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}
