@@ -1,6 +1,8 @@
 //! One connection: hyper's HTTP/1 over our socket, until the peer leaves or the server stops.
 
 use std::convert::Infallible;
+use std::error::Error as _;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +67,9 @@ pub async fn run(
                 // Peers that vanish, stall or send what is not HTTP are everyday life.
                 if let Err(error) = done {
                     tracing::debug!(%error, "a connection ended early");
+                    if stalled(&error) {
+                        shared.metrics.slow_reader();
+                    }
                 }
                 return;
             }
@@ -73,7 +78,13 @@ pub async fn run(
     }
 }
 
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
+/// Whether the socket's stall limit ended the connection.
+fn stalled(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     // A tail writes little, so a peer that vanished would otherwise stay for a quarter of an hour.
     rustix::net::sockopt::set_tcp_user_timeout(stream, UNACKED_MS)?;

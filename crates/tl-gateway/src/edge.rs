@@ -3,6 +3,7 @@
 //!
 //! Logs and metrics name routes and paths, never queries: a query may carry a token.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,13 +50,7 @@ pub async fn answer(
         )
         .fact("limit", URI_BYTES_MAX as u64)),
         Err(code) => Err(Problem::of(code)),
-        Ok(route) => {
-            let work = AssertUnwindSafe(dispatch(route.endpoint, &mut call)).catch_unwind();
-            work.await.unwrap_or_else(|_| {
-                tracing::error!(method, route = route.path, "an endpoint panicked");
-                Err(Problem::of(ErrorCode::InternalError))
-            })
-        }
+        Ok(route) => unpanicked(route, dispatch(route.endpoint, &mut call)).await,
     };
     let Call { shared, parts, body, .. } = call;
     discard(&parts.headers, body);
@@ -67,8 +62,37 @@ pub async fn answer(
     response
 }
 
+/// A bug in one request is that request's failure; the connection and the node go on.
+async fn unpanicked<T>(
+    route: Route,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(method = route.method, route = route.path, "an endpoint panicked");
+        Err(Problem::of(ErrorCode::InternalError))
+    })
+}
+
 /// Methods as a bounded set of labels.
 fn method_label(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::ROUTES;
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_of_one_request() {
+        let problem = unpanicked::<()>(ROUTES[0], async { panic!("a bug") }).await;
+        assert_eq!(problem, Err(Problem::of(ErrorCode::InternalError)));
+    }
+
+    #[test]
+    fn invented_methods_share_one_label() {
+        assert_eq!(method_label(&Method::PATCH), "PATCH");
+        assert_eq!(method_label(&Method::from_bytes(b"BREW").expect("a token")), "other");
+    }
 }

@@ -27,7 +27,8 @@ use crate::settings::REPLIES_HELD_MAX;
 pub struct Held(Mutex<VecDeque<ReplyGuard>>);
 
 impl Held {
-    fn hold(&self, guard: ReplyGuard) {
+    /// Takes a guard whose reply's bytes go to the write buffer now.
+    pub fn hold(&self, guard: ReplyGuard) {
         let oldest = {
             let mut held = self.0.lock();
             held.push_back(guard);

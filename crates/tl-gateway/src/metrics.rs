@@ -56,7 +56,7 @@ pub struct Metrics {
     under_way: Gauge,
     connections: Gauge,
     tails: Family<FrontLabel, Gauge>,
-    slow_readers: Family<FrontLabel, Counter>,
+    slow_readers: Counter,
 }
 
 impl Metrics {
@@ -68,7 +68,7 @@ impl Metrics {
             under_way: Gauge::default(),
             connections: Gauge::default(),
             tails: Family::default(),
-            slow_readers: Family::default(),
+            slow_readers: Counter::default(),
         }
     }
 
@@ -92,8 +92,8 @@ impl Metrics {
         registry.register("http_connections_open", "Open connections", self.connections.clone());
         registry.register("http_tails_open", "Open tails, by front", self.tails.clone());
         registry.register(
-            "http_tail_slow_readers",
-            "Tails cut off because the reader took nothing for too long",
+            "http_slow_readers",
+            "Connections cut off because the reader took nothing for too long",
             self.slow_readers.clone(),
         );
     }
@@ -121,8 +121,8 @@ impl Metrics {
     }
 
     /// Counts a reader that was cut off.
-    pub fn slow_reader(&self, front: Front) {
-        self.slow_readers.get_or_create(&FrontLabel { front: front.word() }).inc();
+    pub fn slow_reader(&self) {
+        self.slow_readers.inc();
     }
 }
 

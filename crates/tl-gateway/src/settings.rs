@@ -19,6 +19,9 @@ pub const REPLIES_HELD_MAX: usize = 64;
 pub const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a refused body is read on, milliseconds.
 pub const DISCARD_MS: u64 = 2_000;
+/// How long the last frame of a WebSocket may take to go out, milliseconds: a reader that was cut
+/// off for being slow has this long to come back and learn why.
+pub const GOODBYE_MS: u64 = 5_000;
 /// How long the peer of a closed WebSocket may take to close its side, milliseconds.
 pub const CLOSE_LINGER_MS: u64 = 1_000;
 /// How long the kernel keeps a connection whose peer does not acknowledge, milliseconds.

@@ -31,7 +31,7 @@ use super::handshake;
 use crate::call::Call;
 use crate::metrics::Front;
 use crate::problem::Problem;
-use crate::settings::{CLOSE_LINGER_MS, TAIL_TAKE_MAX};
+use crate::settings::{CLOSE_LINGER_MS, GOODBYE_MS, TAIL_TAKE_MAX};
 use crate::shared::{Link, Phase, Shared};
 use crate::socket::Socket;
 
@@ -96,7 +96,7 @@ async fn serve(upgrade: OnUpgrade, tail: Tail, batch: usize, shared: &Shared) {
         End::Client(code) => echo(code),
         End::Close(code, reason) => frames::close(code, &reason),
     };
-    wire.part(goodbye, Duration::from_millis(shared.settings.write_stall_ms)).await;
+    wire.part(goodbye).await;
 }
 
 /// How a tail's socket ends.
@@ -156,7 +156,7 @@ async fn follow(wire: &mut Wire, mut tail: Tail, batch: usize, shared: &Shared) 
             if error.kind() != io::ErrorKind::TimedOut {
                 return End::Gone;
             }
-            shared.metrics.slow_reader(Front::WebSocket);
+            shared.metrics.slow_reader();
             return End::Close(CLOSE_SLOW_READER, "slow_reader".into());
         }
     }
@@ -254,9 +254,9 @@ impl Wire {
     /// Sends the last frame behind what is still unsent, then waits briefly for the peer to
     /// close its side, so that unread bytes of the peer do not reset the connection before it
     /// has read the last frame.
-    async fn part(mut self, goodbye: Bytes, limit: Duration) {
+    async fn part(mut self, goodbye: Bytes) {
         self.unsent.push_back(goodbye);
-        let sent = timeout(limit, self.flush()).await;
+        let sent = timeout(Duration::from_millis(GOODBYE_MS), self.flush()).await;
         if !matches!(sent, Ok(Ok(()))) || self.socket.shutdown().await.is_err() {
             return;
         }

@@ -237,7 +237,10 @@ async fn nodes() -> Vec<ErrorCode> {
 
     server.end_engine().await;
     // Nobody can say any more what became of a write; a read just was not done.
-    seen.push(is(ErrorCode::RaftTimeout, &server.post("/v1/sessions", &json!({})).await));
-    seen.push(is(ErrorCode::RaftUnavailable, &server.get("/v1/sessions/s").await));
+    let nothing = json!({});
+    let (write, read) =
+        tokio::join!(server.post("/v1/sessions", &nothing), server.get("/v1/sessions/s"));
+    seen.push(is(ErrorCode::RaftTimeout, &write));
+    seen.push(is(ErrorCode::RaftUnavailable, &read));
     seen
 }

@@ -1,7 +1,7 @@
 //! The tail as server-sent events: ids, heartbeats, resuming, ends.
 
 use crate::http::{Wire, soon};
-use crate::server::Server;
+use crate::server::{FLOOD_EVENTS, Server};
 
 const ACCEPT: (&str, &str) = ("accept", "text/event-stream");
 
@@ -79,6 +79,18 @@ async fn the_end_of_a_session_is_told_and_a_stop_just_ends() {
     assert_eq!(text(&mut stream).await, "");
     stream.closed().await;
     assert_eq!(soon(drained).await.unwrap().cut, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_reader_takes_nothing_is_cut_off() {
+    let server = Server::with(|settings| settings.write_stall_ms = 200).await;
+    server.session("s").await;
+    server.flood("s", FLOOD_EVENTS).await;
+    let mut wire = Wire::connect_small(server.address).await;
+    wire.request("GET", "/v1/sessions/s/tail", &[ACCEPT], None).await;
+    assert_eq!(wire.head().await.status, 200);
+    soon(server.metric("throughline_http_slow_readers_total 1")).await;
+    soon(server.metric("throughline_http_tails_open{front=\"sse\"} 0")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -124,6 +124,9 @@ impl Server {
     }
 }
 
+/// Large events, more than the kernel holds for a socket on both sides.
+pub const FLOOD_EVENTS: u64 = 40;
+
 /// A small valid event.
 pub fn event(producer: &str, producer_seq: u64) -> Value {
     serde_json::json!({
@@ -135,6 +138,16 @@ pub fn event(producer: &str, producer_seq: u64) -> Value {
 }
 
 impl Server {
+    /// Appends large events.
+    pub async fn flood(&self, id: &str, events: u64) {
+        for n in 1..=events {
+            let mut large = event("p", n);
+            large["payload"] = serde_json::json!({"text": "x".repeat(500_000)});
+            let reply = self.post(&format!("/v1/sessions/{id}/append"), &large).await;
+            assert_eq!(reply.status, 201);
+        }
+    }
+
     /// Waits until the metrics have this line.
     pub async fn metric(&self, line: &str) {
         loop {

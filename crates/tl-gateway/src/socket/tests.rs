@@ -1,0 +1,85 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use tl_engine::hub::{Hub, Membership, TopicKey};
+use tl_types::{GroupId, ResourceNumber, Seq};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// Longer than a test may take.
+const NEVER: Duration = Duration::from_secs(3_600);
+
+/// A connection whose client reads nothing, with the reply of event 1 in its write buffer.
+struct Scene {
+    socket: Socket,
+    _client: TcpStream,
+    tail: Membership,
+}
+
+impl Scene {
+    async fn new(stall: Duration) -> Scene {
+        let (hub, key) = (Hub::new(), TopicKey { group: GroupId(0), number: ResourceNumber(1) });
+        let tail = hub.join(key);
+        let guard = hub.applied(key, Seq(1), Seq(1), true).unwrap();
+        let held = Arc::new(Held::default());
+        held.hold(guard);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        Scene { socket: Socket::new(stream, held, stall), _client: client, tail }
+    }
+
+    fn visible(&self) -> u64 {
+        self.tail.topic().sight().visible.0
+    }
+}
+
+#[tokio::test]
+async fn events_show_when_the_reply_was_flushed_and_not_when_it_was_written_into_a_buffer() {
+    let mut scene = Scene::new(NEVER).await;
+    scene.socket.write_all(b"a reply").await.unwrap();
+    assert_eq!(scene.visible(), 0);
+    scene.socket.flush().await.unwrap();
+    assert_eq!(scene.visible(), 1);
+}
+
+#[tokio::test]
+async fn events_show_when_the_connection_ends() {
+    let Scene { socket, tail, .. } = Scene::new(NEVER).await;
+    assert_eq!(tail.topic().sight().visible, Seq(0));
+    drop(socket);
+    assert_eq!(tail.topic().sight().visible, Seq(1));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_events_back_only_briefly() {
+    let Scene { mut socket, tail, _client } = Scene::new(NEVER).await;
+    let shown = async {
+        loop {
+            let wake = tail.topic().wake();
+            tokio::pin!(wake);
+            wake.as_mut().enable();
+            if tail.topic().sight().visible == Seq(1) {
+                return;
+            }
+            wake.await;
+        }
+    };
+    let flood = vec![0; 64 << 20];
+    tokio::select! {
+        error = socket.write_all(&flood) => panic!("nobody reads: {error:?}"),
+        () = shown => {}
+    }
+}
+
+#[tokio::test]
+async fn a_write_without_progress_fails_and_the_next_one_has_its_own_time() {
+    let mut scene = Scene::new(Duration::from_millis(50)).await;
+    for _ in 0..2 {
+        let stalled = scene.socket.write_all(&vec![0; 64 << 20]).await;
+        assert_eq!(stalled.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}
