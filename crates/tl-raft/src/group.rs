@@ -218,6 +218,9 @@ impl Group {
             // It came late. Raft would pass it on, and two followers for ever; the asker asks again.
             return Ok(());
         }
+        if self.is_late_rejection(from, &message) {
+            return Ok(());
+        }
         message.from = from.0;
         message.to = self.peer.0;
         // What Raft answers with an error (a response of a peer that it does not track) is as good as lost.
@@ -247,6 +250,19 @@ impl Group {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A follower never loses what it has confirmed, so a rejection from before that says nothing
+    /// any more. Raft while probing would go back to where the follower stood then; entries that
+    /// nobody lacks are gone from memory, and the follower would wait for a snapshot for ever.
+    fn is_late_rejection(&self, from: PeerId, message: &Message) -> bool {
+        let raft = &self.raw.raft;
+        let matched = raft.prs().get(from.0).map_or(0, |progress| progress.matched);
+        message.get_msg_type() == MessageType::MsgAppendResponse
+            && self.leads()
+            && message.reject
+            && message.term == raft.term
+            && (message.index <= matched || message.reject_hint < matched)
     }
 
     /// Keeps a proposal for [`Group::propose_all`]; returns whether it is the first one kept.

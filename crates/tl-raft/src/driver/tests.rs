@@ -201,6 +201,48 @@ fn an_append_is_answered_after_its_log_job_also_when_it_comes_twice() {
 }
 
 #[test]
+fn a_late_rejection_does_not_send_a_leader_back_behind_what_it_has_let_go() {
+    use raft::eraftpb::MessageType::{
+        MsgAppend, MsgAppendResponse, MsgRequestPreVoteResponse, MsgRequestVoteResponse,
+    };
+    let answer = |from, kind, index| {
+        let mut message = Message::default();
+        message.set_msg_type(kind);
+        (message.term, message.index) = (1, index);
+        Inbound::Frame { from: PeerId(from), bytes: frame(message) }
+    };
+    let mut driver = driver(1, 3);
+    driver.turn(at(0), [Inbound::Campaign { group: GROUP }]);
+    let stands = driver.turn(at(0), [answer(2, MsgRequestPreVoteResponse, 0)]);
+    driver.turn(at(0), [log_done(&stands)]);
+    let leads = driver.turn(at(0), [answer(2, MsgRequestVoteResponse, 0)]);
+    let all_have = |driver: &mut Driver, written: &Deeds, index| {
+        driver.turn(at(0), [log_done(written)]);
+        let answers = [2, 3].map(|from| answer(from, MsgAppendResponse, index));
+        let committed = driver.turn(at(0), answers);
+        driver.turn(at(0), committed.apply.iter().map(applied));
+    };
+    all_have(&mut driver, &leads, 1);
+    let proposed = driver.turn(at(0), [propose(GROUP, 1, "a"), propose(GROUP, 2, "b")]);
+    all_have(&mut driver, &proposed, 3);
+    assert_eq!(driver.first_kept(GROUP), Some(Index(4)), "nobody lacks anything");
+
+    // The connection breaks, and what peer 3 said when it had nothing arrives behind that.
+    let mut rejection = Message::default();
+    rejection.set_msg_type(MsgAppendResponse);
+    (rejection.term, rejection.index, rejection.reject) = (1, 3, true);
+    driver.turn(at(0), [Inbound::Unreachable { peer: PeerId(3) }]);
+    driver.turn(at(0), [Inbound::Frame { from: PeerId(3), bytes: frame(rejection) }]);
+    let next = driver.turn(at(0), [propose(GROUP, 3, "c")]);
+    let mut sent = Vec::new();
+    for (_, bytes) in next.frames.iter().filter(|(to, _)| *to == PeerId(3)) {
+        frame::decode(bytes, |_, message| sent.push((message.get_msg_type(), message.index)))
+            .unwrap();
+    }
+    assert_eq!(sent, [(MsgAppend, 3)], "the next entry goes to peer 3");
+}
+
+#[test]
 fn a_proposal_to_a_follower_is_answered_with_the_leader() {
     let mut driver = driver(1, 3);
     let early = driver.turn(at(0), [propose(GROUP, 1, "a")]);
