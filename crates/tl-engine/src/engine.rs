@@ -1,6 +1,6 @@
 //! Opening and closing a node: directory, identity, log, store, driver, threads.
 //!
-//! Order of a start: identity → store (newest sorted runs and how far they go) → log (everything
+//! Order of a start: lock → identity → store (newest sorted runs and how far they go) → log (everything
 //! behind that, streamed) → driver → threads. What the log holds and the runs do not is applied
 //! again by the driver once its groups have elected themselves.
 
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::api::NodeInfo;
 use crate::hub::Hub;
 use crate::identity::{Identity, IdentityError};
+use crate::lock::{DirLock, LockError};
 use crate::metrics::Metrics;
 use crate::node::recover::{Found, StartError, StartPlan, recover};
 use crate::service::{Inner, Service};
@@ -34,6 +35,9 @@ pub enum EngineError {
     /// Correct the settings; each sentence names one.
     #[error("settings out of range: {}", .0.join("; "))]
     Settings(Vec<String>),
+    /// Another process has the data directory, or it cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The data directory is not usable as it is.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -71,6 +75,8 @@ pub struct Engine {
     ready: watch::Receiver<bool>,
     /// Tasks of the node itself; they hold the store and end with it.
     tasks: Vec<tokio::task::AbortHandle>,
+    /// Dropped last, after the threads have ended.
+    _lock: DirLock,
 }
 
 impl Engine {
@@ -83,6 +89,7 @@ impl Engine {
         let started = Instant::now();
         settings.check().map_err(EngineError::Settings)?;
         let random = random_source()?;
+        let lock = DirLock::take(&settings.data_dir)?;
         let identity = Identity::open_or_create(&settings.data_dir, settings.groups, &random)?;
         let groups = identity.groups;
         let options = StoreOptions {
@@ -144,7 +151,7 @@ impl Engine {
         let ticking = runtime.spawn(service.clone().tick_when_due());
         let tasks = vec![probing.abort_handle(), ticking.abort_handle()];
         let report = StartReport { found, took: started.elapsed() };
-        Ok(Engine { service, shell, report, ready, tasks })
+        Ok(Engine { service, shell, report, ready, tasks, _lock: lock })
     }
 
     /// The face of the node.
@@ -168,15 +175,19 @@ impl Engine {
     /// Waits until every group has applied what the log holds.
     ///
     /// # Errors
-    /// Why the node stopped by itself meanwhile.
+    /// Why the node stopped by itself meanwhile, or that it took too long.
     pub async fn wait_ready(&self) -> Result<(), Arc<str>> {
         let (mut ready, mut failure) = (self.ready.clone(), self.shell.failure());
-        tokio::select! {
-            _ = ready.wait_for(|ready| *ready) => Ok(()),
-            failed = failure.wait_for(Option::is_some) => {
-                Err(failed.ok().and_then(|why| why.clone()).unwrap_or_else(|| "stopped".into()))
-            }
+        // The probe ends without a word when the node fails or does not get ready in time.
+        let reached = tokio::select! {
+            reached = ready.wait_for(|ready| *ready) => reached.is_ok(),
+            _ = failure.wait_for(Option::is_some) => false,
+        };
+        if reached {
+            return Ok(());
         }
+        let why = self.shell.failure().borrow().clone();
+        Err(why.unwrap_or_else(|| "not every group could be confirmed in time".into()))
     }
 
     /// Ends open tails with a resumable end and reports "draining".

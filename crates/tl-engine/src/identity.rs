@@ -3,6 +3,7 @@
 //! ```text
 //! data directory
 //!   node.json   this file: format, node id, cluster id, number of groups
+//!   node.lock   locked by the process that runs the node
 //!   log/        the write-ahead log
 //!   store/      sorted runs
 //! ```

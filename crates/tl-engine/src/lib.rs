@@ -14,6 +14,7 @@ pub mod api;
 pub mod engine;
 pub mod hub;
 pub mod identity;
+pub mod lock;
 pub mod metrics;
 pub mod node;
 pub mod service;

@@ -15,8 +15,8 @@ pub struct EngineSettings {
     /// Groups of a new data directory; a present directory keeps its own number. Default 256;
     /// from 1 to 4096.
     pub groups: u16,
-    /// Size of one log segment, bytes. Default 32 MiB; from 16 MiB to 256 MiB, so that the
-    /// largest entry fits.
+    /// Size of one log segment, bytes. Default 32 MiB; from 24 MiB to 256 MiB, so that the
+    /// largest entry fits beside the state of all groups.
     pub log_segment_bytes: u64,
     /// Size at which the memtable is sealed and flushed, bytes. Default 16 MiB; from 1 MiB to
     /// 256 MiB. Smaller flushes stall the log's sync less.
@@ -54,7 +54,7 @@ impl EngineSettings {
             }
         };
         range("groups", self.groups.into(), 1, 4096);
-        range("log_segment_bytes", self.log_segment_bytes, 16 << 20, 256 << 20);
+        range("log_segment_bytes", self.log_segment_bytes, 24 << 20, 256 << 20);
         range("memtable_bytes", self.memtable_bytes as u64, 1 << 20, 256 << 20);
         range("cache_bytes", self.cache_bytes as u64, 1 << 20, 64 << 30);
         range("log_keep_bytes", self.log_keep_bytes, 0, 1 << 40);

@@ -4,9 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tl_core::{Command, Listing, Metadata, Reply, SessionRow, SessionState, Text, entry, session};
 use tl_store::OrderedStore;
-use tl_types::{ErrorCode, Incarnation, Index, ResourcePath, SessionId};
+use tl_types::{ErrorCode, Incarnation, Index, RequestId, ResourcePath, SessionId};
 
-use super::{Service, only_reply, unexpected};
+use super::{Service, only_reply, principal_digest, unexpected};
 use crate::api::{Caller, CreateSession, Freshness, Indexed, ServiceError, Session, UpdateSession};
 
 impl<S: OrderedStore + 'static> Service<S> {
@@ -19,9 +19,11 @@ impl<S: OrderedStore + 'static> Service<S> {
         caller: &Caller,
         request: CreateSession,
     ) -> Result<Indexed<Session>, ServiceError> {
-        let id = match request.id {
-            Some(id) => id,
-            None => fresh_session_id()?,
+        let id = match (request.id, caller.request_id) {
+            (Some(id), _) => id,
+            // A repeat must come to the same group to be recognised, so it gets the same id.
+            (None, Some(request)) => session_id_of(request, caller),
+            (None, None) => fresh_session_id()?,
         };
         let mut incarnation = [0; 16];
         fill_random(&mut incarnation)?;
@@ -197,12 +199,25 @@ impl Caller {
     }
 }
 
-/// `ses_` and 16 characters of base64url over 12 random bytes.
+/// `ses_` and 16 characters of base64url, here over 12 random bytes.
 fn fresh_session_id() -> Result<SessionId, ServiceError> {
     let mut bytes = [0; 12];
     fill_random(&mut bytes)?;
+    Ok(made_session_id(bytes))
+}
+
+/// The id of the session that this request makes, the same for every repeat of it.
+fn session_id_of(request: RequestId, caller: &Caller) -> SessionId {
+    let mut text = request.0.to_vec();
+    text.extend_from_slice(&principal_digest(caller));
+    text.extend_from_slice(caller.namespace.as_str().as_bytes());
+    let hash = xxhash_rust::xxh3::xxh3_128(&text).to_be_bytes();
+    made_session_id(*hash.first_chunk().expect("12 of 16 bytes"))
+}
+
+fn made_session_id(bytes: [u8; 12]) -> SessionId {
     let id = format!("ses_{}", URL_SAFE_NO_PAD.encode(bytes));
-    Ok(SessionId::new(&id).expect("letters, digits, '-' and '_'"))
+    SessionId::new(&id).expect("letters, digits, '-' and '_'")
 }
 
 fn fill_random(bytes: &mut [u8]) -> Result<(), ServiceError> {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tl_engine::api::{Freshness, ReadEvents};
-use tl_engine::{Engine, Service};
+use tl_engine::{Engine, EngineSettings, Service};
 use tl_types::Seq;
 
 use crate::support::{append, caller, create, event, id, settings, start, stop};
@@ -58,7 +58,23 @@ async fn a_restart_finds_everything_in_runs_and_log_tail_together() {
 async fn a_second_process_on_the_same_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path()).await;
+    // What a flush has written and not listed yet; opening the store removes such files.
+    let unlisted = dir.path().join("store/tables/999999");
+    std::fs::write(&unlisted, b"being written").unwrap();
     let error = Engine::open(&settings(dir.path())).expect_err("the directory is in use");
-    assert!(error.to_string().contains("could not"), "{error}");
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+    assert!(unlisted.exists(), "refused before anything was opened");
     stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_smallest_segment_size_allowed_is_one_that_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = EngineSettings { log_segment_bytes: 24 << 20, ..settings(dir.path()) };
+    let engine = Engine::open(&settings).unwrap();
+    engine.wait_ready().await.unwrap();
+    create(&engine.service(), "chat").await;
+    stop(engine).await;
+    let smaller = EngineSettings { log_segment_bytes: (24 << 20) - 1, ..settings };
+    assert!(Engine::open(&smaller).unwrap_err().to_string().contains("log_segment_bytes"));
 }

@@ -53,6 +53,23 @@ async fn a_repeated_request_id_gets_the_first_reply() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_create_without_an_id_makes_one_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path()).await;
+    let service = engine.service();
+    let mut one = caller();
+    for key in 0..8 {
+        one.request_id = Some(RequestId([key; 16]));
+        let first = service.create_session(&one, CreateSession::default()).await.unwrap();
+        let again = service.create_session(&one, CreateSession::default()).await.unwrap();
+        assert_eq!(first.value, again.value);
+    }
+    let listed = service.list_sessions(&caller(), ListSessions::parse("").unwrap()).await.unwrap();
+    assert_eq!(listed.sessions.len(), 8);
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_is_changed_hidden_closed_and_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path()).await;
