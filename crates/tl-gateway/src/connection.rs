@@ -19,7 +19,7 @@ use tower::Service as _;
 
 use crate::held::Held;
 use crate::settings::{CONNECTION_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX, UNACKED_MS};
-use crate::shared::{Link, Phase, Shared};
+use crate::shared::{Link, Phase, Place, Shared};
 use crate::socket::Socket;
 
 /// Serves one connection to its end.
@@ -29,7 +29,6 @@ pub async fn run(
     shared: Arc<Shared>,
     router: Router,
 ) {
-    let _open = shared.metrics.connection();
     if let Err(error) = tune(&stream) {
         tracing::debug!(%error, "failed to set socket options");
         return;
@@ -37,7 +36,8 @@ pub async fn run(
     let held = Arc::new(Held::default());
     let stall = Duration::from_millis(shared.settings.write_stall_ms);
     let socket = Socket::new(stream, Arc::clone(&held), stall);
-    let link = Link { held, slot: Arc::new(slot) };
+    let place = Place { slot, open: shared.metrics.connection() };
+    let link = Link { held, place: Arc::new(place) };
     let mut phase = shared.phase.subscribe();
 
     let serve = service_fn(move |request: http::Request<Incoming>| {

@@ -9,6 +9,7 @@
 //! Tests hold it against the server: each route is here, and replies seen validate.
 
 mod operations;
+mod parts;
 mod schemas;
 
 use serde_json::{Map, Value, json};

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::cors::Origins;
 use crate::held::Held;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Open};
 use crate::settings::GatewaySettings;
 
 /// How far a stop has come.
@@ -51,6 +51,16 @@ impl Shared {
 pub struct Link {
     /// Replies whose bytes are not written yet.
     pub held: Arc<Held>,
-    /// Keeps the connection counted while anything, also an upgraded tail, uses it.
-    pub slot: Arc<OwnedSemaphorePermit>,
+    /// Kept by whatever uses the connection, also by an upgraded tail.
+    pub place: Arc<Place>,
+}
+
+/// The place of one open connection, given back when dropped.
+pub struct Place {
+    /// One of the limit.
+    #[expect(dead_code, reason = "held, not read")]
+    pub slot: OwnedSemaphorePermit,
+    /// One in the metrics.
+    #[expect(dead_code, reason = "held, not read")]
+    pub open: Open,
 }

@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 use tl_types::ErrorCode;
-use tl_types::limits::{
-    FIELD_BYTES_MAX, NUMBER_MAX, PAGE_DEFAULT, PAGE_MAX, TAIL_BATCH_MAX, WAIT_MS_MAX,
-};
+use tl_types::limits::{PAGE_DEFAULT, PAGE_MAX, TAIL_BATCH_MAX, WAIT_MS_MAX};
 
+use super::parts::{
+    answer, flag, freshness, id, idempotency_key, index_header, indexed, json_body, namespace,
+    number, position, query, reference,
+};
 use crate::routes::Endpoint;
 
 /// One operation, before it is written down.
@@ -428,84 +430,4 @@ fn docs() -> Operation {
         answers: vec![(200, page)],
         ..node("docs", "This document as a page", "For people.")
     }
-}
-
-fn reference(name: &str) -> Value {
-    json!({"$ref": format!("#/components/schemas/{name}")})
-}
-
-fn answer(description: &str, schema: &str) -> Value {
-    json!({"description": description, "content": {"application/json": {"schema": reference(schema)}}})
-}
-
-fn indexed(description: &str, schema: &str) -> Value {
-    let mut answer = answer(description, schema);
-    answer["headers"] = index_header();
-    answer
-}
-
-fn index_header() -> Value {
-    json!({"x-throughline-index": {
-        "description": "Log index that has what this reply speaks of: pass it as min_index",
-        "schema": {"type": "integer", "minimum": 0},
-    }})
-}
-
-fn json_body(schema: &str, required: bool) -> Value {
-    json!({"required": required, "content": {"application/json": {"schema": reference(schema)}}})
-}
-
-fn id() -> Value {
-    json!({
-        "name": "id", "in": "path", "required": true,
-        "description": "Session id: 1 to 255 bytes of UTF-8, percent-encoded, also its slashes",
-        "schema": {"type": "string", "minLength": 1},
-    })
-}
-
-fn namespace() -> Value {
-    json!({
-        "name": "x-throughline-namespace", "in": "header",
-        "description": "Folder of names",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$", "default": "default"},
-    })
-}
-
-fn idempotency_key() -> Value {
-    json!({
-        "name": "Idempotency-Key", "in": "header",
-        "description": "Names the request: a repeat within ten minutes gets the first reply again",
-        "schema": {"type": "string", "minLength": 1, "maxLength": FIELD_BYTES_MAX},
-    })
-}
-
-fn freshness() -> Vec<Value> {
-    vec![
-        query("stale", "Answer at once from what this node has", flag()),
-        query(
-            "min_index",
-            "Not older than an acknowledgement with this x-throughline-index",
-            position(),
-        ),
-    ]
-}
-
-fn query(name: &str, description: &str, schema: Value) -> Value {
-    json!({"name": name, "in": "query", "description": description, "schema": schema})
-}
-
-fn number(low: u64, high: u64, default: Option<u64>) -> Value {
-    let mut schema = json!({"type": "integer", "minimum": low, "maximum": high});
-    if let Some(default) = default {
-        schema["default"] = json!(default);
-    }
-    schema
-}
-
-fn position() -> Value {
-    number(0, NUMBER_MAX, None)
-}
-
-fn flag() -> Value {
-    json!({"type": "boolean", "default": false})
 }

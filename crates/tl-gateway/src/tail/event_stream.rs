@@ -33,7 +33,7 @@ use crate::metrics::{Front, Open};
 use crate::problem::Problem;
 use crate::reply;
 use crate::settings::TAIL_TAKE_MAX;
-use crate::shared::Phase;
+use crate::shared::{Phase, Place};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Keeps proxies that buffer replies from holding events back.
@@ -58,7 +58,7 @@ pub async fn open(call: &mut Call) -> Result<Response<Body>, Problem> {
         heartbeat,
         phase: call.shared.phase.subscribe(),
         ended: false,
-        slot: Arc::clone(&call.link.slot),
+        place: Arc::clone(&call.link.place),
         open: call.shared.metrics.tail(Front::EventStream),
     };
     let chunks = stream::unfold(follower, |mut follower| async move {
@@ -78,7 +78,7 @@ struct Follower {
     phase: watch::Receiver<Phase>,
     ended: bool,
     #[expect(dead_code, reason = "counts the connection as open")]
-    slot: Arc<tokio::sync::OwnedSemaphorePermit>,
+    place: Arc<Place>,
     #[expect(dead_code, reason = "counts the tail as open")]
     open: Open,
 }

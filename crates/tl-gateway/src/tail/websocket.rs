@@ -32,7 +32,7 @@ use crate::call::Call;
 use crate::metrics::Front;
 use crate::problem::Problem;
 use crate::settings::{CLOSE_LINGER_MS, GOODBYE_MS, TAIL_TAKE_MAX};
-use crate::shared::{Link, Phase, Shared};
+use crate::shared::{Phase, Shared};
 use crate::socket::Socket;
 
 const CLOSE_SHUTDOWN: u16 = 1001;
@@ -72,8 +72,7 @@ pub async fn open(call: &mut Call) -> Result<Response<Body>, Problem> {
             _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
         }
         // The connection counts as open until here.
-        let Link { slot, .. } = link;
-        drop(slot);
+        drop(link);
     });
     Ok(handshake::switching(accept))
 }
@@ -109,14 +108,13 @@ enum End {
     Close(u16, Cow<'static, str>),
 }
 
-impl From<Stop> for End {
-    fn from(stop: Stop) -> End {
-        match stop {
-            Stop::Violation(Violation::TooBig) => {
+impl From<Violation> for End {
+    fn from(violation: Violation) -> End {
+        match violation {
+            Violation::TooBig => {
                 End::Close(CLOSE_TOO_BIG, ErrorCode::PayloadTooLarge.word().into())
             }
-            Stop::Violation(Violation::Protocol(why)) => End::Close(CLOSE_PROTOCOL, why.into()),
-            Stop::Io(_) => End::Gone,
+            Violation::Protocol(why) => End::Close(CLOSE_PROTOCOL, why.into()),
         }
     }
 }
@@ -137,7 +135,7 @@ async fn follow(wire: &mut Wire, mut tail: Tail, batch: usize, shared: &Shared) 
                 Ok(Some(Asked::Pong(payload))) => wire.send(frames::pong(&payload)).await,
                 Ok(Some(Asked::Close(code))) => return End::Client(code),
                 Ok(None) => return End::Gone,
-                Err(stop) => return stop.into(),
+                Err(violation) => return violation.into(),
             },
             item = tail.next(take) => match item {
                 Ok(TailItem::Events(lines)) => wire.send_events(&lines, batch).await,
@@ -189,22 +187,18 @@ struct Wire {
     unsent: VecDeque<Bytes>,
 }
 
-enum Stop {
-    Violation(Violation),
-    Io(#[expect(dead_code, reason = "kept for the debugger")] io::Error),
-}
-
 impl Wire {
     /// Waits for a client's frame that asks for something; `None` when the peer has left. May be
     /// dropped while waiting without losing a byte.
-    async fn read(&mut self) -> Result<Option<Asked>, Stop> {
+    async fn read(&mut self) -> Result<Option<Asked>, Violation> {
         loop {
-            if let Some(asked) = self.incoming.next(&mut self.input).map_err(Stop::Violation)? {
+            if let Some(asked) = self.incoming.next(&mut self.input)? {
                 return Ok(Some(asked));
             }
             self.input.reserve(INPUT_BYTES);
-            if self.socket.read_buf(&mut self.input).await.map_err(Stop::Io)? == 0 {
-                return Ok(None);
+            match self.socket.read_buf(&mut self.input).await {
+                Ok(0) | Err(_) => return Ok(None),
+                Ok(_) => {}
             }
         }
     }

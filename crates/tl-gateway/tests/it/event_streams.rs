@@ -99,7 +99,12 @@ async fn a_stream_whose_reader_left_gives_its_place_back() {
     server.session("s").await;
     let stream = open(&server, "/v1/sessions/s/tail", &[]).await;
     soon(server.metric("throughline_http_tails_open{front=\"sse\"} 1")).await;
-    drop(stream);
+    let socket = crate::websocket::Socket::open(server.address, "/v1/sessions/s/tail").await;
+    soon(server.metric("throughline_http_tails_open{front=\"websocket\"} 1")).await;
+    // Both tails, and the connection that asks.
+    soon(server.metric("throughline_http_connections_open 3")).await;
+    drop((stream, socket));
+    soon(server.metric("throughline_http_connections_open 1")).await;
     soon(server.metric("throughline_http_tails_open{front=\"sse\"} 0")).await;
     soon(server.metric("throughline_tails_open 0")).await;
 }
