@@ -12,14 +12,20 @@
 //! from the store, never pushed into a queue per reader, so a slow reader holds no memory and a
 //! lost wake costs delay only.
 //!
+//! A header read from rows may be ahead of what the driver has told the hub: rows are written
+//! during a turn, and holds are set right behind it. So whoever takes a head from rows waits for
+//! [`Hub::settled`] first, or it would show an event whose reply is not written.
+//!
 //! Invariants:
 //!  - a tail never shows a seq above `visible`;
+//!  - all recent windows together hold at most [`RECENT_TOTAL_BYTES_MAX`] bytes;
 //!  - the recent window is contiguous and holds at most [`RECENT_EVENTS_MAX`] events and
 //!    [`RECENT_BYTES_MAX`] bytes per session with open tails;
 //!  - a session without tails and without unanswered writes takes no memory here.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -33,6 +39,8 @@ pub const RECENT_EVENTS_MAX: usize = 1_024;
 /// Most bytes kept serialised per session with open tails; one event larger than this is kept
 /// alone.
 pub const RECENT_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes in the recent windows of all sessions; past it tails read for themselves.
+pub const RECENT_TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Locks that sessions are spread over.
 const SHARDS: usize = 64;
 
@@ -49,6 +57,22 @@ pub struct TopicKey {
 #[derive(Debug)]
 pub struct Hub {
     shards: Vec<Mutex<Shard>>,
+    /// Odd while the driver is in a turn whose effects are not all told yet.
+    turns: AtomicU64,
+    settled: Notify,
+    /// Bytes in all recent windows.
+    recent_bytes: Arc<AtomicUsize>,
+}
+
+/// A turn of the driver under way; its end is its drop, so that a panic ends it too.
+#[derive(Debug)]
+pub struct TurnMark<'a>(&'a Hub);
+
+impl Drop for TurnMark<'_> {
+    fn drop(&mut self) {
+        self.0.turns.fetch_add(1, Ordering::Release);
+        self.0.settled.notify_waiters();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +99,29 @@ struct TopicState {
     ended: Option<TailEnd>,
     recent: VecDeque<EventLine>,
     recent_bytes: usize,
+    /// What all windows of the node hold together.
+    recent_total: Arc<AtomicUsize>,
+}
+
+impl TopicState {
+    fn forget_first(&mut self) {
+        if let Some(gone) = self.recent.pop_front() {
+            self.recent_bytes -= gone.json.len();
+            self.recent_total.fetch_sub(gone.json.len(), Ordering::Relaxed);
+        }
+    }
+
+    fn forget_all(&mut self) {
+        self.recent_total.fetch_sub(self.recent_bytes, Ordering::Relaxed);
+        self.recent_bytes = 0;
+        self.recent = VecDeque::new();
+    }
+}
+
+impl Drop for TopicState {
+    fn drop(&mut self) {
+        self.forget_all();
+    }
 }
 
 /// What a tail sees of its topic at one moment.
@@ -92,7 +139,40 @@ impl Hub {
     /// A hub without topics.
     #[must_use]
     pub fn new() -> Arc<Hub> {
-        Arc::new(Hub { shards: (0..SHARDS).map(|_| Mutex::default()).collect() })
+        Arc::new(Hub {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            turns: AtomicU64::new(0),
+            settled: Notify::new(),
+            recent_bytes: Arc::default(),
+        })
+    }
+
+    /// The driver begins a turn; by the end of the mark it has told what the turn applied. Only
+    /// one mark at a time.
+    #[must_use]
+    pub fn turn(&self) -> TurnMark<'_> {
+        self.turns.fetch_add(1, Ordering::Acquire);
+        TurnMark(self)
+    }
+
+    /// Waits until everything that rows could show when this was called has been told here.
+    pub async fn settled(&self) {
+        if self.turns.load(Ordering::Acquire).is_multiple_of(2) {
+            return;
+        }
+        let settled = self.settled.notified();
+        tokio::pin!(settled);
+        settled.as_mut().enable();
+        // A turn that is over by now has told all; one under way tells at its end.
+        if !self.turns.load(Ordering::Acquire).is_multiple_of(2) {
+            settled.await;
+        }
+    }
+
+    /// Bytes in all recent windows, for metrics.
+    #[must_use]
+    pub fn recent_bytes(&self) -> usize {
+        self.recent_bytes.load(Ordering::Relaxed)
     }
 
     fn shard(&self, key: TopicKey) -> &Mutex<Shard> {
@@ -176,6 +256,7 @@ impl Hub {
                     ended: None,
                     recent: VecDeque::new(),
                     recent_bytes: 0,
+                    recent_total: Arc::clone(&self.recent_bytes),
                 }),
                 wake: Notify::new(),
                 fill: tokio::sync::Mutex::new(()),
@@ -258,29 +339,34 @@ impl Topic {
         lines.take_while(|line| line.seq <= visible).cloned().collect()
     }
 
-    /// Shares events that one tail has read and serialised. Only a run that begins right behind
-    /// the window (or a window that is empty) is taken.
+    /// Shares events that one tail has read and serialised. A run behind the window goes on with
+    /// it, one further on replaces it; past the node's limit the window is given up instead.
     pub fn share(&self, lines: &[EventLine]) {
         let mut state = self.state.lock();
         for line in lines {
             match state.recent.back().map(|last| last.seq.next()) {
                 Some(next) if line.seq < next => continue,
-                Some(next) if line.seq > next => {
-                    state.recent.clear();
-                    state.recent_bytes = 0;
-                }
+                Some(next) if line.seq > next => state.forget_all(),
                 _ => {}
             }
-            state.recent_bytes += line.json.len();
+            let bytes = line.json.len();
+            state.recent_bytes += bytes;
+            let total = state.recent_total.fetch_add(bytes, Ordering::Relaxed) + bytes;
             state.recent.push_back(line.clone());
+            if total > RECENT_TOTAL_BYTES_MAX {
+                return state.forget_all();
+            }
             while state.recent.len() > RECENT_EVENTS_MAX
                 || (state.recent_bytes > RECENT_BYTES_MAX && state.recent.len() > 1)
             {
-                if let Some(gone) = state.recent.pop_front() {
-                    state.recent_bytes -= gone.json.len();
-                }
+                state.forget_first();
             }
         }
+    }
+
+    /// Lets the shared window go: nothing has happened for a while, so nobody is near it.
+    pub fn forget_recent(&self) {
+        self.state.lock().forget_all();
     }
 }
 
@@ -402,6 +488,48 @@ mod tests {
         assert_eq!(hub.topics(), 0);
         drop(hub.applied(KEY, Seq(1), Seq(1), true));
         assert!(hub.shards.iter().all(|shard| shard.lock().held.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_rows_during_a_turn_waits_for_its_end() {
+        let hub = Hub::new();
+        let member = hub.join(KEY);
+        hub.settled().await;
+        let turn = hub.turn();
+        // The row with seq 1 is written; the hold is not set yet.
+        let read = tokio::spawn({
+            let (hub, topic) = (Arc::clone(&hub), Arc::clone(member.topic()));
+            async move {
+                hub.settled().await;
+                topic.saw_head(Seq(1), None);
+                topic.sight().visible
+            }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(member.topic().sight().head, Seq(0));
+        let guard = hub.applied(KEY, Seq(1), Seq(1), true).expect("held");
+        drop(turn);
+        assert_eq!(read.await.expect("ran"), Seq(0), "its reply is not written");
+        guard.written();
+        assert_eq!(member.topic().sight().visible, Seq(1));
+    }
+
+    #[test]
+    fn all_windows_together_are_bounded_and_given_back() {
+        let hub = Hub::new();
+        let members: Vec<_> = (0..80)
+            .map(|number| hub.join(TopicKey { number: ResourceNumber(number), ..KEY }))
+            .collect();
+        for member in &members {
+            member.topic().share(&[line(1, RECENT_BYTES_MAX)]);
+        }
+        assert_eq!(hub.recent_bytes(), RECENT_TOTAL_BYTES_MAX);
+        assert!(members[79].topic().recent_after(Seq(0), Seq(1), 1).is_empty());
+        members[0].topic().forget_recent();
+        members[79].topic().share(&[line(1, RECENT_BYTES_MAX)]);
+        assert_eq!(members[79].topic().recent_after(Seq(0), Seq(1), 1).len(), 1);
+        drop(members);
+        assert_eq!(hub.recent_bytes(), 0);
     }
 
     #[tokio::test]

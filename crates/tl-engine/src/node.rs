@@ -18,23 +18,30 @@
 //!  - N3 an outcome that is poisoned or cannot be decoded changes nothing; damage stops the
 //!    group, names itself, and never stops another group.
 //!  - N4 stamps of a group never go back.
+//!  - N5 the log behind the memtable is bounded, also when its entries write no rows.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tl_core::clock::{Reading, StampClock};
-use tl_core::{Effect, Outcome, Poison, Reply};
+use tl_core::{Effect, Outcome, Poison, Reply, SessionHeader, WriteSet};
 use tl_raft::{
     Committed, Driver, Inbound, JobId, LogJob, Now as DriverNow, Outcome as DriverOutcome, PeerId,
     Rejected, RoleChange, Token,
 };
 use tl_store::{GroupWrites, OrderedStore};
-use tl_types::{Generation, GroupId, Index, Term, UnixMs};
+use tl_types::{Generation, GroupId, Index, ResourceNumber, Seq, Table, Term, UnixMs};
 
 use self::rows::{BlockingRows, CachedRows};
 
 pub mod recover;
 pub mod rows;
+
+/// Bytes of applied entries after which the memtable is sealed although it is small: entries that
+/// are refused or repeat an earlier one write no rows, and only a flush lets the log go.
+const LOG_BYTES_PER_MEMTABLE_MAX: usize = 64 * 1024 * 1024;
+/// Counted for an entry on top of its data: what the log writes around it, about.
+const LOG_ENTRY_OVERHEAD: usize = 64;
 
 /// The time of a turn, read once by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +216,8 @@ pub struct Node<S> {
     slots: Vec<Slot>,
     /// What the driver is told first in the next turn.
     feedback: Vec<Inbound>,
+    /// Bytes of entries applied since the memtable was sealed last.
+    log_bytes: usize,
 }
 
 impl<S> std::fmt::Debug for Node<S> {
@@ -234,6 +243,8 @@ impl<S: OrderedStore> Node<S> {
         let mut slots = Vec::with_capacity(usize::from(groups));
         for group in (0..groups).map(GroupId) {
             let applied = store.applied(group);
+            // What the store gives at a start is durable, its generation too.
+            store.set_generation(group, applied.generation);
             let rows = BlockingRows::new(&*store, group, applied.generation);
             let stamp = tl_core::group::stamp_of(&rows)
                 .map_err(|poison| format!("group {group}: {poison}"))?;
@@ -252,7 +263,7 @@ impl<S: OrderedStore> Node<S> {
                 reads: Vec::new(),
             });
         }
-        Ok(Node { driver, store, slots, feedback: Vec::new() })
+        Ok(Node { driver, store, slots, feedback: Vec::new(), log_bytes: 0 })
     }
 
     /// The driver, for status pages and tests.
@@ -320,11 +331,19 @@ impl<S: OrderedStore> Node<S> {
         }
         for read in deeds.reads {
             let slot = &mut self.slots[usize::from(read.group.0)];
+            if slot.stopped {
+                // It was asked before the group stopped; its index may never be applied.
+                let (token, failure) = (read.token, Failure::Stopped);
+                turned.done.push(Done::Failed { token, failure });
+                continue;
+            }
             slot.reads.push((read.index, read.token));
             self.answer_reads(read.group, &mut turned);
         }
 
-        if self.store.needs_rotation() && self.store.rotate() {
+        let is_due = self.store.needs_rotation() || self.log_bytes >= LOG_BYTES_PER_MEMTABLE_MAX;
+        if is_due && self.store.rotate() {
+            self.log_bytes = 0;
             turned.sealed = true;
         }
         turned
@@ -363,6 +382,7 @@ impl<S: OrderedStore> Node<S> {
                 continue;
             }
             assert!(entry.index > slot.applied, "entries of a group are applied in order");
+            self.log_bytes += entry.data.len() + LOG_ENTRY_OVERHEAD;
             let rows = CachedRows::new(&*self.store, group, slot.generation);
             let outcome = tl_core::apply(&rows, entry.index, entry.data.clone());
             let place = (entry.index, entry.term, entry.token);
@@ -411,7 +431,11 @@ impl<S: OrderedStore> Node<S> {
         };
         let (replies, effects, rows) = outcome;
         let generation = slot.generation;
+        let floors = floors_of(&replies, &rows);
         self.store.write(GroupWrites { group, generation, index, term, rows });
+        for (number, floor) in floors {
+            self.store.set_floor(group, generation, number, floor);
+        }
         slot.applied = index;
         self.feedback.push(Inbound::Applied { group, index });
         turned.applied += 1;
@@ -443,6 +467,22 @@ impl<S: OrderedStore> Node<S> {
     }
 }
 
+/// Floors that an entry may have moved: commands that trim are answered with [`Reply::Done`], so
+/// appends do not pay for this. A header that cannot be read is for the rules to find.
+fn floors_of(replies: &[Reply], rows: &WriteSet) -> Vec<(ResourceNumber, Seq)> {
+    if !replies.contains(&Reply::Done) {
+        return Vec::new();
+    }
+    let headers = rows.iter().filter(|(key, _)| key.table() == Table::Session);
+    headers.filter_map(|(key, row)| Some((key.number(), floor_of(row.clone()?)?))).collect()
+}
+
+/// The floor in a session's header; `None` when nothing was trimmed.
+pub(crate) fn floor_of(header: bytes::Bytes) -> Option<Seq> {
+    let floor = SessionHeader::decode(header).ok()?.floor_seq;
+    (floor > Seq(0)).then_some(floor)
+}
+
 fn failed(outcome: DriverOutcome) -> Done {
     let (token, failure) = match outcome {
         DriverOutcome::NotLeader { token, leader } => (token, Failure::NotLeader(leader)),
@@ -452,3 +492,6 @@ fn failed(outcome: DriverOutcome) -> Done {
     };
     Done::Failed { token, failure }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,22 +34,23 @@ pub(super) enum Lines {
 }
 
 impl<S: OrderedStore + 'static> Service<S> {
-    /// Events after `after` up to `upto`, at most `limit` and about a page of bytes, serialised.
+    /// Events after `after` up to `upto`, serialised: at most `limit`, and none further once
+    /// there are `bytes_max` bytes.
     pub(super) async fn event_lines(
         &self,
         key: TopicKey,
         tenant: &Tenant,
         after: Seq,
         upto: Seq,
-        limit: usize,
+        (limit, bytes_max): (usize, usize),
     ) -> Result<Lines, ServiceError> {
         let wanted = upto.0.saturating_sub(after.0).min(limit as u64) as usize;
         let mut lines: Vec<EventLine> = Vec::new();
         let mut bytes = 0;
-        while lines.len() < wanted && bytes < PAGE_BYTES_MAX {
+        while lines.len() < wanted && bytes < bytes_max {
             let from = lines.last().map_or(after, |line| line.seq);
             let step = (wanted - lines.len()).min(EVENTS_PER_READ_MAX);
-            let query = EventQuery { after: from, limit: step, bytes: PAGE_BYTES_MAX - bytes };
+            let query = EventQuery { after: from, limit: step, bytes: bytes_max - bytes };
             match self.read_step(key, tenant.clone(), query).await {
                 Ok(read) if read.is_empty() => break,
                 Ok(read) => {
@@ -122,7 +123,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let row = self.find_readable(caller, &path, fresh.min_index).await?;
         let key = TopicKey { group, number: row.number };
         let member = self.inner.hub.join(key);
-        member.topic().saw_head(row.header.last_seq, None);
+        self.saw(&member, &row).await;
         let until = Instant::now() + request.wait;
         let mut confirmed = fresh.stale;
         let mut waited = false;
@@ -169,7 +170,8 @@ impl<S: OrderedStore + 'static> Service<S> {
         request: ReadEvents,
         upto: Seq,
     ) -> Result<Indexed<EventPage>, ServiceError> {
-        let lines = self.event_lines(key, tenant, request.cursor, upto, request.limit).await?;
+        let bounds = (request.limit, PAGE_BYTES_MAX);
+        let lines = self.event_lines(key, tenant, request.cursor, upto, bounds).await?;
         let (events, next_cursor) = match lines {
             Lines::Events(events) => {
                 let next = events.last().map_or(request.cursor, |line| line.seq);

@@ -28,6 +28,8 @@ use crate::hub::{Membership, RECENT_EVENTS_MAX};
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Events taken from rows or from the shared window at a time.
 const STEP_EVENTS: usize = 256;
+/// Bytes taken from rows at a time (one event always goes): a slow reader holds no more.
+const STEP_BYTES: usize = 256 * 1024;
 
 /// One open tail. Dropping it closes it.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let path = caller.session(id);
         let group = path.group(self.inner.groups);
         let mut row = self.find_readable(caller, &path, fresh.min_index).await?;
-        if matches!(from, TailFrom::Latest) {
+        if !matches!(from, TailFrom::After(_)) && !fresh.stale {
             // Where the log ends is an absence: it takes a round.
             self.read_index(caller.deadline, group).await?;
             row = self.find_readable(caller, &path, None).await?;
@@ -110,9 +112,15 @@ impl<S: OrderedStore + 'static> Service<S> {
         member: &Membership,
     ) -> Result<(), ServiceError> {
         if let Some(row) = self.find(path).await? {
-            member.topic().saw_head(row.header.last_seq, end_of(&row));
+            self.saw(member, &row).await;
         }
         Ok(())
+    }
+
+    /// Tells a topic what a row says, once the holds that belong to it are set.
+    pub(super) async fn saw(&self, member: &Membership, row: &SessionRow) {
+        self.inner.hub.settled().await;
+        member.topic().saw_head(row.header.last_seq, end_of(row));
     }
 }
 
@@ -164,7 +172,9 @@ impl<S: OrderedStore + 'static> Tail<S> {
             tokio::pin!(wake);
             wake.as_mut().enable();
             let sight = topic.sight();
-            if self.cursor < sight.visible {
+            let is_draining = *self.draining.borrow_and_update();
+            // A session that is always written to has always more to give.
+            if self.cursor < sight.visible && !is_draining {
                 if let Some(gap) = self.fill(sight.visible).await? {
                     self.cursor = gap.next_cursor;
                     return Ok(TailItem::Gap(gap));
@@ -172,9 +182,13 @@ impl<S: OrderedStore + 'static> Tail<S> {
                 continue;
             }
             if let Some(end) = sight.ended
+                && self.cursor >= sight.head
                 && sight.visible == sight.head
             {
                 return Ok(TailItem::End(end));
+            }
+            if is_draining {
+                return Ok(TailItem::End(TailEnd::Shutdown));
             }
             if self.report_gaps && self.cursor > sight.head {
                 if let Some(gap) = self.ahead().await? {
@@ -182,13 +196,11 @@ impl<S: OrderedStore + 'static> Tail<S> {
                 }
                 continue;
             }
-            if *self.draining.borrow_and_update() {
-                return Ok(TailItem::End(TailEnd::Shutdown));
-            }
             tokio::select! {
                 () = wake => {}
                 _ = self.draining.changed() => {}
                 () = tokio::time::sleep(LOOK_AGAIN) => {
+                    topic.forget_recent();
                     self.service.look_again(&self.path, &self.member).await?;
                 }
             }
@@ -212,8 +224,8 @@ impl<S: OrderedStore + 'static> Tail<S> {
             return Ok(None);
         }
         let key = self.member.key();
-        let read =
-            self.service.event_lines(key, &self.path.tenant, self.cursor, visible, STEP_EVENTS);
+        let step = (STEP_EVENTS, STEP_BYTES);
+        let read = self.service.event_lines(key, &self.path.tenant, self.cursor, visible, step);
         match read.await? {
             Lines::Events(lines) if lines.is_empty() => Err(ServiceError::new(
                 ErrorCode::EventGapDetected,
@@ -244,7 +256,7 @@ impl<S: OrderedStore + 'static> Tail<S> {
         let deadline = std::time::Instant::now() + LOOK_AGAIN;
         self.service.read_index(deadline, self.member.key().group).await?;
         let Some(row) = self.service.find(&self.path).await? else { return Ok(None) };
-        self.member.topic().saw_head(row.header.last_seq, end_of(&row));
+        self.service.saw(&self.member, &row).await;
         if self.cursor <= row.header.last_seq {
             return Ok(None);
         }

@@ -68,9 +68,11 @@ pub(crate) fn run<S: OrderedStore>(
                 Mail::Stop => return,
             }
         }
+        let turn = shared.hub.turn();
         let turned = node.turn(time::now(), &mut inbox);
         more = turned.more;
         state.act(turned);
+        drop(turn);
     }
 }
 
@@ -130,7 +132,10 @@ impl<S: OrderedStore> Loop<'_, S> {
         for effect in effects {
             match effect {
                 Effect::Publish { number, first_seq, last_seq, .. } => {
-                    self.shared.metrics.events_appended.inc_by(count(first_seq, last_seq));
+                    // What is applied again after a start was counted when it was accepted.
+                    if hold {
+                        self.shared.metrics.events_appended.inc_by(count(first_seq, last_seq));
+                    }
                     let key = TopicKey { group, number };
                     guards.extend(self.shared.hub.applied(key, first_seq, last_seq, hold));
                 }

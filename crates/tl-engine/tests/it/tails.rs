@@ -104,6 +104,20 @@ async fn a_drain_ends_tails_resumably() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_does_not_wait_for_a_tail_to_catch_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path()).await;
+    let service = engine.service();
+    create(&service, "chat").await;
+    append(&service, "chat", vec![event("p", 1, "a")]).await.unwrap();
+    let mut tail = open(&service, "chat", TailFrom::After(Seq(0))).await;
+    engine.begin_drain();
+    assert!(matches!(tail.next(1).await.unwrap(), TailItem::End(TailEnd::Shutdown)));
+    assert_eq!(tail.cursor(), Seq(0), "the event is behind the place to resume from");
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cursor_ahead_of_the_session_is_a_gap_for_those_who_ask() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path()).await;

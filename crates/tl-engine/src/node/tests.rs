@@ -1,0 +1,152 @@
+#![allow(clippy::unwrap_used)]
+
+use tl_core::{Command, Entry, entry};
+use tl_raft::DriverConfig;
+use tl_store::{MemStore, StoreOptions};
+use tl_types::{Incarnation, Namespace, ResourcePath, RowKey, SessionId, Tenant};
+use tl_wal::WalOptions;
+use tl_wal::memdisk::MemDisk;
+
+use super::recover::{StartPlan, recover};
+use super::*;
+
+const GROUP: GroupId = GroupId(0);
+const NOW: Now = Now { boot_ms: 1_000, wall_ms: 1_700_000_000_000 };
+
+/// A single node over memory whose log jobs are done at once.
+struct Bench {
+    node: Node<MemStore>,
+    inbox: Vec<Input>,
+    tokens: u64,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let store = Arc::new(MemStore::new(StoreOptions::default()));
+        let plan = StartPlan {
+            groups: 1,
+            voters: vec![PeerId(1)],
+            log: WalOptions::default(),
+            driver: DriverConfig::new(PeerId(1), 1),
+        };
+        let (node, _, _) = recover(store, Arc::new(MemDisk::new()), plan, NOW).unwrap();
+        let mut bench = Bench { node, inbox: Vec::new(), tokens: 0 };
+        bench.settle();
+        bench
+    }
+
+    fn propose(&mut self, command: Command) {
+        self.tokens += 1;
+        let (token, entry) = (Token(self.tokens), Entry::new([command]).encode());
+        self.inbox.push(Input::Propose { group: GROUP, token, entry });
+    }
+
+    /// Turns until nothing is left to do; what they gave, together.
+    fn settle(&mut self) -> Turned {
+        let mut all = Turned::default();
+        loop {
+            let turned = self.node.turn(NOW, &mut self.inbox);
+            let more = turned.more || turned.log.is_some() || turned.applied > 0;
+            self.inbox.extend(turned.log.map(|job| Input::LogDone(job.id)));
+            all.done.extend(turned.done);
+            all.stopped.extend(turned.stopped);
+            all.sealed |= turned.sealed;
+            let store = Arc::clone(self.node.store());
+            let beside = turned.beside.into_iter().map(|beside| beside.run(&*store));
+            self.inbox.extend(beside.map(Input::BesideDone));
+            if !more && self.inbox.is_empty() {
+                return all;
+            }
+        }
+    }
+
+    fn done(&mut self, command: Command) -> Reply {
+        self.propose(command);
+        match self.settle().done.pop() {
+            Some(Done::Applied { mut replies, .. }) => replies.pop().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn path() -> ResourcePath {
+    let tenant = Tenant::new("t").unwrap();
+    ResourcePath::session(tenant, Namespace::default_namespace(), SessionId::new("s").unwrap())
+}
+
+fn create() -> Command {
+    Command::CreateSession(entry::CreateSession {
+        path: path(),
+        incarnation: Incarnation([1; 16]),
+        title: None,
+        metadata: tl_core::Metadata::default(),
+        creator: "user:u".into(),
+    })
+}
+
+fn append(producer_seq: u64, bytes: usize) -> Command {
+    Command::Append(entry::Append {
+        path: path(),
+        expected_seq: None,
+        events: [tl_core::NewEvent {
+            producer_id: "p".into(),
+            producer_seq,
+            hash: tl_core::ContentHash { algorithm: 1, value: producer_seq.into() },
+            envelope: vec![7; bytes].into(),
+        }]
+        .into(),
+    })
+}
+
+#[test]
+fn entries_that_write_nothing_still_let_the_log_go() {
+    let mut bench = Bench::new();
+    bench.done(create());
+    let mut sealed = 0;
+    for _ in 0..70 {
+        // Refused: the producer begins at 1.
+        bench.propose(append(9, 1024 * 1024));
+        sealed += usize::from(bench.settle().sealed);
+    }
+    assert_eq!(sealed, 1, "70 MiB of log");
+    assert!(bench.node.store().flush_one().unwrap());
+    let durable = bench.node.store().durable_applied();
+    assert!(durable[0].1.index >= Index(60), "{durable:?}");
+}
+
+#[test]
+fn a_trim_reaches_compaction() {
+    let mut bench = Bench::new();
+    bench.done(create());
+    for n in 1..=3 {
+        bench.done(append(n, 10));
+    }
+    bench.done(Command::AckArchived(entry::AckArchived { path: path(), upto: Seq(3) }));
+    bench.done(Command::Trim(entry::Trim { path: path(), upto: Seq(2) }));
+    let store = bench.node.store();
+    assert!(store.rotate() && store.flush_one().unwrap());
+    while store.compact_step().unwrap() {}
+    let generation = bench.node.generation(GROUP);
+    let number = ResourceNumber(1);
+    let event = |seq| store.get(GROUP, generation, &RowKey::event(number, Seq(seq))).unwrap();
+    assert!(event(2).is_none(), "below the floor");
+    assert!(event(3).is_some(), "above it");
+}
+
+#[test]
+fn a_stopped_group_answers_reads_that_were_on_their_way() {
+    let mut bench = Bench::new();
+    let (token, broken) = (Token(1), vec![0xff; 64]);
+    bench.inbox.push(Input::Propose { group: GROUP, token, entry: broken });
+    // Proposed in this turn, applied in the next one; the read is asked in between.
+    let turned = bench.node.turn(NOW, &mut bench.inbox);
+    bench.inbox.extend(turned.log.map(|job| Input::LogDone(job.id)));
+    bench.inbox.push(Input::Read { group: GROUP, token: Token(2) });
+    let all = bench.settle();
+    assert_eq!(all.stopped.len(), 1);
+    let read = all.done.iter().find_map(|done| match done {
+        Done::Failed { token: Token(2), failure } => Some(*failure),
+        _ => None,
+    });
+    assert_eq!(read, Some(Failure::Stopped), "{:?}", all.done);
+}
