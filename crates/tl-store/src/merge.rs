@@ -10,8 +10,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::RwLock;
-use tl_types::{Generation, GroupId, RowKey};
+use parking_lot::{Mutex, RwLock};
+use tl_types::{Generation, GroupId, ResourceNumber, RowKey, Seq};
 
 use crate::error::StoreError;
 use crate::memtable::{Memtable, Slot};
@@ -24,6 +24,14 @@ const CHUNK_ROWS: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Layer {
     pub(crate) rows: RwLock<Memtable>,
+    /// Floors that rest on these rows: compaction hears of them once the rows are durable.
+    pub(crate) floors: Mutex<Vec<(GroupId, Generation, ResourceNumber, Seq)>>,
+}
+
+impl Layer {
+    pub(crate) fn new(rows: Memtable) -> Layer {
+        Layer { rows: RwLock::new(rows), floors: Mutex::default() }
+    }
 }
 
 /// Where a range begins and ends, and how much of it is wanted.

@@ -100,7 +100,7 @@ impl MemStore {
         let mut state = self.state.write();
         state.sealed.clear();
         let memtable = Memtable::following(state.durable.clone());
-        state.active = Arc::new(Layer { rows: RwLock::new(memtable) });
+        state.active = Arc::new(Layer::new(memtable));
         state.epoch += 1;
         drop(state);
         self.cache.clear();
@@ -113,7 +113,7 @@ impl<R: Runs> Store<R> {
         let durable = read_applied(&runs)?;
         let memtable = Memtable::following(durable.clone());
         let state = State {
-            active: Arc::new(Layer { rows: RwLock::new(memtable) }),
+            active: Arc::new(Layer::new(memtable)),
             sealed: VecDeque::new(),
             durable,
             epoch: 0,
@@ -170,6 +170,9 @@ impl<R: Runs> Store<R> {
         state.durable = layer.rows.read().all_applied().to_vec();
         state.sealed.pop_front();
         drop(state);
+        for (group, generation, number, floor) in layer.floors.lock().drain(..) {
+            self.floors.set_floor(group, generation, number, floor);
+        }
         self.flushes.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -380,7 +383,7 @@ impl<R: Runs> OrderedStore for Store<R> {
             }
             Memtable::following(memtable.all_applied().to_vec())
         };
-        let next = Arc::new(Layer { rows: RwLock::new(next) });
+        let next = Arc::new(Layer::new(next));
         let full = std::mem::replace(&mut state.active, next);
         state.sealed.push_back(full);
         true
@@ -428,7 +431,16 @@ impl<R: Runs> OrderedStore for Store<R> {
         number: ResourceNumber,
         floor: Seq,
     ) {
-        self.floors.set_floor(group, generation, number, floor);
+        let state = self.state.read();
+        let unflushed = if state.active.rows.read().is_touched() {
+            Some(&state.active)
+        } else {
+            state.sealed.back()
+        };
+        match unflushed {
+            Some(layer) => layer.floors.lock().push((group, generation, number, floor)),
+            None => self.floors.set_floor(group, generation, number, floor),
+        }
     }
 
     fn scrub(

@@ -177,6 +177,9 @@ pub trait OrderedStore: Send + Sync {
     /// Says that events of a session up to and including `floor` can no longer be read;
     /// compaction drops them. `Seq(u64::MAX)` stands for a session that is gone.
     ///
+    /// Compaction hears of it once everything written before is durable: until then a crash
+    /// would bring back rows from before the floor, which read the events below it.
+    ///
     /// A floor never moves back. Feeds compaction only, reads do not look at it; not
     /// remembered across a restart.
     fn set_floor(&self, group: GroupId, generation: Generation, number: ResourceNumber, floor: Seq);

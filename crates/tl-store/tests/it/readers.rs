@@ -178,3 +178,30 @@ fn trimmed_events_and_dead_generations_give_their_disk_back() {
     let store = LsmStore::open(dir.path(), StoreOptions::default()).unwrap();
     assert_eq!(store.applied(GROUP).index, Index(10), "applied rows outlive their generation");
 }
+
+#[test]
+fn a_floor_reaches_compaction_once_the_rows_that_moved_it_are_durable() {
+    let store = MemStore::new(StoreOptions::default());
+    let number = ResourceNumber(1);
+    let write = |index, rows| {
+        let (index, term) = (Index(index), Term(1));
+        store.write(GroupWrites { group: GROUP, generation: GENERATION, index, term, rows });
+    };
+    let event = |seq| RowKey::event(number, Seq(seq));
+    let put = |seq| (event(seq), Some(Bytes::from_static(b"event")));
+    write(1, vec![put(1), put(2)]);
+    assert!(store.rotate() && store.flush_one().unwrap());
+
+    write(2, vec![(RowKey::session(number), Some(Bytes::from_static(b"floor 1")))]);
+    store.set_floor(GROUP, GENERATION, number, Seq(1));
+    while store.compact_step().unwrap() {}
+    store.crash();
+    let held = |seq| store.get(GROUP, GENERATION, &event(seq)).unwrap().is_some();
+    assert!(held(1), "the header that came back knows of no floor");
+
+    write(2, vec![(RowKey::session(number), Some(Bytes::from_static(b"floor 1")))]);
+    store.set_floor(GROUP, GENERATION, number, Seq(1));
+    assert!(store.rotate() && store.flush_one().unwrap());
+    while store.compact_step().unwrap() {}
+    assert!(!held(1) && held(2));
+}
