@@ -175,8 +175,9 @@ impl Driver {
         self.group(group).map(Group::first_kept)
     }
 
-    /// Drops applied entries up to `index` from memory, whoever may still lack them. Applied
-    /// entries that nobody lacks, or that do not fit the budgets, go without being asked.
+    /// Drops applied entries up to `index` from memory, but for those that a follower has not
+    /// confirmed to a group led here: about these the budgets decide. Applied entries that nobody
+    /// lacks, or that do not fit the budgets, go without being asked.
     pub fn compact(&mut self, group: GroupId, index: Index) {
         if self.lives_here(group) {
             self.reckoned(group, |group| group.compact(index));

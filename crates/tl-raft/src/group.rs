@@ -403,8 +403,7 @@ impl Group {
         let (unneeded, keep) = if !self.several() {
             (Index(u64::MAX), 0)
         } else if self.leads() {
-            let slowest = self.raw.raft.prs().iter().map(|(_, progress)| progress.matched).min();
-            (Index(slowest.unwrap_or(0)), lag_bytes)
+            (self.confirmed_by_all(), lag_bytes)
         } else {
             (Index(0), cache_bytes)
         };
@@ -415,9 +414,18 @@ impl Group {
         self.log().applied_bytes()
     }
 
-    /// Drops entries up to `index`, which the caller knows to be needed by nobody.
+    /// Drops applied entries up to `index`. A leader keeps what a follower has not confirmed to
+    /// it, even if the follower has it: Raft goes on from what was confirmed, and what is dropped
+    /// before that could only come back as a snapshot.
     pub(crate) fn compact(&mut self, index: Index) {
+        let index = if self.leads() { index.min(self.confirmed_by_all()) } else { index };
         self.raw.mut_store().shrink(index, usize::MAX);
+    }
+
+    /// The last entry that every voter has confirmed to this leader.
+    fn confirmed_by_all(&self) -> Index {
+        let matched = self.raw.raft.prs().iter().map(|(_, progress)| progress.matched);
+        Index(matched.min().unwrap_or(0))
     }
 
     /// First entry in memory.
