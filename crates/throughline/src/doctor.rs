@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
+use tl_engine::lock::{DirLock, LockError};
 use tl_types::UnixMs;
-use tl_wal::{Disk, StdDisk};
 
 use crate::failure::Failure;
 use crate::output::{Out, count, table};
@@ -141,22 +141,23 @@ fn data_dir(data: &Path) -> Finding {
         return match empty {
             true => Finding::new("data directory", Status::Ok, format!("{shown} is empty")),
             false => {
-                let detail = format!("{shown} holds files that are no data of a node");
-                Finding::new("data directory", Status::Bad, detail)
+                let detail = format!(
+                    "{shown} holds other files and no node's data: a node would start empty there"
+                );
+                Finding::new("data directory", Status::Warn, detail)
             }
         };
     }
-    let locked = StdDisk::create(&log).and_then(|disk| disk.lock().map(|_| ()));
-    match locked {
-        Ok(()) => {
+    match DirLock::take(data) {
+        Ok(_) => {
             let detail = format!("{shown} holds a node's data; no node runs on it now");
             Finding::new("data directory", Status::Ok, detail)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+        Err(LockError::InUse { .. }) => {
             Finding::new("data directory", Status::Ok, format!("a node runs on {shown}"))
         }
-        Err(error) => {
-            let detail = format!("{shown} cannot be used: {error}");
+        Err(LockError::Io { source, .. }) => {
+            let detail = format!("{shown} cannot be used: {source}");
             Finding::new("data directory", Status::Bad, detail)
         }
     }
@@ -176,18 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_other_files_is_no_data_directory() {
+    fn a_directory_with_other_files_is_a_warning() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(data_dir(folder.path()).status, Status::Ok);
         std::fs::write(folder.path().join("thesis.txt"), "x").expect("written");
-        assert_eq!(data_dir(folder.path()).status, Status::Bad);
+        assert_eq!(data_dir(folder.path()).status, Status::Warn);
     }
 
     #[test]
     fn a_directory_in_use_is_said_to_be() {
         let folder = tempfile::tempdir().expect("a folder");
-        let disk = StdDisk::create(folder.path().join("log")).expect("a log directory");
-        let _lock = disk.lock().expect("locked");
+        std::fs::create_dir(folder.path().join("log")).expect("a log directory");
+        let _lock = DirLock::take(folder.path()).expect("locked");
         assert!(data_dir(folder.path()).detail.starts_with("a node runs"));
     }
 }

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use tl_client::ClientError;
+use tl_engine::EngineError;
+use tl_engine::lock::LockError;
+use tl_wal::WalError;
 
 /// The command line or settings are not right.
 pub const EXIT_USAGE: u8 = 2;
@@ -78,6 +81,9 @@ fn advice(error: &anyhow::Error) -> Option<String> {
     if let Some(Failure::WithAdvice { advice, .. }) = error.downcast_ref() {
         return Some(advice.clone());
     }
+    if let Some(advice) = error.chain().find_map(start_advice) {
+        return Some(advice.to_owned());
+    }
     let failure = error.downcast_ref::<ClientError>()?;
     if failure.is_unreachable() {
         let next = "is a node running? Start one with `tl dev`, or say where it is with --url";
@@ -104,6 +110,29 @@ fn advice(error: &anyhow::Error) -> Option<String> {
         _ => return None,
     };
     Some(advice.to_owned())
+}
+
+/// What to do about a node that could not start.
+fn start_advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    const IN_USE: &str =
+        "another `tl` runs on this directory: stop it, or name another one with --data";
+    if let Some(EngineError::Lock(LockError::InUse { .. })) = cause.downcast_ref() {
+        return Some(IN_USE);
+    }
+    match cause.downcast_ref::<WalError>()? {
+        WalError::Locked { .. } => Some(IN_USE),
+        WalError::Corrupt(_) => Some(
+            "nothing was changed. `tl debug log --data DIR` shows the place; a single node has \
+             nobody to fetch lost records from, so put back a copy of the directory",
+        ),
+        WalError::Full { .. } => Some("make room on the disk and start again"),
+        WalError::Unsupported { .. } => Some("start it with the release that wrote it"),
+        WalError::Foreign { .. } => Some("move the segment of the other node out of the directory"),
+        WalError::Option { .. }
+        | WalError::TooLarge { .. }
+        | WalError::Failed { .. }
+        | WalError::Poisoned => None,
+    }
 }
 
 fn json_error(error: &anyhow::Error) -> Value {

@@ -73,10 +73,9 @@ pub fn run(args: &LogArgs, out: &Out) -> anyhow::Result<()> {
     match damaged {
         0 => Ok(()),
         places => {
-            let what = format!(
-                "{places} places in the log are damaged; start the node to learn \
-                                whether they were confirmed"
-            );
+            let these = if places == 1 { "1 place" } else { &format!("{places} places") };
+            let what =
+                format!("damaged: {these}; a start of the node tells whether it was confirmed");
             Err(Failure::Check(what).into())
         }
     }

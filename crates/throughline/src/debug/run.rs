@@ -9,9 +9,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tl_core::memory::MemoryRows;
+use tl_engine::lock::{DirLock, LockError};
 use tl_store::{Applied, LsmStore, OrderedStore, StoreOptions};
 use tl_types::{GroupId, ResourceNumber, RowKey, Table};
-use tl_wal::{Disk, StdDisk};
 
 use crate::failure::Failure;
 use crate::output::{Out, count};
@@ -37,15 +37,14 @@ pub struct RunArgs {
 pub fn run(args: &RunArgs, out: &Out) -> anyhow::Result<()> {
     let dir = args.data.join("store");
     ensure!(dir.is_dir(), "there is no store in {}", args.data.display());
-    // Two processes in one store would be the end of it.
-    let log = StdDisk::create(args.data.join("log"))?;
-    let _lock = log.lock().map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => Failure::WithAdvice {
-            what: format!("a node runs on {}", args.data.display()),
+    // Opening a store tidies its directory, which would be the end of a running node's files.
+    let _lock = DirLock::take(&args.data).map_err(|error| match error {
+        LockError::InUse { dir } => Failure::WithAdvice {
+            what: format!("a node runs on {}", dir.display()),
             advice: "stop it first; `tl debug log` can look in while it runs".to_owned(),
         },
-        _ => Failure::WithAdvice {
-            what: format!("cannot lock {}: {error}", args.data.display()),
+        LockError::Io { .. } => Failure::WithAdvice {
+            what: format!("cannot lock {}", args.data.display()),
             advice: "run it as the user that the data belongs to".to_owned(),
         },
     })?;

@@ -88,5 +88,6 @@ fn a_second_node_on_the_same_address_or_directory_is_told_so() {
     let same_data = ran(command("serve --listen 127.0.0.1:0 --data").arg(folder.path().join("a")));
     assert_eq!(same_data.code, 1, "{same_data:?}");
     assert!(same_data.stderr.contains("in use by another process"), "{same_data:?}");
+    assert!(same_data.stderr.contains("--data"), "{same_data:?}");
     assert_eq!(node.stop(), 0);
 }
