@@ -99,16 +99,40 @@ pub(crate) struct Operation {
 /// What an operation is for.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
-    Create { session: SessionNo, known: Known, incarnation: Incarnation },
-    Append { parts: Vec<Part>, intent: Intent },
+    Create {
+        session: SessionNo,
+        known: Known,
+        incarnation: Incarnation,
+    },
+    Append {
+        parts: Vec<Part>,
+        intent: Intent,
+    },
     /// A write to the header that is answered with the row.
-    Header { session: SessionNo, known: Known },
+    Header {
+        session: SessionNo,
+        known: Known,
+    },
     /// The same request id again.
-    Again { first: Vec<Reply> },
-    Close { session: SessionNo, known: Known },
-    Tombstone { session: SessionNo, known: Known },
-    Archive { session: SessionNo, known: Known },
-    Read { session: SessionNo, known: Known },
+    Again {
+        first: Vec<Reply>,
+    },
+    Close {
+        session: SessionNo,
+        known: Known,
+    },
+    Tombstone {
+        session: SessionNo,
+        known: Known,
+    },
+    Archive {
+        session: SessionNo,
+        known: Known,
+    },
+    Read {
+        session: SessionNo,
+        known: Known,
+    },
     /// A write that shows that the group takes writes.
     Probe,
 }
@@ -203,8 +227,7 @@ impl Workload {
     ) -> (NewEvent, u64) {
         self.contents_made += 1;
         let producer_id = format!("c{client}.{generation}");
-        let payload =
-            format!("{{\"n\":{},\"filler\":\"{:.<filler$}\"}}", self.contents_made, "");
+        let payload = format!("{{\"n\":{},\"filler\":\"{:.<filler$}\"}}", self.contents_made, "");
         let envelope: Bytes = Envelope {
             event_type: Bytes::from_static(b"content"),
             payload: payload.into(),

@@ -275,7 +275,8 @@ impl World {
         for group in (0..self.plan.groups.min(8)).map(tl_types::GroupId) {
             for machine in &self.machines {
                 let status = machine.process.as_ref().map(|process| {
-                    (process.node.driver().status(group), process.node.applied(group))
+                    let driver = process.node.driver();
+                    (driver.status(group), driver.first_kept(group), process.node.applied(group))
                 });
                 let _ = write!(text, "\n  group {group}, machine {}: {status:?}", machine.no);
             }

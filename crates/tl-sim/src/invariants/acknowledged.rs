@@ -50,7 +50,9 @@ impl Acknowledged {
                 let what = if found.is_none() { "is gone" } else { "became another event" };
                 return Err(Violation::new(
                     PROMISE,
-                    format!("session {session}, seq {seq} was acknowledged and {what} on machine {machine}"),
+                    format!(
+                        "session {session}, seq {seq} was acknowledged and {what} on machine {machine}"
+                    ),
                 ));
             }
         }

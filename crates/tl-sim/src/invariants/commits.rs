@@ -42,5 +42,8 @@ impl Commits {
 /// A commit of which a machine shows only a part.
 #[must_use]
 pub fn torn(machine: usize, commit: u64, what: &str) -> Violation {
-    Violation::new("a commit is all or nothing", format!("machine {machine}, commit {commit}: {what}"))
+    Violation::new(
+        "a commit is all or nothing",
+        format!("machine {machine}, commit {commit}: {what}"),
+    )
 }

@@ -118,7 +118,10 @@ impl Linearizable {
         if old {
             return broken(session, format!("{header:?} was given when {before:?} was known"));
         }
-        if !asked.create || (tombstoned && !asked.tombstone) || (closed && !(asked.close || asked.tombstone)) {
+        if !asked.create
+            || (tombstoned && !asked.tombstone)
+            || (closed && !(asked.close || asked.tombstone))
+        {
             return broken(session, format!("{header:?} has what nobody asked for"));
         }
         let known = &mut self.known[session];

@@ -31,8 +31,7 @@ impl Stamps {
         at: UnixMs,
         passed_ms: u64,
     ) -> Checked {
-        let broken =
-            |what: String| Err(Violation::new("the group's time keeps its pace", what));
+        let broken = |what: String| Err(Violation::new("the group's time keeps its pace", what));
         if at.0 > passed_ms + passed_ms / FAST_PARTS + ROUNDING_MS {
             return broken(format!(
                 "group {group}, session {session}, seq {seq}: commit time {} ms after {passed_ms} ms",

@@ -287,7 +287,12 @@ impl World {
             Intent::Gap => return broken("a position was left out and nobody minded"),
         }
         for (part, appended) in parts.iter().zip(told) {
-            self.checks.linearizable.appended(part.session, &part.known, appended, part.expected)?;
+            self.checks.linearizable.appended(
+                part.session,
+                &part.known,
+                appended,
+                part.expected,
+            )?;
             self.coverage.dedupe_hits += u64::from(appended.deduped);
             if appended.last_seq.0 + 1 - appended.first_seq.0 != part.contents.len() as u64 {
                 return broken("not as many positions as events");
@@ -323,9 +328,7 @@ impl World {
         let (session, known) = match kind {
             Kind::Create { session, known, incarnation } => {
                 // It would have been answered with the row that its own first attempt made.
-                if matches!(reason, Reason::SessionExists)
-                    && self.is_of(*session, *incarnation)?
-                {
+                if matches!(reason, Reason::SessionExists) && self.is_of(*session, *incarnation)? {
                     return lied("a repeated request gets its first reply");
                 }
                 (*session, *known)
@@ -405,10 +408,9 @@ impl World {
         for group in (0..self.plan.groups).map(GroupId) {
             let client = self.workload.clients.len();
             let operation = self.probe(group);
-            self.workload.clients.push(crate::workload::Client {
-                operation: Some(operation),
-                ..Default::default()
-            });
+            self.workload
+                .clients
+                .push(crate::workload::Client { operation: Some(operation), ..Default::default() });
             self.workload.probes_open += 1;
             self.attempt(client);
         }

@@ -72,11 +72,7 @@ impl World {
     }
 
     /// Looks at what is new in these sessions on a machine.
-    pub(super) fn look(
-        &mut self,
-        machine: MachineNo,
-        sessions: &BTreeSet<SessionNo>,
-    ) -> Checked {
+    pub(super) fn look(&mut self, machine: MachineNo, sessions: &BTreeSet<SessionNo>) -> Checked {
         let mut commits_seen = BTreeSet::new();
         for &session in sessions {
             self.look_at(machine, session, &mut commits_seen)?;

@@ -63,7 +63,9 @@ impl World {
                 self.workload.tails[tail].cursor.gap(earliest, asked)?;
                 Ok(0)
             }
-            Err(error) => Err(Violation::new("rows can be read and have no hole", error.to_string())),
+            Err(error) => {
+                Err(Violation::new("rows can be read and have no hole", error.to_string()))
+            }
         }
     }
 

@@ -344,7 +344,11 @@ impl World {
             return Err(Violation::new("a log fails only with its disk", what));
         }
         self.note(&format!("machine {machine} stops: {}", chain(error)));
-        if self.rng.bool() { self.power_cut(machine) } else { self.kill(machine) }
+        if self.rng.bool() {
+            self.power_cut(machine)
+        } else {
+            self.kill(machine)
+        }
         Ok(())
     }
 
@@ -381,8 +385,9 @@ impl World {
         }
     }
 
-    /// Flushes one memtable. The log behind it goes once all machines have flushed that far:
-    /// who is further behind would need a snapshot.
+    /// Flushes one memtable. The log behind it goes once all machines have flushed past it: who
+    /// is further behind would need a snapshot. One entry more stays, because a log that is read
+    /// back begins with the position of its first entry, not with that entry.
     pub(super) fn flush(&mut self, machine: MachineNo) -> Checked {
         let Some(process) = &mut self.machines[machine].process else { return Ok(()) };
         process.flush_due = false;
@@ -400,8 +405,10 @@ impl World {
                 *least = (*least).min(durable);
             }
         }
-        let everywhere: BTreeMap<GroupId, Index> =
-            (0..groups).map(GroupId).zip(everywhere).collect();
+        let everywhere: BTreeMap<GroupId, Index> = (0..groups)
+            .map(GroupId)
+            .zip(everywhere.into_iter().map(|index| Index(index.0.saturating_sub(1))))
+            .collect();
         let indexes = everywhere.iter().map(|(group, index)| (*group, *index)).collect();
         if let Some(process) = &mut self.machines[machine].process {
             process.log.release = Some(everywhere);

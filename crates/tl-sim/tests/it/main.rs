@@ -12,9 +12,13 @@ fn one() {
         let report = run(seed, &Options::default());
         println!("{report} {:?}", t.elapsed());
         if report.violation.is_some() {
-            for l in &report.recent { println!("{l}"); }
+            for l in &report.recent {
+                println!("{l}");
+            }
             panic!();
         }
-        if b - a < 3 { println!("{:?}", report.coverage.counts()); }
+        if b - a < 3 {
+            println!("{:?}", report.coverage.counts());
+        }
     }
 }

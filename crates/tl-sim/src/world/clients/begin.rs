@@ -112,8 +112,7 @@ impl World {
         let mut contents = Vec::with_capacity(count);
         for producer_seq in (first..).take(count) {
             let filler = self.rng.usize(0..self.plan.payload_bytes_max);
-            let (event, content) =
-                self.workload.event(client, generation, producer_seq, filler);
+            let (event, content) = self.workload.event(client, generation, producer_seq, filler);
             let producer = (client, generation);
             let origin = Origin { session, producer, producer_seq, commit, refused: false };
             self.checks.origins.asked(content, origin);
