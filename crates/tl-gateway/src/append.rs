@@ -25,23 +25,46 @@ pub async fn append(call: &mut Call) -> Result<Response<Body>, Problem> {
     let id = call.session_id()?;
     let (body, kind) = call.read_body().await?;
     let caller = call.writer(ErrorCode::InvalidEvent)?;
+    let guard = append_expected_seq(call.query())?;
     let (request, single) = match kind {
         Some(BodyKind::Lines) => {
-            let expected_seq = append_expected_seq(call.query())?;
-            (batch(BatchRequest::parse_lines(&body, expected_seq)?, &caller.principal)?, false)
+            (batch(BatchRequest::parse_lines(&body, guard)?, &caller.principal)?, false)
         }
-        Some(BodyKind::Json) | None => from_json(&body, &caller.principal)?,
+        Some(BodyKind::Json) | None => from_json(&body, guard, &caller.principal)?,
     };
-    let done = call.shared.service.append(&caller, &id, request).await?;
+    let done = call.shared.service.append(&caller, &id, request).await.map_err(|error| {
+        let problem = Problem::from(error);
+        // Which event of a batch is at fault means nothing for an append of one.
+        if single { problem.without_fact("index") } else { problem }
+    })?;
     Ok(answer(done, single, call))
 }
 
-fn from_json(body: &Bytes, principal: &Principal) -> Result<(Append, bool), Problem> {
+fn from_json(
+    body: &Bytes,
+    guard: Option<Seq>,
+    principal: &Principal,
+) -> Result<(Append, bool), Problem> {
     match AppendBody::parse(body)? {
         AppendBody::Single(AppendRequest { event, expected_seq }) => {
+            let expected_seq = one_guard(guard, expected_seq)?;
             Ok((Append { events: vec![event.seal(principal)?], expected_seq }, true))
         }
-        AppendBody::Batch(request) => Ok((batch(request, principal)?, false)),
+        AppendBody::Batch(mut request) => {
+            request.expected_seq = one_guard(guard, request.expected_seq)?;
+            Ok((batch(request, principal)?, false))
+        }
+    }
+}
+
+/// A guard may stand in the query or in the body. One that was sent is never passed over.
+fn one_guard(query: Option<Seq>, body: Option<Seq>) -> Result<Option<Seq>, Problem> {
+    match (query, body) {
+        (Some(query), Some(body)) if query != body => Err(Problem::new(
+            ErrorCode::InvalidEvent,
+            format!("expected_seq is {query} in the query and {body} in the body: send it once"),
+        )),
+        (query, body) => Ok(query.or(body)),
     }
 }
 

@@ -74,21 +74,6 @@ pub fn openapi() -> Response<Body> {
     typed(StatusCode::OK, content_type, Body::from(document.clone()))
 }
 
-/// The page has everything in itself, and may load nothing but the document.
-const DOCS_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-     connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
-);
-
-/// `GET /docs`: a page that renders the document.
-pub fn docs() -> Response<Body> {
-    let content_type = HeaderValue::from_static("text/html; charset=utf-8");
-    let page = Body::from(include_str!("docs.html"));
-    let mut response = typed(StatusCode::OK, content_type, page);
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, DOCS_POLICY);
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

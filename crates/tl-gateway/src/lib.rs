@@ -32,6 +32,7 @@ mod health;
 mod held;
 mod metrics;
 pub mod openapi;
+mod pages;
 mod problem;
 mod reply;
 pub mod routes;

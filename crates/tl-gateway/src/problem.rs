@@ -35,6 +35,12 @@ impl Problem {
         self
     }
 
+    /// Takes a fact away.
+    pub fn without_fact(mut self, name: &str) -> Problem {
+        self.facts.retain(|(fact, _)| *fact != name);
+        self
+    }
+
     /// Adds a header to the reply.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
         self.headers.push((name, value));

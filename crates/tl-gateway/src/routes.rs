@@ -15,7 +15,7 @@ use tl_types::ErrorCode;
 use crate::call::Call;
 use crate::problem::Problem;
 use crate::shared::Shared;
-use crate::{append, edge, events, health, sessions, tail};
+use crate::{append, edge, events, health, pages, sessions, tail};
 
 /// What a request reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +37,7 @@ pub enum Endpoint {
     Metrics,
     OpenApi,
     Docs,
+    Home,
 }
 
 impl Endpoint {
@@ -44,7 +45,7 @@ impl Endpoint {
     #[must_use]
     pub fn answers_json(self) -> bool {
         match self {
-            Endpoint::Tail | Endpoint::Metrics | Endpoint::Docs => false,
+            Endpoint::Tail | Endpoint::Metrics | Endpoint::Docs | Endpoint::Home => false,
             Endpoint::CreateSession
             | Endpoint::ListSessions
             | Endpoint::GetSession
@@ -78,7 +79,7 @@ const fn route(method: &'static str, path: &'static str, endpoint: Endpoint) -> 
 }
 
 /// All of them.
-pub const ROUTES: [Route; 16] = [
+pub const ROUTES: [Route; 17] = [
     route("POST", "/v1/sessions", Endpoint::CreateSession),
     route("GET", "/v1/sessions", Endpoint::ListSessions),
     route("GET", "/v1/sessions/{id}", Endpoint::GetSession),
@@ -95,6 +96,7 @@ pub const ROUTES: [Route; 16] = [
     route("GET", "/metrics", Endpoint::Metrics),
     route("GET", "/openapi.json", Endpoint::OpenApi),
     route("GET", "/docs", Endpoint::Docs),
+    route("GET", "/", Endpoint::Home),
 ];
 
 /// The router over one gateway's state.
@@ -145,6 +147,7 @@ pub(crate) async fn dispatch(
         Endpoint::Ready => Ok(health::ready(call)),
         Endpoint::Metrics => Ok(health::metrics(call)),
         Endpoint::OpenApi => Ok(health::openapi()),
-        Endpoint::Docs => Ok(health::docs()),
+        Endpoint::Docs => Ok(pages::docs()),
+        Endpoint::Home => Ok(pages::home()),
     }
 }

@@ -186,7 +186,10 @@ fn batch<'a>(
     let events = events
         .iter()
         .enumerate()
-        .map(|(index, event)| event.check(out(index)).map_err(|error| error.at_index(index)))
+        .map(|(index, event)| {
+            let checked = event.check_unguarded().and_then(|()| event.check(out(index)));
+            checked.map_err(|error| error.at_index(index))
+        })
         .collect::<Result<_, _>>()?;
     Ok(BatchRequest { events, expected_seq })
 }

@@ -41,6 +41,7 @@ pub fn describe(endpoint: Endpoint) -> Operation {
         Endpoint::Metrics => metrics(),
         Endpoint::OpenApi => openapi(),
         Endpoint::Docs => docs(),
+        Endpoint::Home => home(),
     };
     if endpoint.answers_json() {
         operation.errors.push(ErrorCode::NotAcceptable);
@@ -235,7 +236,7 @@ fn close() -> Operation {
 fn append() -> Operation {
     let expected_seq = query(
         "expected_seq",
-        "For lines only: append only if the session's last seq equals this",
+        "Append only if the session's last seq equals this; in a JSON body it may stand there instead",
         position(),
     );
     Operation {
@@ -423,11 +424,21 @@ fn openapi() -> Operation {
     }
 }
 
-fn docs() -> Operation {
-    let page = json!({"description": "A page without outside parts",
-        "content": {"text/html": {"schema": {"type": "string"}}}});
+fn home() -> Operation {
     Operation {
-        answers: vec![(200, page)],
+        answers: vec![(200, page())],
+        ..node("home", "Where to go from here", "Links and first commands, for people.")
+    }
+}
+
+fn docs() -> Operation {
+    Operation {
+        answers: vec![(200, page())],
         ..node("docs", "This document as a page", "For people.")
     }
+}
+
+fn page() -> Value {
+    json!({"description": "A page without outside parts",
+        "content": {"text/html": {"schema": {"type": "string"}}}})
 }

@@ -60,3 +60,36 @@ async fn lines_are_no_body_for_other_operations() {
     let reply = server.ask("POST", "/v1/sessions", &LINES, Some(b"{}")).await;
     assert_eq!(reply.error(), "unsupported_media_type");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_counts_wherever_it_stands() {
+    let server = Server::start().await;
+    server.session("s").await;
+    let target = "/v1/sessions/s/append";
+    let batch = json!({"events": [event("p", 1)]});
+    for body in [&event("p", 1), &batch] {
+        let reply = server.post(&format!("{target}?expected_seq=7"), body).await;
+        assert_eq!(reply.error(), "expected_seq_conflict", "{body}");
+        assert_eq!(reply.json()["current_seq"], 0);
+    }
+    let mut twice = event("p", 1);
+    twice["expected_seq"] = json!(0);
+    let reply = server.post(&format!("{target}?expected_seq=7"), &twice).await;
+    assert_eq!(reply.error(), "invalid_event", "two guards that differ");
+    let reply = server.post(&format!("{target}?expected_seq=0"), &twice).await;
+    assert_eq!(reply.status, 201);
+    let reply = server.post(target, &json!({"events": [twice]})).await;
+    assert_eq!(reply.error(), "invalid_event", "a guard on one event of a batch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_names_the_event_of_a_batch_only() {
+    let server = Server::start().await;
+    server.session("s").await;
+    let target = "/v1/sessions/s/append";
+    let one = server.post(target, &event("p", 5)).await.json();
+    assert_eq!((&one["expected_producer_seq"], one.get("index")), (&json!(1), None));
+    let batch = json!({"events": [event("p", 1), event("q", 5)]});
+    let many = server.post(target, &batch).await.json();
+    assert_eq!((&many["expected_producer_seq"], &many["index"]), (&json!(1), &json!(1)));
+}

@@ -76,6 +76,19 @@ async fn the_document_and_its_page_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_root_says_where_to_go() {
+    let server = Server::start().await;
+    let page = server.get("/").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let text = String::from_utf8(page.body).unwrap();
+    assert!(text.contains(concat!("version ", env!("CARGO_PKG_VERSION"), ".")));
+    for link in text.split("href=\"").skip(1) {
+        let target = link.split('"').next().unwrap();
+        assert_eq!(server.get(target).await.status, 200, "{target}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_route_is_served() {
     let server = Server::start().await;
     for route in ROUTES {

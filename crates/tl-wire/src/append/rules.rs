@@ -107,6 +107,19 @@ impl RawEvent {
     }
 }
 
+impl RawEvent {
+    /// Refuses a guard on one event of a batch: passing it over would append what its sender
+    /// wanted held back.
+    pub(super) fn check_unguarded(&self) -> Result<(), WireError> {
+        match present(self.expected_seq) {
+            None => Ok(()),
+            Some(_) => Err(invalid(
+                "expected_seq guards a whole batch: send it beside events, or in the query",
+            )),
+        }
+    }
+}
+
 /// The optimistic check beside an event or batch.
 pub(super) fn expected_seq(out: &[u8], node: Option<Node>) -> Result<Option<Seq>, WireError> {
     let Some(node) = present(node) else { return Ok(None) };

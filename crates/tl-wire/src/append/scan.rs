@@ -25,6 +25,8 @@ pub(crate) struct RawEvent {
     pub(super) bad_ref: Option<&'static str>,
     pub(super) idempotency_key: Option<Node>,
     pub(super) event_time: Option<Node>,
+    /// `expected_seq` inside an event of a batch, where it has no place.
+    pub(super) expected_seq: Option<Node>,
     /// `seq`, which only exported lines carry.
     pub(super) seq: Option<Node>,
     compact_bytes: usize,
@@ -148,6 +150,7 @@ impl RawEvent {
             b"source" => &mut self.source,
             b"idempotency_key" => &mut self.idempotency_key,
             b"event_time" => &mut self.event_time,
+            b"expected_seq" => &mut self.expected_seq,
             b"seq" => &mut self.seq,
             b"metadata" => {
                 self.metadata = Some(put_metadata(scanner)?);

@@ -504,3 +504,19 @@ proptest! {
         let _ = BatchRequest::parse_lines(&body, None);
     }
 }
+
+#[test]
+fn a_guard_on_one_event_of_a_batch_is_refused() {
+    let (plain, guarded) = (event().to_string(), with(json!({"expected_seq": 0})));
+    let body = format!(r#"{{"events":[{plain},{guarded}],"expected_seq":0}}"#);
+    let error = parse_batch(&body).unwrap_err();
+    assert_eq!(
+        (error.code, &error.facts[..]),
+        (ErrorCode::InvalidEvent, &[("index", Fact::Number(1))][..])
+    );
+    let lines = format!("{plain}\n{guarded}");
+    let error = BatchRequest::parse_lines(lines.as_bytes(), None).unwrap_err();
+    assert!(error.message.contains("expected_seq guards a whole batch"), "{error}");
+    let absent = with(json!({"expected_seq": null}));
+    assert!(BatchRequest::parse_lines(absent.as_bytes(), None).is_ok());
+}
