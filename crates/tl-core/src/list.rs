@@ -80,7 +80,13 @@ fn scan(view: &mut View<'_>, query: &ListQuery, examined_max: usize) -> ListPage
     let mut page = ListPage::default();
     let mut examined = 0;
     while page.sessions.len() < query.limit && examined < examined_max {
-        let step = STEP_ROWS.min(examined_max - examined);
+        let wanted = if query.metadata.is_empty() {
+            // Few directory rows are passed over, so little more than what is wanted is read.
+            query.limit - page.sessions.len() + 1
+        } else {
+            STEP_ROWS
+        };
+        let step = wanted.min(STEP_ROWS).min(examined_max - examined);
         let found = view.range(&start, &end, step);
         let is_last = found.len() < step;
         for (key, value) in found {
