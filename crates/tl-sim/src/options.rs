@@ -42,6 +42,7 @@ pub(crate) struct Plan {
     pub(crate) groups: u16,
     pub(crate) clients: usize,
     pub(crate) tails: usize,
+    /// A client's mean pause between two operations.
     pub(crate) think_ms: u64,
     pub(crate) payload_bytes_max: usize,
     pub(crate) power_cut_mean_ms: u64,
@@ -84,7 +85,7 @@ impl Plan {
         let kill_mean_ms = often(0.6, 4_000, 30_000);
         let blackout_mean_ms = often(0.5, 8_000, 40_000);
         let sync_error_mean_ms = often(0.4, 10_000, 40_000);
-        let disk_full_mean_ms = often(0.2, 10_000, 40_000);
+        let disk_full_mean_ms = often(0.4, 3_000, 20_000);
         let split_mean_ms = often(0.7, 3_000, 20_000);
         let stall_mean_ms = often(0.4, 5_000, 30_000);
         let wall_jump_mean_ms = often(0.7, 3_000, 20_000);
@@ -93,11 +94,14 @@ impl Plan {
         let loss_ppm = often(0.6, 100, 50_000) as u32;
         let repeat_ppm = often(0.5, 100, 50_000) as u32;
         let late_ppm = often(0.5, 100, 50_000) as u32;
+        let clients = rng.usize(12..=32);
+        // So that the operations asked for take about as long as the time asked for.
+        let operations_per_s = rng.u64(40..=60);
         Plan {
             groups: if full { GROUPS_FULL } else { rng.u16(2..=8) },
-            clients: rng.usize(12..=32),
+            clients,
             tails: rng.usize(3..=8),
-            think_ms: rng.u64(100..=500),
+            think_ms: clients as u64 * 1_000 / operations_per_s,
             payload_bytes_max: if rng.bool() { 200 } else { 2_000 },
             power_cut_mean_ms,
             kill_mean_ms,

@@ -28,6 +28,8 @@ pub(crate) struct GroupShadow {
     pub(crate) synced: Index,
     /// Term and vote, as confirmed.
     pub(crate) promised: (Term, u64),
+    /// Term and vote, as given out last.
+    pub(crate) voted: (Term, u64),
 }
 
 /// A machine's log.
@@ -95,7 +97,10 @@ impl Shadow {
                 group.put(*index, LogEntry { term: *term, hash: xxh3_64(data) });
                 group.synced = *index;
             }
-            Record::HardState { term, vote, .. } => group.promised = (*term, *vote),
+            Record::HardState { term, vote, .. } => {
+                group.promised = (*term, *vote);
+                group.voted = group.promised;
+            }
             Record::Membership { .. } | Record::Installed { .. } => {}
         }
     }
@@ -115,7 +120,10 @@ impl Shadow {
                         Some(_) | None => open.ends.push((id, *index, *term)),
                     }
                 }
-                Record::HardState { term, vote, .. } => open.promises.push((id, *term, *vote)),
+                Record::HardState { term, vote, .. } => {
+                    self.groups[usize::from(id.0)].voted = (*term, *vote);
+                    open.promises.push((id, *term, *vote));
+                }
                 Record::Membership { .. } | Record::Installed { .. } => {}
             }
         }

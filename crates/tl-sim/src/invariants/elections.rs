@@ -1,4 +1,4 @@
-//! Election safety: a group has at most one leader in a term. Two would each take writes that
+//! Election safety: a machine votes once in a term, and a group has at most one leader in it. Two would each take writes that
 //! the other has not, so this holds up everything else (P1, P2).
 
 use std::collections::BTreeMap;
@@ -6,6 +6,24 @@ use std::collections::BTreeMap;
 use tl_types::{GroupId, Term};
 
 use super::{Checked, Violation};
+
+/// A machine whose newest term and vote in a group are `before` writes that it now has `after`.
+///
+/// # Errors
+/// The term falls, or the vote of a term changes: both votes could make a majority.
+pub fn votes(machine: usize, group: GroupId, before: (Term, u64), after: (Term, u64)) -> Checked {
+    if after.0 < before.0 || (after.0 == before.0 && before.1 != 0 && after.1 != before.1) {
+        return Err(Violation::new(
+            "one vote per term",
+            format!(
+                "group {group}, machine {machine}: in term {} it voted for {}, and then in term {} \
+                 for {}",
+                before.0, before.1, after.0, after.1
+            ),
+        ));
+    }
+    Ok(())
+}
 
 /// Who led which term.
 #[derive(Debug, Default)]

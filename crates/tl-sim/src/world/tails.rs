@@ -1,8 +1,10 @@
 //! Tails: readers that follow one session on whichever machine runs, from rows applied there.
 
 use tl_core::session::ReadError;
+use tl_types::Seq;
 
 use super::{Phase, World};
+use crate::invariants::tails::Cursor;
 use crate::invariants::{Checked, Violation};
 use crate::options::MACHINES;
 use crate::queue::{Event, MachineNo};
@@ -13,12 +15,18 @@ const LOOK_US: u64 = 400_000;
 const TAKE_EVENTS_MAX: usize = 40;
 /// Chance in a million that a tail moves to another machine before it looks.
 const MOVE_PPM: u32 = 150_000;
+/// Chance in a million that a tail gives way to a new one, of some session, from its beginning.
+const ANEW_PPM: u32 = 20_000;
 
 impl World {
     pub(super) fn tail(&mut self, tail: usize) -> Checked {
         let at = self.later_us(LOOK_US);
         if matches!(self.phase, Phase::Trouble | Phase::Healing { .. }) {
             self.queue.put(at, Event::Tail { tail });
+        }
+        if self.by_chance(ANEW_PPM) {
+            let session = self.rng.usize(0..self.workload.sessions.len());
+            self.workload.tails[tail].cursor = Cursor { session, at: Seq(0) };
         }
         let machine = self.workload.tails[tail].machine;
         let moves = self.machines[machine].process.is_none() || self.by_chance(MOVE_PPM);

@@ -12,7 +12,7 @@ use tl_wal::{Record, WalError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Phase, TICK_US, World};
-use crate::invariants::{Checked, SessionNo, Violation, confirmed_log, synced_quorum};
+use crate::invariants::{Checked, SessionNo, Violation, confirmed_log, elections, synced_quorum};
 use crate::machine::{Written, machine_of, peer_of};
 use crate::queue::{Event, MachineNo};
 
@@ -97,8 +97,8 @@ impl World {
     fn crash_in_turn(&mut self, machine: MachineNo, turned: Turned) -> Checked {
         self.coverage.crashes_in_turn += 1;
         if let Some(job) = turned.log {
+            self.log_checks(machine, &job.records)?;
             self.machines[machine].shadow.given_out(&job);
-            self.log_matching(&job.records)?;
             if self.rng.bool()
                 && let Some(process) = &mut self.machines[machine].process
                 && !process.log.busy
@@ -117,10 +117,18 @@ impl World {
         Ok(())
     }
 
-    fn log_matching(&mut self, records: &[Record]) -> Checked {
+    /// Looks at what a machine is going to write to its log.
+    fn log_checks(&mut self, machine: MachineNo, records: &[Record]) -> Checked {
         for record in records {
-            if let Record::Entry { group, term, index, data } = record {
-                self.checks.log_matching.wrote(*group, *index, *term, xxh3_64(data))?;
+            match record {
+                Record::Entry { group, term, index, data } => {
+                    self.checks.log_matching.wrote(*group, *index, *term, xxh3_64(data))?;
+                }
+                Record::HardState { group, term, vote } => {
+                    let before = self.machines[machine].shadow.group(*group).voted;
+                    elections::votes(machine, *group, before, (*term, *vote))?;
+                }
+                Record::Membership { .. } | Record::Installed { .. } => {}
             }
         }
         Ok(())
@@ -155,8 +163,8 @@ impl World {
             }
         }
         if let Some(job) = turned.log {
+            self.log_checks(machine, &job.records)?;
             self.coverage.truncations += self.machines[machine].shadow.given_out(&job);
-            self.log_matching(&job.records)?;
             self.log_push(machine, job);
         }
         self.coverage.applied += turned.applied as u64;

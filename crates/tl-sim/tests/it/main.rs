@@ -1,24 +1,66 @@
-//! The simulator held to its own promises: every seed passes, one seed is one run, and the
-//! faults that runs are made of do happen.
+//! The simulator held to its own promises: every seed keeps them all, one seed is one run, and
+//! what runs are made of does happen.
 
-use tl_sim::{Options, run};
+use tl_sim::{Coverage, Options, Report, run};
+
+fn keeps_every_promise(seed: u64) -> Report {
+    let report = run(seed, &Options::default());
+    assert!(
+        report.violation.is_none(),
+        "{report}\n{}\nagain: tl sim --seed {seed}",
+        report.recent.join("\n")
+    );
+    report
+}
+
+/// Runs fifty seeds, one of full size among them, and checks that trouble of every kind came up.
+fn fifty(first: u64) {
+    let mut coverage = Coverage::default();
+    for seed in first..first + 50 {
+        let report = keeps_every_promise(seed);
+        assert!(report.coverage.operations >= 2_000 && report.virtual_ms >= 60_000, "{report}");
+        coverage.add(&report.coverage);
+    }
+    assert_eq!(coverage.missing(), [""; 0], "what never happened was not tested: {coverage:?}");
+}
 
 #[test]
-fn one() {
-    let a: u64 = std::env::var("A").unwrap().parse().unwrap();
-    let b: u64 = std::env::var("B").unwrap().parse().unwrap();
-    for seed in a..b {
-        let t = std::time::Instant::now();
-        let report = run(seed, &Options::default());
-        println!("{report} {:?}", t.elapsed());
-        if report.violation.is_some() {
-            for l in &report.recent {
-                println!("{l}");
-            }
-            panic!();
-        }
-        if b - a < 3 {
-            println!("{:?}", report.coverage.counts());
-        }
+fn seeds_0_to_49_keep_every_promise() {
+    fifty(0);
+}
+
+#[test]
+fn seeds_50_to_99_keep_every_promise() {
+    fifty(50);
+}
+
+#[test]
+fn seeds_100_to_149_keep_every_promise() {
+    fifty(100);
+}
+
+#[test]
+fn seeds_150_to_199_keep_every_promise() {
+    fifty(150);
+}
+
+#[test]
+fn seeds_that_broke_something_once_keep_every_promise_now() {
+    let kept = include_str!("../kept_seeds.txt");
+    let lines = kept.lines().filter(|line| !line.starts_with('#'));
+    for line in lines {
+        let seed = line.split_whitespace().next().expect("a seed begins each line");
+        keeps_every_promise(seed.parse().expect("a seed is a number"));
     }
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in [3, 1_003] {
+        let (one, two) = (keeps_every_promise(seed), keeps_every_promise(seed));
+        assert_eq!(one.trace, two.trace, "seed {seed}");
+        assert_eq!(one.coverage, two.coverage, "seed {seed}");
+        assert_eq!(one.recent, two.recent, "seed {seed}");
+    }
+    assert_ne!(keeps_every_promise(4).trace, keeps_every_promise(5).trace);
 }

@@ -151,7 +151,9 @@ impl World {
         let other = self.workload.sibling(session);
         let commit = Some(self.rng.u64(..));
         let (mut commands, mut parts) = (Vec::new(), Vec::new());
-        for session in [session, other] {
+        // Either half may be the one that is refused.
+        let halves = if self.rng.bool() { [session, other] } else { [other, session] };
+        for session in halves {
             let first = self.next_of(client, session);
             let (command, part) = self.events(client, session, first, 1, commit, None);
             commands.push(command);
