@@ -22,10 +22,13 @@ use crate::node::recover::{Found, StartError, StartPlan, recover};
 use crate::service::{Inner, Service};
 use crate::settings::EngineSettings;
 use crate::shell::admission::Admission;
-use crate::shell::{FailureWatch, Shell, time};
+use crate::shell::pulse::Pulse;
+use crate::shell::{FailureWatch, LogLimits, Shell, time};
 
 /// The peer id of a node that is its own cluster.
 const ONLY_PEER: PeerId = PeerId(1);
+/// The log is written in pieces of a segment divided by this.
+const LOG_PIECES_PER_SEGMENT: u64 = 4;
 /// Longest wait for all groups to have applied what the log holds, at a start.
 const READY_WITHIN: Duration = Duration::from_secs(600);
 
@@ -92,7 +95,9 @@ impl Engine {
         let lock = DirLock::take(&settings.data_dir)?;
         let identity = Identity::open_or_create(&settings.data_dir, settings.groups, &random)?;
         let groups = identity.groups;
+        let pulse = Arc::new(Pulse::default());
         let options = StoreOptions {
+            pacing: pulse.pacing(),
             memtable_bytes: settings.memtable_bytes,
             cache_bytes: settings.cache_bytes / 2,
             block_cache_bytes: settings.cache_bytes / 2,
@@ -121,7 +126,11 @@ impl Engine {
             wal,
             Arc::clone(&hub),
             Arc::clone(&metrics),
-            settings.log_keep_bytes,
+            LogLimits {
+                keep_bytes: settings.log_keep_bytes,
+                piece_bytes: settings.log_segment_bytes / LOG_PIECES_PER_SEGMENT,
+            },
+            pulse,
             &runtime,
         )
         .map_err(|source| EngineError::System { what: "start a thread", source })?;
@@ -137,6 +146,7 @@ impl Engine {
             failure: shell.failure(),
             draining: watch::Sender::new(false),
             ready: ready.clone(),
+            lists: tokio::sync::Semaphore::new(crate::service::LISTS_AT_ONCE_MAX),
             info: NodeInfo {
                 name: settings.node_name.as_str().into(),
                 started_at: UnixMs(now.wall_ms),

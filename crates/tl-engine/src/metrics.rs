@@ -37,6 +37,10 @@ pub struct Metrics {
     pub flush_seconds: Histogram,
     /// Compactions run.
     pub compactions: Counter,
+    /// Scrubs that read everything on disk.
+    pub scrubs: Counter,
+    /// Files that the last scrub found damaged.
+    pub scrub_damaged_files: Gauge<i64, AtomicI64>,
     /// Open tails.
     pub tails_open: Gauge<i64, AtomicI64>,
     /// Requests proposed and not answered.
@@ -64,6 +68,8 @@ impl Default for Metrics {
             flushes: Counter::default(),
             flush_seconds: seconds(),
             compactions: Counter::default(),
+            scrubs: Counter::default(),
+            scrub_damaged_files: Gauge::default(),
             tails_open: Gauge::default(),
             inflight_requests: Gauge::default(),
             inflight_bytes: Gauge::default(),
@@ -89,6 +95,7 @@ impl Metrics {
         counter("log_bytes", "Bytes written to the write-ahead log", &self.log_bytes);
         counter("flushes", "Memtables written to sorted runs", &self.flushes);
         counter("compactions", "Compactions of sorted runs", &self.compactions);
+        counter("scrubs", "Scrubs that read everything on disk", &self.scrubs);
         let mut histogram = |name, help, histogram: &Histogram| {
             registry.register(name, help, histogram.clone());
         };
@@ -98,6 +105,8 @@ impl Metrics {
         let mut gauge = |name, help, gauge: &Gauge<i64, AtomicI64>| {
             registry.register(name, help, gauge.clone());
         };
+        let damaged = &self.scrub_damaged_files;
+        gauge("scrub_damaged_files", "Files that the last scrub found damaged", damaged);
         gauge("tails_open", "Open tails", &self.tails_open);
         gauge("inflight_requests", "Requests proposed and not answered", &self.inflight_requests);
         gauge("inflight_bytes", "Bytes proposed and not answered", &self.inflight_bytes);

@@ -272,6 +272,12 @@ impl<S: OrderedStore> Node<S> {
         &self.driver
     }
 
+    /// Number of groups.
+    #[must_use]
+    pub fn groups(&self) -> u16 {
+        u16::try_from(self.slots.len()).expect("a node is made with a 16-bit number of groups")
+    }
+
     /// The store.
     #[must_use]
     pub fn store(&self) -> &Arc<S> {

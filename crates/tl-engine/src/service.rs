@@ -31,10 +31,13 @@ mod list;
 mod sessions;
 mod tail;
 
+pub use list::LISTS_AT_ONCE_MAX;
 pub use tail::Tail;
 
 /// Between two looks for groups with due work.
 const TICK_EVERY: Duration = Duration::from_secs(1);
+/// A group whose tick found nothing to do is not asked again for so long, milliseconds.
+const TICK_AGAIN_MS: u64 = 10_000;
 /// Between two questions to a group that does not lead yet.
 const PROBE_AGAIN: Duration = Duration::from_millis(5);
 
@@ -72,6 +75,8 @@ pub(crate) struct Inner<S> {
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) ready: watch::Receiver<bool>,
     pub(crate) info: NodeInfo,
+    /// Turns for lists, which look into every group.
+    pub(crate) lists: tokio::sync::Semaphore,
 }
 
 /// An applied entry.
@@ -168,6 +173,14 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Proposes a tick to groups that have work due, until the node ends.
     pub(crate) async fn tick_when_due(self) {
         let mut failure = self.inner.failure.clone();
+        let mut ready = self.inner.ready.clone();
+        if ready.wait_for(|ready| *ready).await.is_err() {
+            return;
+        }
+        // Effects tell of work that is new; what was left before the start is found in the rows.
+        for group in (0..self.inner.groups).map(GroupId) {
+            self.find_due(group, UnixMs(0)).await;
+        }
         let mut rest = tokio::time::interval(TICK_EVERY);
         loop {
             tokio::select! {
@@ -185,11 +198,25 @@ impl<S: OrderedStore + 'static> Service<S> {
                     Ok(Answer::Applied { replies, .. }) => {
                         if matches!(replies.first(), Some(Reply::Ticked { more_due: true })) {
                             self.inner.background.due(group, now);
+                        } else {
+                            // Only the earliest instant was remembered.
+                            self.find_due(group, UnixMs(now.0 + TICK_AGAIN_MS)).await;
                         }
                     }
                     Ok(_) | Err(_) => self.inner.background.due(group, now),
                 }
             }
+        }
+    }
+
+    /// Looks when a group has work next, and remembers it, not before `earliest`: the group's
+    /// own time may lag behind the wall's.
+    async fn find_due(&self, group: GroupId, earliest: UnixMs) {
+        match self.read(group, |rows| tl_core::due_work(rows)).await {
+            Ok(Some(at)) => self.inner.background.due(group, at.max(earliest)),
+            Ok(None) => {}
+            // Named by the read; the next write of the group tells of its work again.
+            Err(error) => tracing::warn!(group = group.0, %error, "due work unknown"),
         }
     }
 
@@ -214,6 +241,12 @@ impl<S: OrderedStore + 'static> Service<S> {
             .with("limit", ENTRY_BYTES_MAX));
         }
         let permit = self.inner.admission.admit(bytes.len())?;
+        if self.inner.mailer.is_log_full() {
+            return Err(ServiceError::new(
+                ErrorCode::EventStoreBackpressure,
+                "The disk of the log is full; repeat the request once there is room",
+            ));
+        }
         if self.inner.store.is_full() {
             return Err(ServiceError::new(
                 ErrorCode::EventStoreBackpressure,

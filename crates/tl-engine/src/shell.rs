@@ -6,10 +6,13 @@
 //!     └── answers, wakes ──┘  └─── bell ─────► flush: memtable → runs, log released, compaction
 //! ```
 //!
+//! Beside them: one thread prepares log segments, one looks after what is on disk.
+//!
 //! A failure of the log or of the store stops the node: every thread ends, open requests get an
 //! unknown outcome, and [`Shell::failure`] says why. Nothing is retried on a disk that lied.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use tl_store::OrderedStore;
@@ -21,6 +24,7 @@ use crate::node::{Input, Node};
 use crate::shell::admission::Permit;
 use crate::shell::answers::{Answer, Answers};
 use crate::shell::mailbox::Mailbox;
+use crate::shell::pulse::Pulse;
 
 pub mod admission;
 pub mod answers;
@@ -29,9 +33,12 @@ mod driver;
 mod flush;
 mod log;
 pub mod mailbox;
+pub(crate) mod pulse;
 pub mod time;
+mod upkeep;
 
 pub use self::flush::Background;
+pub(crate) use self::log::LogLimits;
 
 /// What the service puts into the driver's mailbox.
 #[derive(Debug)]
@@ -65,6 +72,12 @@ pub enum Ask {
 pub struct Mailer<S>(Arc<Shared<S>>);
 
 impl<S> Mailer<S> {
+    /// Whether the log waits for room on its disk: a write would only wait behind it.
+    #[must_use]
+    pub fn is_log_full(&self) -> bool {
+        self.0.log_full.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Puts one item in. After the driver has ended nobody takes it out: its answer never comes.
     pub fn send(&self, mail: Mail) {
         self.0.mail.push(mail);
@@ -82,10 +95,29 @@ pub(crate) struct Shared<S> {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) mail: Mailbox<Mail>,
     pub(crate) answers: Answers,
+    /// The log waits for room on its disk.
+    pub(crate) log_full: AtomicBool,
     failure: watch::Sender<Option<Arc<str>>>,
 }
 
 impl<S> Shared<S> {
+    #[cfg(test)]
+    pub(crate) fn new(store: Arc<S>) -> Shared<S> {
+        Shared::over(store, Hub::new(), Arc::default())
+    }
+
+    fn over(store: Arc<S>, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Shared<S> {
+        Shared {
+            store,
+            hub,
+            metrics,
+            mail: Mailbox::default(),
+            answers: Answers::default(),
+            log_full: AtomicBool::new(false),
+            failure: watch::Sender::new(None),
+        }
+    }
+
     /// Stops the node for a reason that is told once.
     pub(crate) fn fail(&self, why: String) {
         self.failure.send_if_modified(|failure| {
@@ -125,6 +157,7 @@ pub struct Shell<S> {
     log: Arc<log::LogBox>,
     background: Arc<Background>,
     cold: Arc<cold::ColdBox>,
+    pulse: Arc<Pulse>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -133,23 +166,18 @@ impl<S: OrderedStore + 'static> Shell<S> {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(
+    pub(crate) fn start(
         node: Node<S>,
         wal: log::NodeLog,
         hub: Arc<Hub>,
         metrics: Arc<Metrics>,
-        log_keep_bytes: u64,
+        limits: LogLimits,
+        pulse: Arc<Pulse>,
         runtime: &tokio::runtime::Handle,
     ) -> std::io::Result<Shell<S>> {
-        let shared = Arc::new(Shared {
-            store: Arc::clone(node.store()),
-            hub,
-            metrics,
-            mail: Mailbox::default(),
-            answers: Answers::default(),
-            failure: watch::Sender::new(None),
-        });
-        let log = Arc::new(log::LogBox::new(log_keep_bytes));
+        let groups = node.groups();
+        let shared = Arc::new(Shared::over(Arc::clone(node.store()), hub, metrics));
+        let log = Arc::new(log::LogBox::new(limits));
         let background = Arc::new(Background::default());
         let cold = Arc::new(cold::ColdBox::default());
         let spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
@@ -162,20 +190,42 @@ impl<S: OrderedStore + 'static> Shell<S> {
         let preparer = wal.preparer();
         let mut threads = Vec::new();
         {
-            let (shared, log) = (Arc::clone(&shared), Arc::clone(&log));
-            threads.push(spawn("tl-log", Box::new(move || log::run(&shared, &log, wal)))?);
+            let (shared, log, background, pulse) = (
+                Arc::clone(&shared),
+                Arc::clone(&log),
+                Arc::clone(&background),
+                Arc::clone(&pulse),
+            );
+            threads.push(spawn(
+                "tl-log",
+                Box::new(move || log::run(&shared, &log, &background, &pulse, wal)),
+            )?);
         }
         {
-            let (shared, log, background) =
-                (Arc::clone(&shared), Arc::clone(&log), Arc::clone(&background));
-            threads
-                .push(spawn("tl-flush", Box::new(move || flush::run(&shared, &log, &background)))?);
+            let (shared, log, background, pulse) = (
+                Arc::clone(&shared),
+                Arc::clone(&log),
+                Arc::clone(&background),
+                Arc::clone(&pulse),
+            );
+            threads.push(spawn(
+                "tl-flush",
+                Box::new(move || flush::run(&shared, &log, &background, &pulse)),
+            )?);
         }
         {
-            let (shared, background) = (Arc::clone(&shared), Arc::clone(&background));
+            let background = Arc::clone(&background);
             threads.push(spawn(
                 "tl-prepare",
-                Box::new(move || flush::prepare(&shared, &background, preparer)),
+                Box::new(move || flush::prepare(&background, &preparer)),
+            )?);
+        }
+        {
+            let (shared, background, pulse) =
+                (Arc::clone(&shared), Arc::clone(&background), Arc::clone(&pulse));
+            threads.push(spawn(
+                "tl-upkeep",
+                Box::new(move || upkeep::run(&shared, &background, &pulse, groups)),
             )?);
         }
         {
@@ -191,7 +241,7 @@ impl<S: OrderedStore + 'static> Shell<S> {
             )?);
         }
         runtime.spawn(answers::deliver(Arc::clone(&shared)));
-        Ok(Shell { shared, log, background, cold, threads })
+        Ok(Shell { shared, log, background, cold, pulse, threads })
     }
 
     /// A handle that puts things into the driver's mailbox.
@@ -217,6 +267,7 @@ impl<S> Shell<S> {
     /// Ends all threads. What was acknowledged is in the log; nothing needs to be flushed.
     pub fn stop(&mut self) {
         self.shared.mail.push(Mail::Stop);
+        self.pulse.stop();
         self.log.stop();
         self.background.stop();
         self.cold.stop();

@@ -1,16 +1,29 @@
 //! Lists: every group gives its next rows, and the page is their merge.
+//!
+//! Ids of neighbours in the list lie in different groups, so each group is asked for a few rows
+//! at a time and asked again when the merge has used them up. A page is bounded in rows and in
+//! bytes; one that is cut short has a cursor like any other.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tl_core::list::{ListPage, ListQuery, ListingFilter, page};
+use tl_core::{Poison, SessionRow};
 use tl_store::OrderedStore;
-use tl_types::{GroupId, SessionId};
+use tl_types::limits::PAGE_BYTES_MAX;
+use tl_types::{ErrorCode, GroupId, SessionId};
 use tl_wire::json::write::quoted;
 use tl_wire::query::Listing;
 
 use super::{Service, blocking, damage};
 use crate::api::{Caller, ListSessions, ServiceError, Session, SessionPage};
 use crate::node::rows::BlockingRows;
+
+/// Rows that a group is asked for beyond its even share of the page.
+const SHARE_MARGIN_ROWS: usize = 2;
+/// Lists that run at the same time on one node; further ones wait for their turn.
+pub const LISTS_AT_ONCE_MAX: usize = 4;
 
 impl<S: OrderedStore + 'static> Service<S> {
     /// One page of the caller's sessions in its namespace, by id.
@@ -48,78 +61,220 @@ impl<S: OrderedStore + 'static> Service<S> {
                 .collect(),
         };
         let (store, groups) = (Arc::clone(&self.inner.store), self.inner.groups);
-        let parts = blocking(move || {
-            (0..groups)
-                .map(GroupId)
-                .map(|group| {
-                    let generation = store.applied(group).generation;
-                    page(&BlockingRows::new(&*store, group, generation), &query)
-                })
-                .collect::<Result<Vec<ListPage>, _>>()
+        let deadline = caller.deadline;
+        let turn = self.inner.lists.acquire();
+        let turn = tokio::time::timeout_at(deadline.into(), turn).await;
+        let Ok(Ok(_turn)) = turn else { return Err(overdue()) };
+        let merged = blocking(move || {
+            let ask = |group: GroupId, after: Option<SessionId>, limit: usize| {
+                let generation = store.applied(group).generation;
+                let rows = BlockingRows::new(&*store, group, generation);
+                page(&rows, &ListQuery { after, limit, ..query.clone() })
+            };
+            Merge::new(groups, limit, query.after.clone()).run(ask, || Instant::now() >= deadline)
         })
-        .await?
-        .map_err(|poison| damage(&poison.to_string()))?;
-        Ok(merge(parts, limit))
+        .await?;
+        merged.map_err(|failure| match failure {
+            Failure::Overdue => overdue(),
+            Failure::Rows(poison) => damage(&poison.to_string()),
+        })
     }
 }
 
-/// The first `limit` rows of all parts by id, no further than the least of the places where a
-/// part has stopped looking.
-fn merge(parts: Vec<ListPage>, limit: usize) -> SessionPage {
-    let horizon: Option<SessionId> =
-        parts.iter().filter_map(|part| part.resume_after.clone()).min();
-    let mut sessions: Vec<_> = parts.into_iter().flat_map(|part| part.sessions).collect();
-    sessions.sort_unstable_by(|a, b| a.path.name.cmp(&b.path.name));
-    if let Some(horizon) = &horizon {
-        sessions.retain(|row| row.path.name <= *horizon);
+fn overdue() -> ServiceError {
+    ServiceError::new(
+        ErrorCode::RaftUnavailable,
+        "The list could not be read in time; ask for a smaller page",
+    )
+}
+
+/// Why a page could not be made.
+#[derive(Debug)]
+enum Failure {
+    Overdue,
+    Rows(Poison),
+}
+
+/// The rest of one group's part of the list.
+#[derive(Debug)]
+struct Part {
+    group: GroupId,
+    rows: VecDeque<SessionRow>,
+    /// Where the group goes on; `None` when it has no more.
+    resume_after: Option<SessionId>,
+}
+
+/// A merge under way.
+#[derive(Debug)]
+struct Merge {
+    limit: usize,
+    share: usize,
+    after: Option<SessionId>,
+    groups: u16,
+}
+
+impl Merge {
+    fn new(groups: u16, limit: usize, after: Option<SessionId>) -> Merge {
+        let share = limit.div_ceil(usize::from(groups)) + SHARE_MARGIN_ROWS;
+        Merge { limit, share, after, groups }
     }
-    let next = if sessions.len() > limit {
-        sessions.truncate(limit);
-        sessions.last().map(|row| row.path.name.clone())
-    } else {
-        horizon
-    };
-    SessionPage {
-        sessions: sessions.into_iter().map(|row| Session(Box::new(row))).collect(),
-        next_cursor: next.map(|id| id.to_string()),
+
+    /// Takes the smallest id of all parts until the page is full.
+    ///
+    /// A part that was asked and gave nothing although it goes on has looked at as many rows as
+    /// it may; nothing behind that place can be shown, so the page ends there.
+    fn run(
+        self,
+        ask: impl Fn(GroupId, Option<SessionId>, usize) -> Result<ListPage, Poison>,
+        overdue: impl Fn() -> bool,
+    ) -> Result<SessionPage, Failure> {
+        let fill = |group, after| {
+            if overdue() {
+                return Err(Failure::Overdue);
+            }
+            let ListPage { sessions, resume_after } =
+                ask(group, after, self.share).map_err(Failure::Rows)?;
+            Ok(Part { group, rows: sessions.into(), resume_after })
+        };
+        let mut parts = Parts::default();
+        for group in (0..self.groups).map(GroupId) {
+            parts.put(fill(group, self.after.clone())?);
+        }
+        let (mut sessions, mut bytes) = (Vec::new(), 0);
+        while let Some((id, mut part)) = parts.by_first_id.pop_first() {
+            let Some(row) = part.rows.pop_front() else { continue };
+            bytes += row.header.metadata.encoded().len() + ROW_BYTES;
+            sessions.push((id.clone(), row));
+            if part.rows.is_empty() && part.resume_after.is_some() {
+                part = fill(part.group, part.resume_after)?;
+            }
+            parts.put(part);
+            if sessions.len() == self.limit || bytes >= PAGE_BYTES_MAX {
+                break;
+            }
+        }
+        let Parts { by_first_id, horizon } = parts;
+        let behind = by_first_id.into_keys().next();
+        if let Some(horizon) = &horizon {
+            sessions.retain(|(id, _)| id <= horizon);
+        }
+        let last = sessions.last().map(|(id, _)| id.clone());
+        let next = match (behind, horizon) {
+            // The page is full, or the place where a group stopped looking comes first.
+            (Some(behind), Some(horizon)) if horizon < behind => Some(horizon),
+            (Some(_), _) => last,
+            (None, horizon) => horizon,
+        };
+        Ok(SessionPage {
+            sessions: sessions.into_iter().map(|(_, row)| Session(Box::new(row))).collect(),
+            next_cursor: next.map(|id| id.to_string()),
+        })
     }
 }
+
+/// The parts of a merge.
+#[derive(Debug, Default)]
+struct Parts {
+    /// Parts with rows by their first id, which is unique: a name lives in one group only.
+    by_first_id: BTreeMap<SessionId, Part>,
+    /// The first place behind which some group has not looked.
+    horizon: Option<SessionId>,
+}
+
+impl Parts {
+    fn put(&mut self, part: Part) {
+        if let Some(row) = part.rows.front() {
+            self.by_first_id.insert(row.path.name.clone(), part);
+        } else if let Some(end) = part.resume_after {
+            self.horizon = Some(match self.horizon.take() {
+                Some(least) => least.min(end),
+                None => end,
+            });
+        }
+    }
+}
+
+/// What a row takes in a page beside its metadata, roughly.
+const ROW_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tl_core::{SessionHeader, SessionRow};
+    use tl_core::{Metadata, SessionHeader};
     use tl_types::{Namespace, ResourceNumber, ResourcePath, Tenant};
 
-    fn part(ids: &[&str], resume_after: Option<&str>) -> ListPage {
-        let id = |id: &str| SessionId::new(id).expect("id");
-        let tenant = Tenant::new("t").expect("tenant");
-        let row = |name: &&str| SessionRow {
-            path: ResourcePath::session(tenant.clone(), Namespace::default_namespace(), id(name)),
-            number: ResourceNumber(1),
-            header: SessionHeader::default(),
-        };
-        ListPage { sessions: ids.iter().map(row).collect(), resume_after: resume_after.map(id) }
+    fn id(text: &str) -> SessionId {
+        SessionId::new(text).expect("id")
     }
 
-    fn seen(page: &SessionPage) -> (Vec<&str>, Option<&str>) {
-        let ids = page.sessions.iter().map(|session| session.0.path.name.as_str()).collect();
-        (ids, page.next_cursor.as_deref())
+    fn row(name: &str, metadata_bytes: usize) -> SessionRow {
+        let tenant = Tenant::new("t").expect("tenant");
+        let value = format!("\"{}\"", "x".repeat(metadata_bytes));
+        let metadata = Metadata::new(&[("\"k\"".into(), value.into())]);
+        SessionRow {
+            path: ResourcePath::session(tenant, Namespace::default_namespace(), id(name)),
+            number: ResourceNumber(1),
+            header: SessionHeader { metadata, ..SessionHeader::default() },
+        }
+    }
+
+    /// Pages through groups that hold these ids and look at most `examined` rows per question;
+    /// ids in capitals do not match the filter.
+    fn pages(groups: &[&str], limit: usize, examined: usize, metadata_bytes: usize) -> String {
+        let ask = |group: GroupId, after: Option<SessionId>, limit: usize| {
+            let names: Vec<&str> = groups[usize::from(group.0)].split(' ').collect();
+            let rest =
+                names.iter().filter(|name| after.as_ref().is_none_or(|a| **name > a.as_str()));
+            let (mut sessions, mut resume_after, mut looked) = (Vec::new(), None, 0);
+            for name in rest {
+                if looked == examined || sessions.len() == limit {
+                    return Ok(ListPage { sessions, resume_after });
+                }
+                looked += 1;
+                if !name.ends_with('!') {
+                    sessions.push(row(name, metadata_bytes));
+                }
+                resume_after = Some(id(name));
+            }
+            Ok(ListPage { sessions, resume_after: None })
+        };
+        let (mut out, mut after) = (Vec::new(), None);
+        loop {
+            let merge = Merge::new(groups.len() as u16, limit, after.take());
+            let page = merge.run(ask, || false).expect("rows are read");
+            let names: Vec<&str> = page.sessions.iter().map(|s| s.0.path.name.as_str()).collect();
+            out.push(names.join(""));
+            match page.next_cursor {
+                Some(cursor) => after = Some(id(&cursor)),
+                None => return out.join("|"),
+            }
+        }
     }
 
     #[test]
-    fn parts_are_merged_by_id_and_the_cursor_is_the_last_one_shown() {
-        let page = merge(vec![part(&["b", "d"], None), part(&["a", "c"], None)], 3);
-        assert_eq!(seen(&page), (vec!["a", "b", "c"], Some("c")));
-        let page = merge(vec![part(&["b"], None), part(&["a"], None)], 2);
-        assert_eq!(seen(&page), (vec!["a", "b"], None));
+    fn pages_are_merged_by_id_and_each_session_is_shown_once() {
+        assert_eq!(pages(&["b d f", "a c e"], 4, 100, 0), "abcd|ef");
+        assert_eq!(pages(&["a b c d e f g", "h"], 3, 100, 0), "abc|def|gh");
+        assert_eq!(pages(&["b", "a"], 2, 100, 0), "ab");
     }
 
     #[test]
     fn nothing_is_shown_behind_a_place_where_a_group_has_not_looked_yet() {
-        let page = merge(vec![part(&["a", "x"], None), part(&["b"], Some("k"))], 10);
-        assert_eq!(seen(&page), (vec!["a", "b"], Some("k")));
-        let page = merge(vec![part(&[], Some("k")), part(&["z"], None)], 10);
-        assert_eq!(seen(&page), (vec![], Some("k")));
+        assert_eq!(pages(&["b! c! d! e! f", "a g"], 10, 2, 0), "a||fg");
+        assert_eq!(pages(&["m! n! o! p", "a b c"], 2, 1, 0), "ab|c|||p");
+    }
+
+    #[test]
+    fn a_page_ends_with_the_session_that_reaches_its_bytes() {
+        let half = PAGE_BYTES_MAX / 2;
+        assert_eq!(pages(&["a c e", "b d"], 10, 100, half), "ab|cd|e");
+        assert_eq!(pages(&["a c", "b"], 10, 100, half - 2 * ROW_BYTES), "abc");
+    }
+
+    #[test]
+    fn a_list_past_its_deadline_ends() {
+        let ask = |_, _, _| Ok(ListPage::default());
+        let ended = Merge::new(2, 1, None).run(ask, || true);
+        assert!(matches!(ended, Err(Failure::Overdue)));
     }
 }

@@ -12,6 +12,7 @@ use tl_types::{GroupId, Index, UnixMs};
 use tl_wal::Preparer;
 
 use super::log::LogBox;
+use super::pulse::Pulse;
 use super::{Mail, Shared};
 use crate::node::Input;
 
@@ -75,8 +76,27 @@ impl Background {
     }
 
     pub(crate) fn stop(&self) {
+        // Under the lock, or a thread between its look and its wait would sleep on.
+        let _state = self.state.lock();
         self.stopped.store(true, Ordering::Relaxed);
         self.bell.notify_all();
+    }
+
+    /// A log segment is missing: the thread that prepares them looks now.
+    pub(crate) fn wake(&self) {
+        self.bell.notify_all();
+    }
+
+    /// Waits for so long, whatever rings; false when the node ends.
+    pub(crate) fn rest_for(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        let mut state = self.state.lock();
+        while !self.stopped.load(Ordering::Relaxed) {
+            if self.bell.wait_until(&mut state, until).timed_out() {
+                return !self.stopped.load(Ordering::Relaxed);
+            }
+        }
+        false
     }
 
     /// Waits for the bell or the end of the rest.
@@ -90,9 +110,16 @@ impl Background {
 }
 
 /// Flushes sealed memtables and compacts when none waits.
-pub(crate) fn run<S: OrderedStore>(shared: &Shared<S>, log: &LogBox, background: &Background) {
+pub(crate) fn run<S: OrderedStore>(
+    shared: &Shared<S>,
+    log: &LogBox,
+    background: &Background,
+    pulse: &Pulse,
+) {
     while !background.stopped.load(Ordering::Relaxed) && !shared.failed() {
-        match step(shared, log) {
+        let stepped = step(shared, log);
+        pulse.press(shared.store.is_full());
+        match stepped {
             Ok(true) => {}
             Ok(false) => background.rest(),
             Err(error) => return shared.fail(crate::chain(&error)),
@@ -126,7 +153,7 @@ fn step<S: OrderedStore>(shared: &Shared<S>, log: &LogBox) -> Result<bool, Store
 
 /// Prepares log segments ahead of the log thread, in pieces, so that zeroing does not compete
 /// with its syncs.
-pub(crate) fn prepare<S>(shared: &Shared<S>, background: &Background, preparer: Preparer) {
+pub(crate) fn prepare(background: &Background, preparer: &Preparer) {
     /// Between two pieces of zeros.
     const PAUSE: Duration = Duration::from_millis(1);
     while !background.stopped.load(Ordering::Relaxed) {
@@ -140,10 +167,11 @@ pub(crate) fn prepare<S>(shared: &Shared<S>, background: &Background, preparer: 
             }
             Err(error) => {
                 // The log makes its own segments when none is ready, and fails there if it must.
-                tracing::warn!(%error, "could not prepare a log segment; trying again");
-                let _ = shared;
-                let mut state = background.state.lock();
-                background.bell.wait_for(&mut state, REST);
+                let error = crate::chain(&error);
+                tracing::warn!(error, "could not prepare a log segment; trying again");
+                if !background.rest_for(REST) {
+                    return;
+                }
             }
         }
     }

@@ -11,7 +11,9 @@ use tl_store::OrderedStore;
 use tl_types::{GroupId, Index};
 use tl_wal::{Record, Wal, WalError};
 
+use super::flush::Background;
 use super::mailbox::Mailbox;
+use super::pulse::Pulse;
 use super::{Mail, Shared};
 use crate::node::Input;
 
@@ -30,22 +32,39 @@ pub(crate) struct LogBox {
     jobs: Mailbox<Option<LogJob>>,
     /// Indexes up to which rows are durable, since the log thread last looked.
     durable: Mutex<Option<BTreeMap<GroupId, Index>>>,
-    keep_bytes: u64,
+    limits: LogLimits,
     stopped: AtomicBool,
 }
 
+/// Sizes that the log thread minds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogLimits {
+    /// Applied log kept for followers that lag, bytes.
+    pub(crate) keep_bytes: u64,
+    /// Records written by one call, bytes (one always goes). Less than a segment: a disk that is
+    /// full in the middle of a call would leave half of it written, and the node would have to
+    /// stop.
+    pub(crate) piece_bytes: u64,
+}
+
 impl LogBox {
-    pub(crate) fn new(keep_bytes: u64) -> LogBox {
+    pub(crate) fn new(limits: LogLimits) -> LogBox {
         LogBox {
             jobs: Mailbox::default(),
             durable: Mutex::new(None),
-            keep_bytes,
+            limits,
             stopped: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn push(&self, job: LogJob) {
         self.jobs.push(Some(job));
+    }
+
+    /// Lets go of segments, if rows have become durable since the last look.
+    fn let_go(&self, wal: &mut NodeLog) -> bool {
+        let durable = self.durable.lock().take();
+        durable.is_some_and(|durable| wal.release(&durable, self.limits.keep_bytes) > 0)
     }
 
     /// Rows up to these indexes are durable: log segments behind them may be used again.
@@ -60,18 +79,25 @@ impl LogBox {
     }
 }
 
-pub(crate) fn run<S: OrderedStore>(shared: &Shared<S>, inbox: &LogBox, mut wal: NodeLog) {
+pub(crate) fn run<S: OrderedStore>(
+    shared: &Shared<S>,
+    inbox: &LogBox,
+    background: &Background,
+    pulse: &Pulse,
+    mut wal: NodeLog,
+) {
     let (mut jobs, mut records, mut done) = (Vec::new(), Vec::new(), Vec::new());
     while !inbox.stopped.load(Ordering::Relaxed) {
         let patience =
             if wal.wants_idle_mark() { IDLE_MARK_AFTER } else { Duration::from_secs(60) };
         inbox.jobs.take(&mut jobs, patience);
-        if let Some(durable) = inbox.durable.lock().take() {
-            wal.release(&durable, inbox.keep_bytes);
-        }
+        inbox.let_go(&mut wal);
         if jobs.is_empty() {
-            if let Err(error) = wal.idle_mark() {
-                return shared.fail(crate::chain(&error));
+            match wal.idle_mark() {
+                Ok(_) => {}
+                // The mark is late; what it would confirm is on disk.
+                Err(WalError::Full { .. }) => std::thread::sleep(FULL_DISK_PAUSE),
+                Err(error) => return shared.fail(crate::chain(&error)),
             }
             continue;
         }
@@ -82,7 +108,7 @@ pub(crate) fn run<S: OrderedStore>(shared: &Shared<S>, inbox: &LogBox, mut wal: 
         if done.is_empty() {
             continue;
         }
-        match write(shared, inbox, &mut wal, &records) {
+        match write(shared, inbox, pulse, &mut wal, &records) {
             Ok(true) => {}
             // Stopped while the disk was full: nothing of this batch was acknowledged.
             Ok(false) => return,
@@ -92,32 +118,38 @@ pub(crate) fn run<S: OrderedStore>(shared: &Shared<S>, inbox: &LogBox, mut wal: 
         for job in done.drain(..) {
             shared.mail.push(Mail::Input(Input::LogDone(job)));
         }
+        if wal.spares_missing() > 0 {
+            background.wake();
+        }
+    }
+    // The node may stay down for long: damage to its last records must not pass for a torn write.
+    if wal.wants_idle_mark()
+        && let Err(error) = wal.idle_mark()
+    {
+        let error = crate::chain(&error);
+        tracing::warn!(error, "the end of the log could not be confirmed at the stop");
     }
 }
 
-/// One write and one sync of everything that waited. False when the node stopped meanwhile.
+/// Writes and syncs everything that waited. False when the node stopped meanwhile.
 fn write<S: OrderedStore>(
     shared: &Shared<S>,
     inbox: &LogBox,
+    pulse: &Pulse,
     wal: &mut NodeLog,
     records: &[Record],
 ) -> Result<bool, WalError> {
     let (started, before) = (Instant::now(), wal.end());
-    let mut told = false;
-    while let Err(error) = wal.append(records) {
-        if !matches!(error, WalError::Full { .. }) {
-            return Err(error);
-        }
-        if !told {
-            tracing::warn!("the disk of the log is full; writes wait until there is room");
-            told = true;
-        }
-        if inbox.stopped.load(Ordering::Relaxed) {
+    let mut rest = records;
+    while !rest.is_empty() {
+        let (piece, later) = rest.split_at(piece_of(rest, inbox.limits.piece_bytes));
+        if !append(shared, inbox, wal, piece)? {
             return Ok(false);
         }
-        std::thread::sleep(FULL_DISK_PAUSE);
+        rest = later;
     }
     wal.sync()?;
+    pulse.synced(started.elapsed());
     let metrics = &shared.metrics;
     metrics.log_syncs.inc();
     metrics.log_bytes.inc_by(wal.end().0 - before.0);
@@ -125,3 +157,54 @@ fn write<S: OrderedStore>(
     metrics.log_batch_entries.observe(records.len() as f64);
     Ok(true)
 }
+
+/// How many of the records go into one call; at least one.
+fn piece_of(records: &[Record], bytes_max: u64) -> usize {
+    /// Counted for a record on top of its data, bytes.
+    const OVERHEAD: u64 = 64;
+    let mut bytes = 0;
+    let fit = records.iter().take_while(|record| {
+        let data = if let Record::Entry { data, .. } = record { data.len() as u64 } else { 0 };
+        bytes += data + OVERHEAD;
+        bytes <= bytes_max
+    });
+    fit.count().max(1)
+}
+
+/// Appends one piece, and waits for room when the disk is full. False when the node stopped
+/// meanwhile.
+fn append<S: OrderedStore>(
+    shared: &Shared<S>,
+    inbox: &LogBox,
+    wal: &mut NodeLog,
+    piece: &[Record],
+) -> Result<bool, WalError> {
+    while let Err(error) = wal.append(piece) {
+        if !matches!(error, WalError::Full { .. }) {
+            return Err(error);
+        }
+        if !shared.log_full.swap(true, Ordering::Relaxed) {
+            tracing::warn!("the disk of the log is full; writes wait until there is room");
+        }
+        if inbox.stopped.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        // A flush may have freed segments meanwhile. They can be used again once the log says on
+        // disk that it does without them, which the mark does.
+        if inbox.let_go(wal) {
+            match wal.idle_mark() {
+                Ok(_) => continue,
+                Err(WalError::Full { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        std::thread::sleep(FULL_DISK_PAUSE);
+    }
+    if shared.log_full.swap(false, Ordering::Relaxed) {
+        tracing::info!("the disk of the log has room again");
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests;
