@@ -173,11 +173,8 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Proposes a tick to groups that have work due, until the node ends.
     pub(crate) async fn tick_when_due(self) {
         let mut failure = self.inner.failure.clone();
-        let mut ready = self.inner.ready.clone();
-        if ready.wait_for(|ready| *ready).await.is_err() {
-            return;
-        }
-        // Effects tell of work that is new; what was left before the start is found in the rows.
+        // Effects tell of work that is new, also while the log is applied again; what was left
+        // before is found in the rows.
         for group in (0..self.inner.groups).map(GroupId) {
             self.find_due(group, UnixMs(0)).await;
         }
