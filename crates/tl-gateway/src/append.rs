@@ -24,7 +24,8 @@ const REPLY_BYTES: usize = 160;
 pub async fn append(call: &mut Call) -> Result<Response<Body>, Problem> {
     let id = call.session_id()?;
     let (body, kind) = call.read_body().await?;
-    let caller = call.writer(ErrorCode::InvalidEvent)?;
+    // The producer position names the write; a request id beside it could only disagree.
+    let caller = call.caller()?;
     let guard = append_expected_seq(call.query())?;
     let (request, single) = match kind {
         Some(BodyKind::Lines) => {

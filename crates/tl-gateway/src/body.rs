@@ -1,5 +1,6 @@
 //! Reading a request's body: never more than the limit, never longer than the deadline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,6 +10,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tl_types::ErrorCode;
 use tl_types::limits::BODY_BYTES_MAX;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::problem::Problem;
@@ -17,14 +19,19 @@ use crate::settings::{DISCARD_BYTES_MAX, DISCARD_MS};
 /// Reads the whole body.
 ///
 /// # Errors
+/// `event_store_backpressure` when all bodies together have no room for this one,
 /// `payload_too_large` as soon as the length says so or the bytes pass the limit,
 /// `request_timeout` when they do not arrive in time.
-pub async fn read(body: &mut Body, limit: Duration) -> Result<Bytes, Problem> {
+pub async fn read(body: &mut Body, limit: Duration, room: &mut Room) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(too_large());
     }
-    match timeout(limit, collect(body)).await {
+    match timeout(limit, collect(body, room)).await {
         Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(Stop::NoRoom)) => Err(Problem::new(
+            ErrorCode::EventStoreBackpressure,
+            "This node holds as many request bodies as it may; repeat the request after the wait",
+        )),
         Ok(Err(Stop::TooLarge)) => Err(too_large()),
         // The peer left in the middle, or broke the framing: nobody can be told.
         Ok(Err(Stop::Broken)) => {
@@ -38,12 +45,41 @@ pub async fn read(body: &mut Body, limit: Duration) -> Result<Bytes, Problem> {
     }
 }
 
+/// One request's part of what all bodies together may take.
+#[derive(Debug)]
+pub struct Room {
+    all: Arc<Semaphore>,
+    kib: u32,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// No room taken yet.
+    pub fn new(all: Arc<Semaphore>) -> Room {
+        Room { all, kib: 0, held: None }
+    }
+
+    /// Takes room for `bytes` in all; false when there is none. What was taken stays taken.
+    fn grow(&mut self, bytes: usize) -> bool {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let Some(more) = kib.checked_sub(self.kib).filter(|more| *more > 0) else { return true };
+        let Ok(taken) = Arc::clone(&self.all).try_acquire_many_owned(more) else { return false };
+        self.kib = kib;
+        match &mut self.held {
+            Some(held) => held.merge(taken),
+            None => self.held = Some(taken),
+        }
+        true
+    }
+}
+
 enum Stop {
+    NoRoom,
     TooLarge,
     Broken,
 }
 
-async fn collect(body: &mut Body) -> Result<Bytes, Stop> {
+async fn collect(body: &mut Body, room: &mut Room) -> Result<Bytes, Stop> {
     let expected = body.size_hint().lower() as usize;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
@@ -52,6 +88,11 @@ async fn collect(body: &mut Body) -> Result<Bytes, Stop> {
         let Ok(data) = frame.into_data() else { continue };
         if all.len() + first.len() + data.len() > BODY_BYTES_MAX {
             return Err(Stop::TooLarge);
+        }
+        // Once there is a second piece, the length that was promised is set aside at once.
+        let reserved = if first.is_empty() && all.is_empty() { 0 } else { expected };
+        if !room.grow((all.len() + first.len() + data.len()).max(reserved)) {
+            return Err(Stop::NoRoom);
         }
         if first.is_empty() && all.is_empty() {
             // Most bodies come in one piece, which is then the whole without a copy.
@@ -95,4 +136,23 @@ pub fn discard(headers: &HeaderMap, mut body: Body) {
             }
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_taken_at_the_limit_refused_one_past_it_and_given_back() {
+        let all = Arc::new(Semaphore::new(4));
+        let mut one = Room::new(Arc::clone(&all));
+        assert!(one.grow(1) && one.grow(1024) && one.grow(3 * 1024));
+        let mut two = Room::new(Arc::clone(&all));
+        assert!(two.grow(1024), "the last KiB");
+        assert!(!two.grow(1025) && two.grow(1024));
+        drop(one);
+        assert!(two.grow(4 * 1024));
+        drop(two);
+        assert_eq!(all.available_permits(), 4);
+    }
 }

@@ -30,6 +30,8 @@ pub struct Call {
     pub parts: Parts,
     /// Body, until taken.
     pub body: Body,
+    /// The body's part of what all bodies together may take; given back with the request.
+    pub room: body::Room,
 }
 
 impl Call {
@@ -52,14 +54,15 @@ impl Call {
         Ok(Caller { principal, namespace, deadline, request_id: None })
     }
 
-    /// The caller of a write, which may carry the client's own name for the request.
-    pub fn writer(&self, refusal: ErrorCode) -> Result<Caller, Problem> {
+    /// The caller of a write that has no position or version of its own; it may carry the
+    /// client's name for the request. The same key with another body is another request.
+    pub fn writer(&self, body: &[u8]) -> Result<Caller, Problem> {
         let mut caller = self.caller()?;
         if let Some(key) = self.parts.headers.get(IDEMPOTENCY_KEY) {
             let key = key.as_bytes();
             if key.is_empty() || key.len() > FIELD_BYTES_MAX {
                 return Err(Problem::new(
-                    refusal,
+                    ErrorCode::InvalidSession,
                     format!("Idempotency-Key must have 1 to {FIELD_BYTES_MAX} bytes"),
                 ));
             }
@@ -68,6 +71,7 @@ impl Call {
                 [place.0.as_str(), place.1.as_str(), self.parts.method.as_str()],
                 self.parts.uri.path(),
                 key,
+                body,
             ));
         }
         Ok(caller)
@@ -100,7 +104,7 @@ impl Call {
             return Err(Problem::of(ErrorCode::UnsupportedMediaType));
         }
         let limit = Duration::from_millis(self.shared.settings.body_read_ms);
-        Ok((body::read(&mut self.body, limit).await?, kind))
+        Ok((body::read(&mut self.body, limit, &mut self.room).await?, kind))
     }
 
     /// Takes a JSON body; lines are refused.
@@ -119,10 +123,10 @@ fn invalid_namespace() -> Problem {
     )
 }
 
-/// The same key on another place, method or path names another request.
-fn request_id(place: [&str; 3], path: &str, key: &[u8]) -> RequestId {
+/// The same key on another place, method or path, or with another body, names another request.
+fn request_id(place: [&str; 3], path: &str, key: &[u8], body: &[u8]) -> RequestId {
     let mut hash = Xxh3::new();
-    for part in place.map(str::as_bytes).into_iter().chain([path.as_bytes(), key]) {
+    for part in place.map(str::as_bytes).into_iter().chain([path.as_bytes(), key, body]) {
         hash.update(&(part.len() as u64).to_be_bytes());
         hash.update(part);
     }
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_request_id_names_key_place_and_path() {
-        let id = |place, path, key: &str| request_id(place, path, key.as_bytes());
+        let id = |place, path, key: &str| request_id(place, path, key.as_bytes(), b"{}");
         let place = ["default", "default", "POST"];
         let one = id(place, "/v1/sessions", "k");
         assert_eq!(one, id(place, "/v1/sessions", "k"));
@@ -146,5 +150,6 @@ mod tests {
             id(["default", "defaultPO", "ST"], "/v1/sessions", "k"),
         ];
         assert!(others.iter().all(|other| *other != one));
+        assert_ne!(request_id(place, "/v1/sessions", b"k", b"{ }"), one);
     }
 }

@@ -14,7 +14,7 @@ use http::{Method, Request, Response, header};
 use tl_types::ErrorCode;
 use tl_types::limits::URI_BYTES_MAX;
 
-use crate::body::discard;
+use crate::body::{Room, discard};
 use crate::call::Call;
 use crate::problem::Problem;
 use crate::routes::{Route, dispatch};
@@ -40,7 +40,8 @@ pub async fn answer(
     }
     let origin = parts.headers.get(header::ORIGIN).cloned();
     let link: Link = parts.extensions.remove().expect("every connection adds its link");
-    let mut call = Call { shared, link, parts, body };
+    let room = Room::new(Arc::clone(&shared.bodies));
+    let mut call = Call { shared, link, parts, body, room };
 
     let target = call.parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let outcome = match aim {

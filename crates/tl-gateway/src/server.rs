@@ -82,6 +82,7 @@ impl Gateway {
         let shared = Shared {
             origins: Origins::new(&settings.origins),
             slots: Arc::new(Semaphore::new(settings.connections_max as usize)),
+            bodies: Arc::new(Semaphore::new((settings.bodies_bytes_max / 1024) as usize)),
             phase: watch::Sender::new(Phase::Running),
             settings,
             service,

@@ -3,7 +3,6 @@
 use axum::body::Body;
 use http::{Response, StatusCode};
 use tl_engine::api::{CreateSession, Indexed, ListSessions, Session, SessionPage, UpdateSession};
-use tl_types::ErrorCode;
 use tl_wire::json::write;
 use tl_wire::query::Freshness;
 
@@ -18,7 +17,7 @@ const ROW_BYTES: usize = 512;
 pub async fn create(call: &mut Call) -> Result<Response<Body>, Problem> {
     let body = call.read_json().await?;
     let request = CreateSession::parse(&body)?;
-    let caller = call.writer(ErrorCode::InvalidSession)?;
+    let caller = call.writer(&body)?;
     let created = call.shared.service.create_session(&caller, request).await?;
     Ok(row(StatusCode::CREATED, &created, false))
 }
@@ -43,7 +42,7 @@ pub async fn update(call: &mut Call) -> Result<Response<Body>, Problem> {
     let id = call.session_id()?;
     let body = call.read_json().await?;
     let request = UpdateSession::parse(&body)?;
-    let caller = call.writer(ErrorCode::InvalidSession)?;
+    let caller = call.writer(&body)?;
     let updated = call.shared.service.update_session(&caller, &id, request).await?;
     Ok(row(StatusCode::OK, &updated, false))
 }
@@ -51,7 +50,7 @@ pub async fn update(call: &mut Call) -> Result<Response<Body>, Problem> {
 /// `POST /v1/sessions/:id/archive` and `/unarchive`
 pub async fn set_archived(call: &mut Call, archived: bool) -> Result<Response<Body>, Problem> {
     let id = call.session_id()?;
-    let caller = call.writer(ErrorCode::InvalidSession)?;
+    let caller = call.writer(&[])?;
     let changed = call.shared.service.set_archived(&caller, &id, archived).await?;
     Ok(row(StatusCode::OK, &changed, true))
 }
@@ -59,7 +58,7 @@ pub async fn set_archived(call: &mut Call, archived: bool) -> Result<Response<Bo
 /// `POST /v1/sessions/:id/close`
 pub async fn close(call: &mut Call) -> Result<Response<Body>, Problem> {
     let id = call.session_id()?;
-    let caller = call.writer(ErrorCode::InvalidSession)?;
+    let caller = call.writer(&[])?;
     let closed = call.shared.service.close_session(&caller, &id).await?;
     Ok(row(StatusCode::OK, &closed, true))
 }
@@ -67,7 +66,7 @@ pub async fn close(call: &mut Call) -> Result<Response<Body>, Problem> {
 /// `DELETE /v1/sessions/:id`
 pub async fn delete(call: &mut Call) -> Result<Response<Body>, Problem> {
     let id = call.session_id()?;
-    let caller = call.writer(ErrorCode::InvalidSession)?;
+    let caller = call.writer(&[])?;
     let deleted = call.shared.service.delete_session(&caller, &id).await?;
     Ok(indexed(empty(StatusCode::NO_CONTENT), deleted.index))
 }

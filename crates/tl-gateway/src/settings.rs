@@ -47,6 +47,9 @@ pub struct GatewaySettings {
     /// Most connections at a time; more wait in the listen queue. Default 60000; from 1 to
     /// 1000000.
     pub connections_max: u32,
+    /// Bytes that all request bodies under way may take together; past it a request is refused
+    /// with `event_store_backpressure`. Default 256 MiB; from 16 MiB to 64 GiB.
+    pub bodies_bytes_max: u64,
     /// How long a connection may take to send a request's headers, also how long it may stay
     /// idle between requests, milliseconds. Default 60000; from 10 to 600000.
     pub head_read_ms: u64,
@@ -73,6 +76,7 @@ impl Default for GatewaySettings {
             open_to_network: false,
             origins: Vec::new(),
             connections_max: 60_000,
+            bodies_bytes_max: 256 << 20,
             head_read_ms: 60_000,
             body_read_ms: 30_000,
             write_stall_ms: 10_000,
@@ -99,6 +103,7 @@ impl GatewaySettings {
             }
         };
         range("connections_max", self.connections_max.into(), 1, 1_000_000);
+        range("bodies_bytes_max", self.bodies_bytes_max, 16 << 20, 64 << 30);
         range("head_read_ms", self.head_read_ms, 10, 600_000);
         range("body_read_ms", self.body_read_ms, 10, 600_000);
         range("write_stall_ms", self.write_stall_ms, 10, 600_000);

@@ -33,6 +33,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// One per connection that may be open.
     pub slots: Arc<Semaphore>,
+    /// KiB that request bodies may take together.
+    pub bodies: Arc<Semaphore>,
     /// Told to every connection and tail.
     pub phase: watch::Sender<Phase>,
 }

@@ -240,7 +240,7 @@ fn append() -> Operation {
         position(),
     );
     Operation {
-        parameters: vec![namespace(), id(), idempotency_key(), expected_seq],
+        parameters: vec![namespace(), id(), expected_seq],
         body: Some(json!({"required": true, "content": {
             "application/json": {"schema": {"oneOf": [reference("NewEvent"), reference("NewBatch")]}},
             "application/x-ndjson": {"schema": {

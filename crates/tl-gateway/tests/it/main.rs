@@ -13,6 +13,7 @@ mod long_polls;
 mod node;
 mod openapi;
 mod order;
+mod pages;
 mod server;
 mod sessions;
 mod tails;
