@@ -21,13 +21,14 @@ use crate::hub::{Hub, ReplyGuards};
 use crate::metrics::Metrics;
 use crate::node::Failure;
 use crate::node::rows::{BlockingRows, CachedRows};
-use crate::shell::admission::Admission;
+use crate::shell::admission::{self, Admission};
 use crate::shell::answers::Answer;
 use crate::shell::{Ask, Background, FailureWatch, Mail, Mailer};
 
 mod append;
 mod events;
 mod list;
+mod maintenance;
 mod sessions;
 mod tail;
 
@@ -238,18 +239,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             .with("limit", ENTRY_BYTES_MAX));
         }
         let permit = self.inner.admission.admit(bytes.len())?;
-        if self.inner.mailer.is_log_full() {
-            return Err(ServiceError::new(
-                ErrorCode::EventStoreBackpressure,
-                "The disk of the log is full; repeat the request once there is room",
-            ));
-        }
-        if self.inner.store.is_full() {
-            return Err(ServiceError::new(
-                ErrorCode::EventStoreBackpressure,
-                "The disk is behind with writing sorted runs; repeat the request after the wait",
-            ));
-        }
+        admission::check_disk(self.inner.mailer.is_log_full(), self.inner.store.is_full())?;
         self.warm(group, &entry).await?;
         let answer = self.ask(caller.deadline, Ask::Propose(group, bytes), Some(permit)).await?;
         match answer {

@@ -112,6 +112,7 @@ codes! {
     /// The write was proposed and its outcome is not known.
     RaftTimeout "raft_timeout" 503 SameRequest 1011, "Cluster request timed out; the write may or may not have taken effect";
     RaftUnavailable "raft_unavailable" 503 AfterWait 1011, "No available replicas";
+    DiskFull "disk_full" 503 AfterWait 1011, "The disk has no room for further writes";
     EventGapDetected "event_gap_detected" 503 AfterWait 1011, "Ordered replay gap detected";
 }
 

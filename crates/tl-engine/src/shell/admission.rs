@@ -51,6 +51,27 @@ impl Admission {
     }
 }
 
+/// Refuses a client's write that the disk could not take now.
+///
+/// # Errors
+/// `disk_full` when the log has no room, `event_store_backpressure` when sealed memtables pile
+/// up because flushing is behind.
+pub fn check_disk(is_log_full: bool, is_store_full: bool) -> Result<(), ServiceError> {
+    if is_log_full {
+        return Err(ServiceError::new(
+            ErrorCode::DiskFull,
+            "The disk of the log is full; free some room, and repeat the request",
+        ));
+    }
+    if is_store_full {
+        return Err(ServiceError::new(
+            ErrorCode::EventStoreBackpressure,
+            "The disk is behind with writing sorted runs; repeat the request after the wait",
+        ));
+    }
+    Ok(())
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -61,6 +82,14 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_slow_one_are_told_apart() {
+        assert_eq!(check_disk(false, false), Ok(()));
+        let code = |log, store| check_disk(log, store).expect_err("refused").code;
+        assert_eq!(code(true, true), ErrorCode::DiskFull);
+        assert_eq!(code(false, true), ErrorCode::EventStoreBackpressure);
+    }
 
     #[test]
     fn at_the_limit_it_admits_and_one_past_it_refuses() {

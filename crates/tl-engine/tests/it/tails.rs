@@ -1,4 +1,4 @@
-use tl_engine::api::{Freshness, TailEnd, TailFrom, TailItem};
+use tl_engine::api::{Freshness, ReadEvents, TailEnd, TailFrom, TailItem};
 use tl_engine::{Service, Tail};
 use tl_types::{ErrorCode, Seq};
 
@@ -86,6 +86,59 @@ async fn a_tail_ends_after_the_last_event_of_a_closed_session() {
     let refused =
         service.open_tail(&caller(), &id("chat"), TailFrom::Latest, Freshness::default()).await;
     assert_eq!(refused.unwrap_err().code, ErrorCode::SessionTombstoned);
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trimmed_events_are_a_gap_and_never_passed_over_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path()).await;
+    let service = engine.service();
+    create(&service, "chat").await;
+    for n in 1..=4 {
+        append(&service, "chat", vec![event("p", n, "a")]).await.unwrap();
+    }
+    let (path, deadline) = (caller().session(&id("chat")), caller().deadline);
+    service.trim(&path, Seq(3), deadline).await.unwrap();
+    let mut whole = open(&service, "chat", TailFrom::After(Seq(0))).await;
+    assert_eq!(seqs(&mut whole, 4).await, [1, 2, 3, 4], "nothing goes that is not archived");
+    // While it is open its recent events stay at hand for others; they are no less true.
+    drop(whole);
+
+    service.ack_archived(&path, Seq(3), deadline).await.unwrap();
+    service.trim(&path, Seq(9), deadline).await.unwrap();
+    let mut late = open(&service, "chat", TailFrom::After(Seq(1))).await;
+    match late.next(1).await.unwrap() {
+        TailItem::Gap(gap) => {
+            assert_eq!((gap.from_cursor, gap.next_cursor), (Seq(1), Seq(3)));
+            assert_eq!((gap.committed_cursor, gap.earliest_available_cursor), (Seq(3), Seq(3)));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(seqs(&mut late, 4).await, [4]);
+    let request = ReadEvents { cursor: Seq(0), limit: 10, wait: std::time::Duration::ZERO };
+    let page = service.read_events(&caller(), &id("chat"), request, Freshness::default()).await;
+    assert_eq!(page.unwrap_err().code, ErrorCode::EventGapDetected);
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_event_is_serialised_once_for_all_its_readers() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path()).await;
+    let service = engine.service();
+    create(&service, "chat").await;
+    let mut one = open(&service, "chat", TailFrom::Latest).await;
+    let mut two = open(&service, "chat", TailFrom::Latest).await;
+    append(&service, "chat", vec![event("p", 1, "a")]).await.unwrap();
+    let mut places = Vec::new();
+    for tail in [&mut one, &mut two] {
+        match tail.next(1).await.unwrap() {
+            TailItem::Events(lines) => places.push(lines[0].json.as_ptr()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(places[0], places[1]);
     stop(engine).await;
 }
 

@@ -97,6 +97,7 @@ fn create() -> Operation {
                 ErrorCode::InvalidSessionId,
                 ErrorCode::SessionExists,
                 ErrorCode::EventStoreBackpressure,
+                ErrorCode::DiskFull,
             ],
         ]),
         ..sessions(
@@ -177,6 +178,7 @@ fn update() -> Operation {
                 ErrorCode::InvalidMetadata,
                 ErrorCode::ExpectedVersionConflict,
                 ErrorCode::EventStoreBackpressure,
+                ErrorCode::DiskFull,
             ],
         ]),
         ..sessions(
@@ -203,7 +205,11 @@ fn delete() -> Operation {
 }
 
 fn write_errors(own: &[ErrorCode]) -> Vec<ErrorCode> {
-    codes(&[&READ, own, &[ErrorCode::InvalidSession, ErrorCode::EventStoreBackpressure]])
+    codes(&[
+        &READ,
+        own,
+        &[ErrorCode::InvalidSession, ErrorCode::EventStoreBackpressure, ErrorCode::DiskFull],
+    ])
 }
 
 fn listing(id_: &'static str, summary: &'static str) -> Operation {
@@ -271,6 +277,7 @@ fn append() -> Operation {
                 ErrorCode::ProducerReplayConflict,
                 ErrorCode::SessionClosed,
                 ErrorCode::EventStoreBackpressure,
+                ErrorCode::DiskFull,
             ],
         ]),
         ..sessions(

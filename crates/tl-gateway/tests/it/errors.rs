@@ -11,9 +11,10 @@ use crate::http::{Reply, Wire, soon};
 use crate::server::{Server, event};
 use crate::websocket::{Socket, UPGRADE};
 
-/// Codes that need a failing disk, a lost quorum, a full node or a bug: provoked where those are
-/// at hand, in the engine's and the simulator's tests.
-const ELSEWHERE: [ErrorCode; 2] = [ErrorCode::InternalError, ErrorCode::EventGapDetected];
+/// Codes provoked where their cause is at hand: a panicking endpoint in this crate's unit tests,
+/// trimmed events and a full disk in the engine's tests.
+const ELSEWHERE: [ErrorCode; 3] =
+    [ErrorCode::InternalError, ErrorCode::EventGapDetected, ErrorCode::DiskFull];
 
 /// Asserts the code with its status, body and wait; gives it back for counting.
 fn is(code: ErrorCode, reply: &Reply) -> ErrorCode {
