@@ -3,16 +3,19 @@
 //!
 //! `void` means that a speed line could not be judged, because the machine was not quiet.
 
+mod data;
 mod export;
+mod following;
 mod node;
 mod quiet;
 mod tails;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use crate::{command, needs};
+use crate::{command, needs, tree};
 
 /// One line of a capability.
 #[derive(Debug, Clone, Copy)]
@@ -69,4 +72,10 @@ pub fn run(name: &str, skip_test_command: bool, only: &[String]) -> Result<ExitC
     }
     println!("\n{}", report.join("\n"));
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads every row of the store's runs and checks the rules of the key space.
+fn scrub(data: &Path) -> Result<()> {
+    let data = data.to_string_lossy();
+    command::Call::new(tree::tl()).args(["debug", "run", "--scrub", "--data", &data]).run()
 }

@@ -4,9 +4,13 @@
 //! applied to a scratch copy of the committed tree, its finder is run there, and the finder
 //! must fail. A patch that no longer applies, or whose finder cannot even be built, is an
 //! error: it would prove nothing. The product itself carries no switches for bugs.
+//!
+//! All patches of a run take turns in one copy with one build folder: a patch is applied, found
+//! and taken back, so that cargo builds anew only what the patch touches.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -15,6 +19,15 @@ use crate::tree;
 
 /// Longest run of one finder, seconds, building included.
 const FINDER_SECONDS_MAX: &str = "1800";
+/// Settings of cargo in the scratch copy. A finder may be in need of the release binary, but
+/// not of its speed, and nobody debugs what is built here.
+const BUILD: [(&str, &str); 5] = [
+    ("CARGO_PROFILE_DEV_DEBUG", "0"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
+];
 
 /// One planted bug, as its patch describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,11 +64,23 @@ fn find(names: &[String]) -> Result<(u32, u32)> {
         ensure!(all.iter().any(|planted| planted.name == *name), "no planted bug is called {name}");
     }
     let chosen = all.iter().filter(|bug| names.is_empty() || names.contains(&bug.name));
+    let copy = tree::target().join("planted");
+    scratch_copy(&copy)?;
     let mut found = 0;
     let mut missed = 0;
     for planted in chosen {
         println!("=== {}: {}", planted.name, planted.bug);
-        match plant_and_find(planted) {
+        let began = Instant::now();
+        let outcome = match apply(&copy, planted, &[]) {
+            Ok(()) => {
+                let outcome = build_and_find(&copy, planted);
+                apply(&copy, planted, &["--reverse"]).context("a patch cannot be taken back")?;
+                outcome
+            }
+            Err(error) => Err(error.context("the patch no longer applies")),
+        };
+        println!("{:.0} s", began.elapsed().as_secs_f64());
+        match outcome {
             Ok(news) => {
                 println!("found: {news}");
                 found += 1;
@@ -103,33 +128,35 @@ fn parse(patch: &Path, text: &str) -> Result<Planted> {
     Ok(Planted { name, bug, build, finder, patch: patch.to_path_buf() })
 }
 
-fn plant_and_find(planted: &Planted) -> Result<String> {
-    let copy = tree::target().join("planted").join(&planted.name);
-    scratch_copy(&copy)?;
+/// Applies a patch to the copy. The files it touches become the youngest, also when it is taken
+/// back, which is how cargo knows them for changed.
+fn apply(copy: &Path, planted: &Planted, options: &[&str]) -> Result<()> {
     Call::new("git")
         .args(["apply", "--whitespace=nowarn"])
+        .args(options)
         .args([&planted.patch])
-        .dir(&copy)
+        .dir(copy)
         // Without this git would take the surrounding repository for the one to patch.
         .env("GIT_CEILING_DIRECTORIES", copy.parent().expect("the copy lies in a folder"))
         .output()
-        .context("the patch no longer applies")?;
-    let (status, printed) = cargo_in(&copy, &planted.build).verdict()?;
+        .map(drop)
+}
+
+fn build_and_find(copy: &Path, planted: &Planted) -> Result<String> {
+    let (status, printed) = cargo_in(copy, &planted.build).verdict()?;
     ensure!(status.success(), "the patched tree does not build: {}", last_lines(&printed, 20));
-    let (status, printed) = cargo_in(&copy, &planted.finder).verdict()?;
+    let (status, printed) = cargo_in(copy, &planted.finder).verdict()?;
     match status.code() {
         Some(0) => bail!("`{}` passes although the bug is there", planted.finder),
         // What `timeout` says when it had to end the finder: nothing was seen either way.
         Some(124) => bail!("`{}` took longer than {FINDER_SECONDS_MAX} s", planted.finder),
         _ => {}
     }
-    let tail = last_lines(printed.trim_end(), 6);
-    std::fs::remove_dir_all(&copy).context("cannot remove the scratch copy")?;
-    Ok(tail)
+    Ok(last_lines(printed.trim_end(), 6))
 }
 
 /// The committed tree in a folder of its own. Its files are as young as the copy: with the
-/// commit's times cargo would take a file for unchanged that an earlier patch had altered.
+/// commit's times cargo would take a file for unchanged that an earlier run had altered.
 fn scratch_copy(copy: &Path) -> Result<()> {
     if copy.exists() {
         std::fs::remove_dir_all(copy).with_context(|| copy.display().to_string())?;
@@ -148,11 +175,12 @@ fn scratch_copy(copy: &Path) -> Result<()> {
 }
 
 fn cargo_in(copy: &Path, line: &str) -> Call {
-    Call::new("timeout")
+    let call = Call::new("timeout")
         .args([FINDER_SECONDS_MAX])
         .args(line.split_whitespace())
         .dir(copy)
-        .env("CARGO_TARGET_DIR", tree::target().join("planted-target"))
+        .env("CARGO_TARGET_DIR", tree::target().join("planted-target"));
+    BUILD.iter().fold(call, |call, (name, value)| call.env(name, value))
 }
 
 #[cfg(test)]

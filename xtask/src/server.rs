@@ -21,6 +21,15 @@ pub struct Server {
     pub url: String,
     /// Time from the start of the process to its ready line.
     pub ready_after: Duration,
+    /// Log entries that were applied again before that.
+    pub entries_replayed: u64,
+}
+
+/// What the checks need of a ready line: `{"ready":true,"url":"http://127.0.0.1:41234",…}`.
+#[derive(Debug, serde::Deserialize)]
+struct ReadyLine {
+    url: String,
+    entries_replayed: u64,
 }
 
 impl Server {
@@ -48,14 +57,16 @@ impl Server {
                 let _ = sender.send(line);
             }
         });
-        let mut server = Server { child, url: String::new(), ready_after: Duration::ZERO };
+        let mut server =
+            Server { child, url: String::new(), ready_after: Duration::ZERO, entries_replayed: 0 };
         loop {
             let left = READY_MAX.saturating_sub(began.elapsed());
             let Ok(line) = lines.recv_timeout(left) else {
                 bail!("the node ended or stayed silent for {} s", READY_MAX.as_secs());
             };
-            if let Some(url) = url_of(&line) {
-                server.url = url;
+            if let Ok(ready) = serde_json::from_str::<ReadyLine>(&line) {
+                server.url = ready.url;
+                server.entries_replayed = ready.entries_replayed;
                 server.ready_after = began.elapsed();
                 return Ok(server);
             }
@@ -99,12 +110,6 @@ pub fn serve_args(data: &Path) -> Vec<String> {
     ["serve", "--data", &data, "--listen", "127.0.0.1:0", "--json"].map(String::from).to_vec()
 }
 
-/// The address in a ready line: `{"ready":true,"url":"http://127.0.0.1:41234",…}`.
-fn url_of(line: &str) -> Option<String> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    Some(line.get("url")?.as_str()?.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_taken_from_the_ready_line() {
+    fn address_and_replayed_entries_are_taken_from_the_ready_line() {
         let mut command = Command::new("sh");
-        let line = r#"{"ready":true,"url":"http://127.0.0.1:1"}"#;
+        let line = r#"{"ready":true,"url":"http://127.0.0.1:1","entries_replayed":7}"#;
         command.args(["-c", &format!("echo starting; echo '{line}'; exec sleep 30")]);
         let server = Server::spawn(command).unwrap();
-        assert_eq!(server.url, "http://127.0.0.1:1");
+        assert_eq!((&*server.url, server.entries_replayed), ("http://127.0.0.1:1", 7));
         server.kill().unwrap();
     }
 }

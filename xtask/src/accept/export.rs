@@ -1,6 +1,6 @@
 //! Compares what a node exports with what was imported.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -10,10 +10,11 @@ use serde_json::Value;
 /// Fields of an event that the import file has and the node must give back unchanged.
 const KEPT: [&str; 3] = ["type", "payload", "actor"];
 
-/// Events by session, in order.
+/// Events by session, in order; sessions by id, which is the order of the import file.
 #[derive(Debug, Default, PartialEq)]
 pub struct Contents {
-    pub sessions: HashMap<String, Vec<Value>>,
+    /// The events of each session.
+    pub sessions: BTreeMap<String, Vec<Value>>,
 }
 
 impl Contents {
@@ -77,7 +78,8 @@ impl Contents {
     }
 }
 
-fn essence(event: &Value) -> Result<Value> {
+/// The fields of an event that an import has.
+pub fn essence(event: &Value) -> Result<Value> {
     let mut kept: serde_json::Map<String, Value> =
         KEPT.iter().map(|name| ((*name).to_owned(), event[*name].clone())).collect();
     if let Some(time) = event["event_time"].as_str() {

@@ -4,9 +4,8 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tl_client::{Client, Front, NewEvent, Producer, TailItem, TailOptions};
+use tl_client::{Client, Event, Front, NewEvent, Producer, Tail, TailItem, TailOptions};
 use tl_types::Seq;
-use tokio::runtime::Runtime;
 
 use crate::command::Call;
 use crate::tree;
@@ -15,7 +14,7 @@ use crate::tree;
 const LIVE_EVENTS: u64 = 20;
 
 /// Every front, with its word on the command line.
-const FRONTS: [(Front, &str); 3] =
+pub const FRONTS: [(Front, &str); 3] =
     [(Front::WebSocket, "ws"), (Front::Sse, "sse"), (Front::LongPoll, "poll")];
 
 /// Prints `session`, which holds `last` events, from its middle with `tl session tail` on every
@@ -41,35 +40,33 @@ pub fn by_command(url: &str, session: &str, last: u64) -> Result<u64> {
 }
 
 /// Tails `session` from its middle on every front; returns how many events were delivered.
-pub fn from_the_middle(url: &str, session: &str) -> Result<u64> {
-    let runtime = Runtime::new()?;
-    let client = Client::new(url)?;
+pub async fn from_the_middle(client: &Client, session: &str) -> Result<u64> {
     let event = NewEvent::new("accept", &serde_json::json!({ "live": true }))?;
-    runtime.block_on(async {
-        let mut delivered = 0;
-        for (front, name) in FRONTS {
-            let before = client.get(session).await?.last_seq;
-            let start = before / 2;
-            let last = before + LIVE_EVENTS;
-            let options = TailOptions { front, ..TailOptions::default() };
-            let mut tail = client.tail(session, Seq(start), options);
-            let mut producer = Producer::new(client.clone(), session, &format!("accept {name}"));
-            for expected in start + 1..=last {
-                if expected > before {
-                    // The tail has seen all that was there: the next one must come live.
-                    producer.append(&event, None).await?;
-                }
-                match tail.next().await? {
-                    Some(TailItem::Event(event)) => {
-                        let seq = event.seq.0;
-                        ensure!(seq == expected, "{name}: seq {seq} where {expected} was due");
-                    }
-                    other => anyhow::bail!("{name}: {other:?} where event {expected} was due"),
-                }
+    let mut delivered = 0;
+    for (front, name) in FRONTS {
+        let before = client.get(session).await?.last_seq;
+        let start = before / 2;
+        let last = before + LIVE_EVENTS;
+        let options = TailOptions { front, ..TailOptions::default() };
+        let mut tail = client.tail(session, Seq(start), options);
+        let mut producer = Producer::new(client.clone(), session, &format!("accept {name}"));
+        for expected in start + 1..=last {
+            if expected > before {
+                // The tail has seen all that was there: the next one must come live.
+                producer.append(&event, None).await?;
             }
-            ensure!(tail.repeats() == 0, "{name}: {} events came twice", tail.repeats());
-            delivered += last - start;
+            next_event(&mut tail, expected).await.with_context(|| name.to_owned())?;
         }
-        Ok(delivered)
-    })
+        ensure!(tail.repeats() == 0, "{name}: {} events came twice", tail.repeats());
+        delivered += last - start;
+    }
+    Ok(delivered)
+}
+
+/// The next event of a tail, which must be the one at `seq`.
+pub async fn next_event(tail: &mut Tail, seq: u64) -> Result<Event> {
+    match tail.next().await? {
+        Some(TailItem::Event(event)) if event.seq == Seq(seq) => Ok(event),
+        other => anyhow::bail!("{other:?} where event {seq} was due"),
+    }
 }
