@@ -9,7 +9,8 @@ use crate::server::{Server, event};
 
 /// Pages whose example cannot be sent as it stands: it is too long to print, or the node would
 /// have to be full, slow, stopped or broken first.
-const NOT_SENT: [ErrorCode; 10] = [
+const NOT_SENT: [ErrorCode; 11] = [
+    ErrorCode::DiskFull,
     ErrorCode::TooDeep,
     ErrorCode::PayloadTooLarge,
     ErrorCode::UriTooLong,
