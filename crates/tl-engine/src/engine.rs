@@ -121,6 +121,7 @@ impl Engine {
         let (node, wal, found) = recover(Arc::clone(&store), Arc::new(disk), plan, now)?;
         let (hub, metrics) = (Hub::new(), Arc::new(Metrics::default()));
         let runtime = tokio::runtime::Handle::current();
+        let log = wal.counters();
         let shell = Shell::start(
             node,
             wal,
@@ -146,6 +147,7 @@ impl Engine {
             failure: shell.failure(),
             draining: watch::Sender::new(false),
             ready: ready.clone(),
+            log,
             lists: tokio::sync::Semaphore::new(crate::service::LISTS_AT_ONCE_MAX),
             info: NodeInfo {
                 name: settings.node_name.as_str().into(),

@@ -1,6 +1,6 @@
 //! What the engine counts. Names are `throughline_<thing>_<unit>[_total]`.
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
@@ -23,9 +23,9 @@ pub struct Metrics {
     pub entries_applied: Counter,
     /// Entries whose rows had to be loaded from sorted runs beside the driver.
     pub entries_cold: Counter,
-    /// Syncs of the log.
+    /// Syncs of the log's files, marks and new segments included.
     pub log_syncs: Counter,
-    /// Bytes written to the log.
+    /// Bytes written to the log, marks and repeated state included.
     pub log_bytes: Counter,
     /// Seconds one write and sync of the log took.
     pub log_sync_seconds: Histogram,
@@ -111,6 +111,12 @@ impl Metrics {
         gauge("inflight_requests", "Requests proposed and not answered", &self.inflight_requests);
         gauge("inflight_bytes", "Bytes proposed and not answered", &self.inflight_bytes);
         gauge("groups_stopped", "Groups stopped because of damage", &self.groups_stopped);
+    }
+
+    /// Takes over the log's own totals.
+    pub(crate) fn log_counts(&self, syncs: u64, written_bytes: u64) {
+        self.log_syncs.inner().store(syncs, Ordering::Relaxed);
+        self.log_bytes.inner().store(written_bytes, Ordering::Relaxed);
     }
 
     /// Lets a front add its own metrics under the same prefix.

@@ -76,6 +76,8 @@ pub(crate) struct Inner<S> {
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) ready: watch::Receiver<bool>,
     pub(crate) info: NodeInfo,
+    /// What the log has done since it was opened.
+    pub(crate) log: Arc<tl_wal::Counters>,
     /// Turns for lists, which look into every group.
     pub(crate) lists: tokio::sync::Semaphore,
 }
@@ -93,9 +95,8 @@ impl<S: OrderedStore + 'static> Service<S> {
         Service { inner: Arc::new(inner) }
     }
 
-    /// Where a group is served.
-    #[must_use]
-    pub fn route(&self, _group: GroupId) -> Route {
+    /// Where a group is served: here, since a node is a cluster of its own.
+    fn route(&self, _group: GroupId) -> Route {
         Route::Local
     }
 
@@ -136,6 +137,8 @@ impl<S: OrderedStore + 'static> Service<S> {
     #[must_use]
     pub fn metrics_text(&self) -> String {
         let (bytes, requests) = self.inner.admission.inflight();
+        let log = self.inner.log.read();
+        self.inner.metrics.log_counts(log.syncs, log.written_bytes);
         self.inner.metrics.inflight_bytes.set(bytes as i64);
         self.inner.metrics.inflight_requests.set(requests as i64);
         self.inner.metrics.text()
@@ -296,6 +299,10 @@ impl<S: OrderedStore + 'static> Service<S> {
                 ErrorCode::RaftUnavailable,
                 "This node stopped after a failure of its disk; see its log",
             ));
+        }
+        match self.route(ask.group()) {
+            Route::Local => {}
+            Route::Remote(_) => return Err(ServiceError::of(ErrorCode::RaftUnavailable)),
         }
         let (sender, receiver) = oneshot::channel();
         self.inner.mailer.send(Mail::Ask { ask, answer: sender, permit });

@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use tl_store::OrderedStore;
+use tl_types::GroupId;
 use tokio::sync::watch;
 
 use crate::hub::Hub;
@@ -62,9 +63,19 @@ pub enum Mail {
 #[derive(Debug)]
 pub enum Ask {
     /// Propose an encoded entry.
-    Propose(tl_types::GroupId, Vec<u8>),
+    Propose(GroupId, Vec<u8>),
     /// An index for a linearizable read.
-    Read(tl_types::GroupId),
+    Read(GroupId),
+}
+
+impl Ask {
+    /// The group that is asked.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        match self {
+            Ask::Propose(group, _) | Ask::Read(group) => *group,
+        }
+    }
 }
 
 /// Puts things into the driver's mailbox.

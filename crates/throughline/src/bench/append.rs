@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::cells::{Cell, Title, measure};
+use super::cells::{Cell, Title, measure, settle};
 use super::child::Server;
 use super::load::Load;
 use super::protocol::{AppendRequests, Protocol};
@@ -22,6 +22,7 @@ pub fn ceiling(args: &CellArgs, out: &Out) -> anyhow::Result<()> {
     head(out)?;
     for &conns in &args.conns {
         let mut load = raw(&server, conns, args.size)?;
+        settle(&mut load)?;
         let title = Title { workload: "ceiling", conns, size_bytes: args.size };
         let length = Duration::from_millis(args.slice_ms);
         print(out, &measure(title, &mut load, None, args.repetitions, length)?)?;
@@ -53,6 +54,8 @@ pub fn append(args: &AppendArgs, out: &Out) -> anyhow::Result<()> {
         let mut load = Load::connect(node.address, usize::from(conns), Protocol::Append(requests))?;
         let mut against =
             ceiling.as_ref().map(|server| raw(server, conns, cells.size)).transpose()?;
+        settle(&mut load)?;
+        against.as_mut().map_or(Ok(()), settle)?;
         let before = log_syncs(node.address)?;
         let title = Title { workload: "append", conns, size_bytes: cells.size };
         let length = Duration::from_millis(cells.slice_ms);

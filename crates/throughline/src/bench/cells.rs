@@ -71,6 +71,14 @@ pub struct Title {
     pub size_bytes: u32,
 }
 
+/// One unmeasured slice: connections, caches and prepared segments settle.
+///
+/// # Errors
+/// What the load met.
+pub fn settle(load: &mut Load) -> anyhow::Result<()> {
+    load.slice(Duration::from_millis(300)).map(drop)
+}
+
 /// Measures one cell: `repetitions` slices of the workload, alternating with the ceiling when
 /// there is one, the order swapped each time.
 ///
@@ -84,11 +92,6 @@ pub fn measure(
     length: Duration,
 ) -> anyhow::Result<Cell> {
     let (mut ours, mut theirs) = (Side::new()?, Side::new()?);
-    // One unmeasured slice each: connections, caches and prepared segments settle.
-    workload.slice(length.min(Duration::from_millis(300)))?;
-    if let Some(ceiling) = ceiling.as_deref_mut() {
-        ceiling.slice(length.min(Duration::from_millis(300)))?;
-    }
     for repetition in 0..repetitions {
         for workload_turn in [repetition % 2 == 0, repetition % 2 != 0] {
             if workload_turn {

@@ -139,7 +139,7 @@ fn write<S: OrderedStore>(
     wal: &mut NodeLog,
     records: &[Record],
 ) -> Result<bool, WalError> {
-    let (started, before) = (Instant::now(), wal.end());
+    let started = Instant::now();
     let mut rest = records;
     while !rest.is_empty() {
         let (piece, later) = rest.split_at(piece_of(rest, inbox.limits.piece_bytes));
@@ -151,8 +151,6 @@ fn write<S: OrderedStore>(
     wal.sync()?;
     pulse.synced(started.elapsed());
     let metrics = &shared.metrics;
-    metrics.log_syncs.inc();
-    metrics.log_bytes.inc_by(wal.end().0 - before.0);
     metrics.log_sync_seconds.observe(started.elapsed().as_secs_f64());
     metrics.log_batch_entries.observe(records.len() as f64);
     Ok(true)
