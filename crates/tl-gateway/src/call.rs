@@ -13,7 +13,7 @@ use tl_types::{ErrorCode, Namespace, Principal, RequestId, SessionId};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::body;
-use crate::headers::{BodyKind, accepts, body_kind};
+use crate::headers::{BodyKind, accepts, body_kind, is_encoded};
 use crate::problem::Problem;
 use crate::shared::{Link, Shared};
 
@@ -101,7 +101,13 @@ impl Call {
     pub async fn read_body(&mut self) -> Result<(Bytes, Option<BodyKind>), Problem> {
         let kind = body_kind(&self.parts.headers);
         if kind.is_none() && !http_body::Body::is_end_stream(&self.body) {
-            return Err(Problem::of(ErrorCode::UnsupportedMediaType));
+            return Err(match is_encoded(&self.parts.headers) {
+                true => Problem::new(
+                    ErrorCode::UnsupportedMediaType,
+                    "The body must not be compressed: send it without content-encoding",
+                ),
+                false => Problem::of(ErrorCode::UnsupportedMediaType),
+            });
         }
         let limit = Duration::from_millis(self.shared.settings.body_read_ms);
         Ok((body::read(&mut self.body, limit, &mut self.room).await?, kind))

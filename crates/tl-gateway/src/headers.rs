@@ -13,10 +13,7 @@ pub enum BodyKind {
 
 /// The body's kind; `None` when it is missing, unknown, in another charset or encoded.
 pub fn body_kind(headers: &HeaderMap) -> Option<BodyKind> {
-    if headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
+    if is_encoded(headers) {
         return None;
     }
     let text = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
@@ -33,6 +30,13 @@ pub fn body_kind(headers: &HeaderMap) -> Option<BodyKind> {
         _ => true,
     });
     utf8.then_some(kind)
+}
+
+/// Whether the body is compressed or otherwise wrapped.
+pub fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// Whether `Accept` admits `kind/sub`. A missing header admits everything; the most specific

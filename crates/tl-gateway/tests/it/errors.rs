@@ -141,6 +141,10 @@ async fn requests() -> Vec<ErrorCode> {
         let reply = server.ask("POST", "/v1/sessions", &headers, Some(b"{}")).await;
         seen.push(is(ErrorCode::UnsupportedMediaType, &reply));
     }
+    let packed = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    let reply = server.ask("POST", "/v1/sessions", &packed, Some(b"{}")).await;
+    is(ErrorCode::UnsupportedMediaType, &reply);
+    assert!(reply.json()["message"].as_str().unwrap().contains("content-encoding"), "{reply:?}");
     let mut headers = UPGRADE.to_vec();
     headers.push(("origin", "https://evil.example"));
     let reply = server.ask("GET", "/v1/sessions/s/tail", &headers, None).await;
