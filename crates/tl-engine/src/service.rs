@@ -35,6 +35,8 @@ mod tail;
 pub use list::LISTS_AT_ONCE_MAX;
 pub use tail::Tail;
 
+/// Longest time that a write is held back while flushes are behind.
+const FLUSH_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Between two looks for groups with due work.
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// A group whose tick found nothing to do is not asked again for so long, milliseconds.
@@ -242,6 +244,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             .with("limit", ENTRY_BYTES_MAX));
         }
         let permit = self.inner.admission.admit(bytes.len())?;
+        self.wait_for_flush(caller.deadline).await;
         admission::check_disk(self.inner.mailer.is_log_full(), self.inner.store.is_full())?;
         self.warm(group, &entry).await?;
         let answer = self.ask(caller.deadline, Ask::Propose(group, bytes), Some(permit)).await?;
@@ -249,6 +252,23 @@ impl<S: OrderedStore + 'static> Service<S> {
             Answer::Applied { index, replies, guards } => Ok(Applied { index, replies, guards }),
             Answer::Read { .. } => Err(unexpected("a read answer for a write")),
             Answer::Failed(failure) => Err(failed(group, failure)),
+        }
+    }
+
+    /// While sealed memtables pile up, writes are slowed to the pace of the flushes before they
+    /// are refused: most waits are shorter than a client's own pause would be.
+    async fn wait_for_flush(&self, deadline: Instant) {
+        let until = deadline.min(Instant::now() + FLUSH_WAIT_MAX);
+        while self.inner.store.is_full() && !self.inner.mailer.is_log_full() {
+            let flushed = self.inner.background.next_flush();
+            tokio::pin!(flushed);
+            flushed.as_mut().enable();
+            if !self.inner.store.is_full() {
+                return;
+            }
+            if tokio::time::timeout_at(until.into(), flushed).await.is_err() {
+                return;
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use tl_store::{OrderedStore, StoreError};
 use tl_types::{GroupId, Index, UnixMs};
 use tl_wal::Preparer;
+use tokio::sync::Notify;
 
 use super::log::LogBox;
 use super::pulse::Pulse;
@@ -25,6 +26,7 @@ pub struct Background {
     state: Mutex<State>,
     bell: Condvar,
     stopped: AtomicBool,
+    flushed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +84,11 @@ impl Background {
         self.bell.notify_all();
     }
 
+    /// Completes with the next flush; to be created before the look that it follows.
+    pub fn next_flush(&self) -> tokio::sync::futures::Notified<'_> {
+        self.flushed.notified()
+    }
+
     /// A log segment is missing: the thread that prepares them looks now.
     pub(crate) fn wake(&self) {
         self.bell.notify_all();
@@ -118,6 +125,9 @@ pub(crate) fn run<S: OrderedStore>(
 ) {
     while !background.stopped.load(Ordering::Relaxed) && !shared.failed() {
         let stepped = step(shared, log);
+        if matches!(stepped, Ok(true)) {
+            background.flushed.notify_waiters();
+        }
         pulse.press(shared.store.is_full());
         match stepped {
             Ok(true) => {}
