@@ -57,7 +57,7 @@ pub fn gate() -> Result<()> {
 
 /// Runs all rounds; the first damage ends the run and keeps the data folder.
 pub fn run(options: &Options) -> Result<()> {
-    ensure!(tree::tl().is_file(), "the release binary is missing: cargo build --release first");
+    tree::built_tl()?;
     ensure!(options.seconds >= LOAD_SECONDS_MIN, "--seconds must be {LOAD_SECONDS_MIN} or more");
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed}, {} writers, {} rounds", options.writers, options.rounds);

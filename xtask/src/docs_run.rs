@@ -61,8 +61,7 @@ pub fn blocks(text: &str) -> Result<Vec<Block>> {
 
 /// Runs every document that has blocks to run.
 pub fn run() -> Result<()> {
-    let tl = tree::tl();
-    ensure!(tl.is_file(), "{} is missing: cargo build --release first", tl.display());
+    tree::built_tl()?;
     let mut failed = Vec::new();
     let mut total = 0;
     for path in tree::files()? {

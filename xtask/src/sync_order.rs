@@ -21,7 +21,7 @@ const TRACE_MAX: Duration = Duration::from_secs(20);
 
 /// Traces one append on the release binary and checks the order.
 pub fn run() -> Result<()> {
-    ensure!(tree::tl().is_file(), "the release binary is missing: cargo build --release first");
+    let tl = tree::built_tl()?;
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     let trace = folder.path().join("trace");
     let data = folder.path().join("data");
@@ -32,7 +32,7 @@ pub fn run() -> Result<()> {
         .args(["--daemonize", "-f", "-y", "-s", "4096", "-o"])
         .arg(&trace)
         .args(["-e", "trace=write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,fdatasync,fsync"])
-        .arg(tree::tl())
+        .arg(tl)
         .args(serve_args(&data));
     let server = Server::spawn(command)?;
     post(&server.url, "/v1/sessions", r#"{"id":"traced"}"#)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::command::Call;
 
@@ -16,9 +16,16 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// The release binary `tl`.
+/// Where the release binary `tl` is built.
 pub fn tl() -> PathBuf {
     target().join("release/tl")
+}
+
+/// The release binary, which must have been built.
+pub fn built_tl() -> Result<PathBuf> {
+    let tl = tl();
+    ensure!(tl.is_file(), "{} is missing: cargo build --release first", tl.display());
+    Ok(tl)
 }
 
 /// Every file of the repository, tracked or about to be, relative to the root and sorted;
