@@ -68,3 +68,6 @@ pub(crate) struct Checks {
 
 /// Number of a session in a run, from 0.
 pub type SessionNo = usize;
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,6 @@
 //! too: bits that turn over at rest, which a node answers by refusing to start (the log's own
 //! tests cover that), and the hub between rows and tails, which has threads (the engine's tests
 //! cover it).
-// A machine's queue of inputs and outputs is moved around by index; the names stay short here.
 
 pub mod coverage;
 pub mod invariants;

@@ -72,6 +72,9 @@ pub(crate) struct Plan {
     pub(crate) flush_us_max: u64,
     pub(crate) beside_us_max: u64,
     pub(crate) turn_items_max: usize,
+    /// Chance in a million that rows are loaded before an entry is proposed, as the shipped service
+    /// does; it is a hint, and nothing may depend on it.
+    pub(crate) prefetch_ppm: u32,
 }
 
 impl Plan {
@@ -122,12 +125,13 @@ impl Plan {
             wall_jump_mean_ms,
             wall_start_ms: if rng.bool() { 1_750_000_000_000 } else { 20_000 },
             memtable_bytes: rng.usize(16..=64) * 1024,
-            cache_bytes: rng.usize(32..=256) * 1024,
+            cache_bytes: [32, 128, 1_024, 8_192][rng.usize(0..4)] * 1024,
             segment_bytes: [64, 96, 128, 256][rng.usize(0..4)] * 1024,
             keep_bytes: if rng.bool() { 0 } else { 64 * 1024 },
             flush_us_max: rng.u64(2_000..=300_000),
             beside_us_max: rng.u64(200..=20_000),
             turn_items_max: if rng.bool() { 4_096 } else { rng.usize(1..=64) },
+            prefetch_ppm: [0, 500_000, 1_000_000][rng.usize(0..3)],
         }
     }
 }

@@ -165,7 +165,9 @@ impl World {
                 }
             }
             Event::Client { client } => self.client(client)?,
-            Event::Request { client, attempt, machine } => self.request(client, attempt, machine),
+            Event::Request { client, attempt, machine } => {
+                self.request(client, attempt, machine)?;
+            }
             Event::Patience { client, attempt } => self.patience(client, attempt),
             Event::Tail { tail } => self.tail(tail)?,
             Event::Fault { kind } => self.fault(kind)?,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Checked, SessionNo, Violation};
+use super::{SessionNo, Violation};
 
 /// Who asked for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +58,5 @@ impl Origins {
             Some(origin) if origin.refused => made_up("the event had been refused"),
             Some(origin) => Ok(*origin),
         }
-    }
-
-    /// Convenience for reads that only need the check.
-    ///
-    /// # Errors
-    /// As [`Origins::of`].
-    pub fn check(&self, session: SessionNo, seq: u64, content: u64) -> Checked {
-        self.of(session, seq, content).map(|_| ())
     }
 }

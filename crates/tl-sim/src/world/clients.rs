@@ -1,11 +1,14 @@
 //! What clients do: they begin operations, try them until they are answered, and hold every
 //! answer against what they knew.
 
+use bytes::Bytes;
 use tl_core::reply::Appended;
-use tl_core::{Reason, Reply};
+use tl_core::{Entry, Reason, Reply};
+use tl_engine::node::rows::CachedRows;
 use tl_engine::node::{Done, Failure, Input};
 use tl_raft::Token;
-use tl_types::{GroupId, Seq};
+use tl_store::OrderedStore;
+use tl_types::{FullKey, GroupId, Seq};
 
 use super::{Phase, World};
 use crate::invariants::linearizable::Known;
@@ -23,6 +26,9 @@ const REQUEST_US: u64 = 2_000;
 const PATIENCE_US: std::ops::RangeInclusive<u64> = 1_000_000..=3_000_000;
 /// Wait before another attempt when nobody is known to lead, microseconds.
 const BACKOFF_US: u64 = 150_000;
+
+/// Rows name further rows: directory, header, producers.
+const PREFETCH_ROUNDS: usize = 3;
 
 const DEDUPE: &str = "a retry is recognised";
 
@@ -62,23 +68,47 @@ impl World {
     }
 
     /// An attempt arrives; also one that its client has given up meanwhile.
-    pub(super) fn request(&mut self, client: usize, attempt: u64, machine: MachineNo) {
-        let Some(operation) = &self.workload.clients[client].operation else { return };
+    pub(super) fn request(&mut self, client: usize, attempt: u64, machine: MachineNo) -> Checked {
+        let Some(operation) = &self.workload.clients[client].operation else { return Ok(()) };
         if !operation.attempts.contains(&attempt) {
-            return;
+            return Ok(());
         }
         let (group, token) = (operation.group, Token(attempt));
         let entry = operation.entry.clone();
         if self.machines[machine].process.is_none() {
             // Nobody is there: the connection is refused.
             self.workload.open.remove(&attempt);
-            return self.resolved(client, attempt, None);
+            self.resolved(client, attempt, None);
+            return Ok(());
         }
         let input = match entry.is_empty() {
             true => Input::Read { group, token },
-            false => Input::Propose { group, token, entry },
+            false => {
+                if self.by_chance(self.plan.prefetch_ppm) {
+                    self.prefetch(machine, group, &entry)?;
+                }
+                Input::Propose { group, token, entry }
+            }
         };
         self.input(machine, input);
+        Ok(())
+    }
+
+    /// Loads the rows that an entry is going to need, so that it is applied from memory.
+    fn prefetch(&self, machine: MachineNo, group: GroupId, entry: &[u8]) -> Checked {
+        let store = &self.machines[machine].store;
+        let generation = store.applied(group).generation;
+        let rows = CachedRows::new(&**store, group, generation);
+        let entry = Entry::decode(Bytes::copy_from_slice(entry)).expect("clients encode entries");
+        for _ in 0..PREFETCH_ROUNDS {
+            let cold = tl_core::cold_keys(&entry, &rows);
+            let keys: Vec<FullKey> =
+                cold.iter().map(|key| FullKey::new(group, generation, key)).collect();
+            store.prefetch(&keys).map_err(|error| {
+                Violation::new("a store in memory is not damaged", super::turns::chain(&error))
+            })?;
+        }
+        Ok(())
     }
 
     /// The attempt certainly has no effect. If it is the newest, another one follows.
