@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::output::Out;
-use crate::{bench, completions, debug, demo, dev, doctor, serve, session, settings};
+use crate::{bench, completions, debug, demo, dev, doctor, serve, session, settings, sim};
 
 /// The address that client commands use when none is given.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:4000";
@@ -46,6 +46,8 @@ enum Command {
     /// Measure this computer and a node on it
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Simulate three nodes in trouble, from a seed, and hold them to what is promised
+    Sim(sim::SimArgs),
     /// Look into the files of a data directory
     #[command(subcommand)]
     Debug(debug::DebugCommand),
@@ -65,6 +67,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Session(args) => session::run(args, &out).await,
         Command::Doctor(args) => doctor::run(&args, &out),
         Command::Bench(command) => bench::run(command, &out),
+        Command::Sim(args) => sim::run(&args, &out),
         Command::Debug(command) => debug::run(command, &out),
         Command::Completions(args) => completions::run(&args, &out),
     }

@@ -10,6 +10,7 @@
 //! | [`demo`] | a tour that kills a node |
 //! | [`bench`] | how fast this computer and a node on it are |
 //! | [`doctor`], [`debug`] | looking at this computer and at a data directory |
+//! | [`sim`] | a cluster in trouble, simulated |
 //! | [`output`], [`failure`] | how results and failures are said |
 
 mod bench;
@@ -26,6 +27,7 @@ mod output;
 mod serve;
 mod session;
 mod settings;
+mod sim;
 mod transfer;
 
 use std::process::ExitCode;
