@@ -21,6 +21,7 @@ pub(crate) mod faults;
 mod observe;
 mod reckon;
 mod tails;
+mod threads;
 mod turns;
 
 /// How often all rows of all machines are looked at, microseconds.
