@@ -3,11 +3,13 @@
 //! A check that has never been seen to fail proves little. Every patch in `xtask/planted` is
 //! applied to a scratch copy of the committed tree, its finder is run there, and the finder
 //! must fail. A patch that no longer applies, or whose finder cannot even be built, is an
-//! error: it would prove nothing. The product itself carries no switches for bugs.
+//! error: it would prove nothing. So is a finder that fails without any bug. The product itself
+//! carries no switches for bugs.
 //!
 //! All patches of a run take turns in one copy with one build folder: a patch is applied, found
 //! and taken back, so that cargo builds anew only what the patch touches.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -63,9 +65,11 @@ fn find(names: &[String]) -> Result<(u32, u32)> {
     for name in names {
         ensure!(all.iter().any(|planted| planted.name == *name), "no planted bug is called {name}");
     }
-    let chosen = all.iter().filter(|bug| names.is_empty() || names.contains(&bug.name));
+    let is_chosen = |bug: &&Planted| names.is_empty() || names.contains(&bug.name);
+    let chosen: Vec<&Planted> = all.iter().filter(is_chosen).collect();
     let copy = tree::target().join("planted");
     scratch_copy(&copy)?;
+    check_finders(&copy, &chosen)?;
     let mut found = 0;
     let mut missed = 0;
     for planted in chosen {
@@ -126,6 +130,18 @@ fn parse(patch: &Path, text: &str) -> Result<Planted> {
         ensure!(line.starts_with("cargo "), "`{line}` is not a cargo command");
     }
     Ok(Planted { name, bug, build, finder, patch: patch.to_path_buf() })
+}
+
+/// Runs every finder on the tree as it is: one that fails there would find any bug.
+fn check_finders(copy: &Path, chosen: &[&Planted]) -> Result<()> {
+    let finders: BTreeSet<[&str; 2]> =
+        chosen.iter().map(|planted| [planted.build.as_str(), &planted.finder]).collect();
+    for line in finders.iter().flatten() {
+        println!("=== without a bug: {line}");
+        let (status, printed) = cargo_in(copy, line).verdict()?;
+        ensure!(status.success(), "fails without a bug: {}", last_lines(&printed, 20));
+    }
+    Ok(())
 }
 
 /// Applies a patch to the copy. The files it touches become the youngest, also when it is taken
