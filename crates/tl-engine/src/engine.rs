@@ -119,6 +119,14 @@ impl Engine {
         };
         let now = time::now();
         let (node, wal, found) = recover(Arc::clone(&store), Arc::new(disk), plan, now)?;
+        if let Some(cut) = &found.cut {
+            tracing::warn!(
+                segment = cut.segment,
+                at_bytes = cut.at_bytes,
+                records = cut.records,
+                "cut a torn write off the end of the log: it had not been acknowledged"
+            );
+        }
         let (hub, metrics) = (Hub::new(), Arc::new(Metrics::default()));
         let runtime = tokio::runtime::Handle::current();
         let log = wal.counters();
