@@ -34,8 +34,6 @@ pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const LIST_ROWS_EXAMINED_MAX: usize = 10_000;
 /// Longest session id, UTF-8 bytes. One past: `invalid_session_id`.
 pub const SESSION_ID_BYTES_MAX: usize = 255;
-/// Longest resource name, bytes.
-pub const NAME_BYTES_MAX: usize = 255;
 /// Longest tenant or namespace, bytes.
 pub const NAMESPACE_BYTES_MAX: usize = 64;
 /// Longest session title, UTF-8 bytes. One past: `invalid_session`.

@@ -7,8 +7,9 @@ use parking_lot::{Condvar, Mutex};
 
 /// What senders put in and one thread takes out, in order.
 ///
-/// It has no limit of its own: what goes in holds a permit of [`super::admission::Admission`] or
-/// is an answer to something that does.
+/// It has no limit of its own. A client's write holds a permit of
+/// [`super::admission::Admission`], a client's read takes one connection's turn, and the rest
+/// answers what went in before.
 #[derive(Debug)]
 pub struct Mailbox<T> {
     queue: Mutex<Vec<T>>,
