@@ -8,8 +8,9 @@ use crate::queue::MachineNo;
 
 /// A frame takes at least this long, microseconds.
 const DELAY_US_MIN: u64 = 50;
-/// A late frame is late by up to this, microseconds: longer than an election takes.
-const LATE_US_MAX: u64 = 3_000_000;
+/// A late frame is late by up to one of these, microseconds: from a little reordering to longer
+/// than an election takes.
+const LATE_US_MAX: [u64; 4] = [3_000, 30_000, 300_000, 3_000_000];
 
 /// Which links work, and how well.
 #[derive(Debug, Default)]
@@ -53,12 +54,16 @@ impl Links {
         if self.clean {
             return [Some(delay(rng)), None];
         }
+        let late = |rng: &mut Rng| {
+            let most_us = LATE_US_MAX[rng.usize(0..LATE_US_MAX.len())];
+            rng.u64(0..most_us)
+        };
         let mut first = delay(rng);
         if rng.u32(0..1_000_000) < plan.late_ppm {
-            first += rng.u64(0..LATE_US_MAX);
+            first += late(rng);
         }
         let lost = rng.u32(0..1_000_000) < plan.loss_ppm;
         let again = rng.u32(0..1_000_000) < plan.repeat_ppm;
-        [(!lost).then_some(first), again.then(|| delay(rng))]
+        [(!lost).then_some(first), again.then(|| delay(rng) + late(rng))]
     }
 }
