@@ -116,7 +116,11 @@ fn events_in(
             }
             match StoredEvent::decode_row(seq, row.clone()) {
                 Ok(event) => events.push(event),
-                Err(error) => view.damaged(format!("event {seq} of session {number}: {error}")),
+                Err(error) => {
+                    // The poison speaks for the page; asking for the same row again would not end.
+                    view.damaged(format!("event {seq} of session {number}: {error}"));
+                    return Ok(EventPage { events, header });
+                }
             }
         }
         if found.len() < count {

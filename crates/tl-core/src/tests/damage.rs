@@ -112,6 +112,20 @@ fn an_entry_that_cannot_be_read_stops_the_group_and_an_empty_one_does_nothing() 
 }
 
 #[test]
+fn an_event_row_without_a_stamp_ends_the_page_as_damage() {
+    let mut bench = bench();
+    let number = tl_types::ResourceNumber(1);
+    let key = RowKey::event(number, tl_types::Seq(2));
+    bench.rows.write(vec![(key, Some(Bytes::from_static(b"short")))]);
+    let query = EventQuery::page(tl_types::Seq(0), 10);
+    let page = session::read_events(&bench.rows, number, query);
+    assert!(
+        matches!(&page, Err(ReadError::Rows(Poison::Damaged(what))) if what.contains("event 2")),
+        "{page:?}"
+    );
+}
+
+#[test]
 fn a_row_that_does_not_decode_poisons_and_is_named() {
     let counters = [GroupField::LastStamp, GroupField::Digest, GroupField::NextNumber];
     for field in counters {
