@@ -211,33 +211,37 @@ async fn conflicts() -> Vec<ErrorCode> {
 }
 
 /// What a node answers that is full, or has stopped.
-/// Bodies that never end take all the room there is; it comes back when their clients leave.
+/// A body that never ends takes half of the room there is, and one that needs more than the other
+/// half is refused; the room comes back when the first client leaves.
 async fn crowded() -> ErrorCode {
-    const ALL: u64 = 16 << 20;
-    let server = Server::with(|settings| settings.bodies_bytes_max = ALL).await;
-    let mut stuck = Vec::new();
-    for _ in 0..2 {
-        let mut wire = Wire::connect(server.address).await;
-        let head = format!(
-            "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n",
-            ALL / 2
-        );
-        wire.send(head.as_bytes()).await;
-        wire.send(&vec![b' '; 256 * 1024]).await;
-        stuck.push(wire);
-    }
-    let refused = soon(async {
+    const ALL: usize = 16 << 20;
+    let server = Server::with(|settings| settings.bodies_bytes_max = ALL as u64).await;
+    let mut large = vec![b' '; ALL / 2 + 64 * 1024];
+    large.extend_from_slice(b"{}");
+    let json_type = [("content-type", "application/json")];
+    let head = format!(
+        "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        ALL / 2
+    );
+    let (refused, stuck) = soon(async {
         loop {
-            let reply = server.post("/v1/sessions", &json!({})).await;
+            // Whichever of the two comes second is refused: try until it is the one asked for.
+            let mut stuck = Wire::connect(server.address).await;
+            stuck.send(head.as_bytes()).await;
+            stuck.send(&large[..256 * 1024]).await;
+            let reply = server.ask("POST", "/v1/sessions", &json_type, Some(&large)).await;
             if reply.status != 201 {
-                return reply;
+                return (reply, stuck);
             }
         }
     })
     .await;
     drop(stuck);
-    soon(async { while server.post("/v1/sessions", &json!({})).await.status != 201 {} }).await;
+    soon(async {
+        while server.ask("POST", "/v1/sessions", &json_type, Some(&large)).await.status != 201 {}
+    })
+    .await;
     is(ErrorCode::EventStoreBackpressure, &refused)
 }
 
