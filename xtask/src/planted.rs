@@ -3,7 +3,8 @@
 //! A check that has never been seen to fail proves little. Every patch in `xtask/planted` is
 //! applied to a scratch copy of the committed tree, its finder is run there, and the finder
 //! must fail. A patch that no longer applies, or whose finder cannot even be built, is an
-//! error: it would prove nothing. So is a finder that fails without any bug. The product itself
+//! error: it would prove nothing. So is a finder that fails without any bug. A few patches take
+//! away what may be lost, hints for example: there the command must pass. The product itself
 //! carries no switches for bugs.
 //!
 //! All patches of a run take turns in one copy with one build folder: a patch is applied, found
@@ -39,8 +40,10 @@ struct Planted {
     /// Builds what the finder runs; must succeed, so that a patch that does not compile is
     /// never taken for a bug that was found.
     build: String,
-    /// Must fail.
+    /// Must fail, or must pass if the tree outlives the bug.
     finder: String,
+    /// The bug takes away only what may be lost: the command must pass all the same.
+    is_outlived: bool,
     patch: PathBuf,
 }
 
@@ -113,7 +116,7 @@ fn read_all() -> Result<Vec<Planted>> {
     Ok(all)
 }
 
-/// Reads the header lines `Bug:`, `Build:` and `Finder:` in front of the diff.
+/// Reads the header lines `Bug:`, `Build:` and `Finder:` (or `Outlives:`) in front of the diff.
 fn parse(patch: &Path, text: &str) -> Result<Planted> {
     let header = text.lines().take_while(|line| !line.starts_with("--- "));
     let field = |name: &str| {
@@ -125,11 +128,13 @@ fn parse(patch: &Path, text: &str) -> Result<Planted> {
     };
     ensure!(text.contains("\n+++ b/"), "there is no diff with paths `a/…` and `b/…`");
     let name = patch.file_stem().context("the patch has no name")?.to_string_lossy().into_owned();
-    let (bug, build, finder) = (need("Bug")?, need("Build")?, need("Finder")?);
+    let is_outlived = field("Outlives").is_some();
+    let finder = need(if is_outlived { "Outlives" } else { "Finder" })?;
+    let (bug, build) = (need("Bug")?, need("Build")?);
     for line in [&build, &finder] {
         ensure!(line.starts_with("cargo "), "`{line}` is not a cargo command");
     }
-    Ok(Planted { name, bug, build, finder, patch: patch.to_path_buf() })
+    Ok(Planted { name, bug, build, finder, is_outlived, patch: patch.to_path_buf() })
 }
 
 /// Runs every finder on the tree as it is: one that fails there would find any bug.
@@ -163,7 +168,11 @@ fn build_and_find(copy: &Path, planted: &Planted) -> Result<String> {
     ensure!(status.success(), "the patched tree does not build: {}", last_lines(&printed, 20));
     let (status, printed) = cargo_in(copy, &planted.finder).verdict()?;
     match status.code() {
+        Some(0) if planted.is_outlived => {}
         Some(0) => bail!("`{}` passes although the bug is there", planted.finder),
+        _ if planted.is_outlived => {
+            bail!("`{}` fails: {}", planted.finder, last_lines(&printed, 20));
+        }
         // What `timeout` says when it had to end the finder: nothing was seen either way.
         Some(124) => bail!("`{}` took longer than {FINDER_SECONDS_MAX} s", planted.finder),
         _ => {}
@@ -210,7 +219,9 @@ mod tests {
         let planted = parse(Path::new("dir/early-ack.patch"), text).unwrap();
         assert_eq!(planted.name, "early-ack");
         assert_eq!(planted.bug, "answers too early");
-        assert_eq!(planted.finder, "cargo test");
+        assert_eq!((planted.finder.as_str(), planted.is_outlived), ("cargo test", false));
+        let outlived = parse(Path::new("x.patch"), &text.replace("Finder", "Outlives")).unwrap();
+        assert_eq!((outlived.finder.as_str(), outlived.is_outlived), ("cargo test", true));
         for broken in [
             text.replace("Bug: ", ""),
             text.replace("Finder: cargo", "Finder: rm"),

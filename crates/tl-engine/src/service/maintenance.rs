@@ -58,3 +58,49 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tl_types::limits::INFLIGHT_BYTES_MAX;
+    use tl_types::{ErrorCode, Namespace, Principal, SessionId};
+
+    use crate::api::{Caller, CreateSession, Freshness};
+    use crate::{Engine, EngineSettings};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_frees_space_passes_when_nothing_else_does() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let settings = EngineSettings {
+            data_dir: dir.path().to_owned(),
+            groups: 4,
+            ..EngineSettings::default()
+        };
+        let engine = Engine::open(&settings).expect("the engine opens");
+        engine.wait_ready().await.expect("ready");
+        let service = engine.service();
+        let caller = Caller {
+            principal: Principal::open_access(),
+            namespace: Namespace::default_namespace(),
+            deadline: Instant::now() + Duration::from_secs(30),
+            request_id: None,
+        };
+        let id = SessionId::new("s").expect("id");
+        let create = || CreateSession { id: Some(id.clone()), ..CreateSession::default() };
+        service.create_session(&caller, create()).await.expect("created");
+
+        let all = service.inner.admission.admit(INFLIGHT_BYTES_MAX).expect("room");
+        let refused = service.close_session(&caller, &id).await.expect_err("no room");
+        assert_eq!(refused.code, ErrorCode::EventStoreBackpressure);
+        let path = caller.session(&id);
+        service.ack_archived(&path, Seq(0), caller.deadline).await.expect("acked");
+        service.trim(&path, Seq(0), caller.deadline).await.expect("trimmed");
+        service.get_session(&caller, &id, Freshness::default()).await.expect("read");
+        drop(all);
+        service.close_session(&caller, &id).await.expect("closed");
+        tokio::task::spawn_blocking(move || engine.shutdown()).await.expect("stopped");
+    }
+}
