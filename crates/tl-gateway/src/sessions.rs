@@ -2,9 +2,9 @@
 
 use axum::body::Body;
 use http::{Response, StatusCode};
-use tl_engine::api::{CreateSession, Indexed, ListSessions, Session, SessionPage, UpdateSession};
-use tl_wire::json::write;
+use tl_engine::api::{CreateSession, Indexed, ListSessions, Session, UpdateSession};
 use tl_wire::query::Freshness;
+use tl_wire::reply::list_page;
 
 use crate::call::Call;
 use crate::problem::Problem;
@@ -34,7 +34,10 @@ pub async fn get(call: &mut Call) -> Result<Response<Body>, Problem> {
 pub async fn list(call: &mut Call) -> Result<Response<Body>, Problem> {
     let request = ListSessions::parse(call.query())?;
     let page = call.shared.service.list_sessions(&call.caller()?, request).await?;
-    Ok(json(StatusCode::OK, page_json(&page)))
+    let mut out = Vec::with_capacity(64 + page.sessions.len() * ROW_BYTES);
+    let write_row = |out: &mut Vec<u8>, session: &Session| session.write_json(out, true);
+    list_page(&mut out, &page.sessions, write_row, page.next_cursor.as_deref());
+    Ok(json(StatusCode::OK, out))
 }
 
 /// `PATCH /v1/sessions/:id`
@@ -75,22 +78,4 @@ fn row(status: StatusCode, session: &Indexed<Session>, with_tenant: bool) -> Res
     let mut out = Vec::with_capacity(ROW_BYTES);
     session.value.write_json(&mut out, with_tenant);
     indexed(json(status, out), session.index)
-}
-
-fn page_json(page: &SessionPage) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + page.sessions.len() * ROW_BYTES);
-    out.extend_from_slice(b"{\"sessions\":[");
-    for (at, session) in page.sessions.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        session.write_json(&mut out, true);
-    }
-    out.extend_from_slice(b"],\"next_cursor\":");
-    match &page.next_cursor {
-        Some(cursor) => write::string(&mut out, cursor),
-        None => out.extend_from_slice(b"null"),
-    }
-    out.push(b'}');
-    out
 }

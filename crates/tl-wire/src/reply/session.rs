@@ -70,20 +70,21 @@ pub fn session_row_with_tenant(out: &mut Vec<u8>, view: &SessionView<'_>) {
     object.end();
 }
 
-/// A page of a list, rows with `tenant_id`.
-pub fn list_page<'a>(
+/// A page of a list. `write_row` writes one row, as [`session_row_with_tenant`] does.
+pub fn list_page<R>(
     out: &mut Vec<u8>,
-    rows: impl IntoIterator<Item = SessionView<'a>>,
+    rows: impl IntoIterator<Item = R>,
+    mut write_row: impl FnMut(&mut Vec<u8>, R),
     next_cursor: Option<&str>,
 ) {
     let mut object = Object::new(out);
     let list = object.key("sessions");
     list.push(b'[');
-    for (index, view) in rows.into_iter().enumerate() {
+    for (index, row) in rows.into_iter().enumerate() {
         if index > 0 {
             list.push(b',');
         }
-        session_row_with_tenant(list, &view);
+        write_row(list, row);
     }
     list.push(b']');
     text_or_null(&mut object, "next_cursor", next_cursor);

@@ -135,11 +135,12 @@ fn session_rows_golden() {
         state: SessionState::Closed,
         ..view
     };
+    let row = |out: &mut Vec<u8>, view| session_row_with_tenant(out, &view);
     let seen = lines(&[
         &|out| session_row(out, &view),
         &|out| session_row_with_tenant(out, &bare),
-        &|out| list_page(out, [view, bare], Some("ses/2")),
-        &|out| list_page(out, [], None),
+        &|out| list_page(out, [view, bare], row, Some("ses/2")),
+        &|out| list_page(out, [], row, None),
     ]);
     golden("sessions.ndjson", &seen);
 }
