@@ -26,7 +26,8 @@ pub use service::{Service, Tail};
 pub use settings::EngineSettings;
 
 /// An error and its causes in one line, for logs and for texts that outlive the error.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(source) = cause {

@@ -103,7 +103,7 @@ impl World {
             let keys: Vec<FullKey> =
                 cold.iter().map(|key| FullKey::new(group, generation, key)).collect();
             store.prefetch(&keys).map_err(|error| {
-                Violation::new("a store in memory is not damaged", super::turns::chain(&error))
+                Violation::new("a store in memory is not damaged", tl_engine::chain(&error))
             })?;
         }
         Ok(())

@@ -84,7 +84,7 @@ impl World {
             let end = RowKey::table_end(table, ResourceNumber(u64::MAX));
             let found = store.range(group, generation, &start, &end, usize::MAX, usize::MAX);
             for (key, value) in found.map_err(|error| {
-                Violation::new("a store in memory is not damaged", super::turns::chain(&error))
+                Violation::new("a store in memory is not damaged", tl_engine::chain(&error))
             })? {
                 if table == Table::Session {
                     let header = SessionHeader::decode(value.clone());

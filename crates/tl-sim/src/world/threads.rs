@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tl_engine::chain;
 use tl_engine::node::Input;
 use tl_raft::LogJob;
 use tl_store::OrderedStore;
 use tl_types::{GroupId, Index};
 use tl_wal::WalError;
 
-use super::turns::{GATHER_US, chain};
+use super::turns::GATHER_US;
 use super::{Phase, World};
 use crate::invariants::{Checked, Violation};
 use crate::machine::Written;

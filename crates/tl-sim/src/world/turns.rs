@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use tl_core::Effect;
+use tl_engine::chain;
 use tl_engine::node::{Done, Input, Turned};
 use tl_raft::Role;
 use tl_types::{GroupId, Index};
@@ -262,16 +263,4 @@ impl World {
     pub(super) fn frame(&mut self, to: MachineNo, from: MachineNo, bytes: Bytes) {
         self.input(to, Input::Frame { from: peer_of(from), bytes });
     }
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
 }
