@@ -7,7 +7,7 @@ use std::io;
 
 use tl_types::{GroupId, Index, NodeId, Term};
 
-use crate::disk::{Disk, read_up_to};
+use crate::disk::{Disk, DiskFile, read_up_to};
 use crate::format::{FLAG_STATE, HEAD_BYTES, HeadRead, RecordHead, SegmentHead};
 use crate::options::SEGMENT_BYTES_MAX;
 use crate::pool::file_number;
@@ -45,6 +45,9 @@ pub enum HeadInfo {
     },
     /// Prepared and never used.
     Spare,
+    /// Zeros only: a file that is being made, or was when its process ended. Its head is written
+    /// last.
+    Unfinished,
     /// Written by a release that this one does not know.
     Unsupported {
         /// Its format version.
@@ -117,29 +120,55 @@ pub fn segments(disk: &dyn Disk) -> io::Result<Vec<SegmentInfo>> {
         if file_number(&info.name).is_none() {
             continue;
         }
-        let file = disk.open(&info.name)?;
-        let head = match SegmentHead::read(&read_up_to(file.as_ref(), HEAD_BYTES)?) {
-            HeadRead::Known { head, .. } if head.life == 0 => HeadInfo::Spare,
-            HeadRead::Known { head, whole } => HeadInfo::Used {
-                life: head.life,
-                first: head.first,
-                start_life: head.start_life,
-                owner: head.owner,
-                whole,
-            },
-            HeadRead::Unsupported(version) => HeadInfo::Unsupported { version },
-            HeadRead::Unreadable => {
-                let bytes = read_up_to(file.as_ref(), SEGMENT_BYTES_MAX as usize)?;
-                HeadInfo::Unreadable { latest_life: latest_life(&bytes) }
-            }
+        let file = match disk.open(&info.name) {
+            Ok(file) => file,
+            // A running node removes files that it no longer wants.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
         };
+        let head = head_info(file.as_ref())?;
         segments.push(SegmentInfo { name: info.name, file_bytes: info.bytes, head });
     }
     segments.sort_by_key(|segment| match segment.head {
         HeadInfo::Used { life, .. } => life,
-        HeadInfo::Unsupported { .. } | HeadInfo::Unreadable { .. } | HeadInfo::Spare => u64::MAX,
+        HeadInfo::Unsupported { .. }
+        | HeadInfo::Unreadable { .. }
+        | HeadInfo::Spare
+        | HeadInfo::Unfinished => u64::MAX,
     });
     Ok(segments)
+}
+
+fn head_info(file: &dyn DiskFile) -> io::Result<HeadInfo> {
+    let known = known_head(&read_up_to(file, HEAD_BYTES)?);
+    if let Some(info) = known {
+        return Ok(info);
+    }
+    let bytes = read_up_to(file, SEGMENT_BYTES_MAX as usize)?;
+    // A running node may have written the head in between.
+    Ok(known_head(&bytes).unwrap_or_else(|| {
+        if bytes.iter().all(|byte| *byte == 0) {
+            HeadInfo::Unfinished
+        } else {
+            HeadInfo::Unreadable { latest_life: latest_life(&bytes) }
+        }
+    }))
+}
+
+/// `None` when no copy of the head is intact.
+fn known_head(area: &[u8]) -> Option<HeadInfo> {
+    match SegmentHead::read(area) {
+        HeadRead::Known { head, .. } if head.life == 0 => Some(HeadInfo::Spare),
+        HeadRead::Known { head, whole } => Some(HeadInfo::Used {
+            life: head.life,
+            first: head.first,
+            start_life: head.start_life,
+            owner: head.owner,
+            whole,
+        }),
+        HeadRead::Unsupported(version) => Some(HeadInfo::Unsupported { version }),
+        HeadRead::Unreadable => None,
+    }
 }
 
 /// Everything in one segment file, in order; nothing when its head cannot be read or the file

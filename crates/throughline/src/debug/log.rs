@@ -102,6 +102,7 @@ fn show_segment(
             (format!("life {life}{half}"), Some(first.0))
         }
         HeadInfo::Spare => ("spare".to_owned(), None),
+        HeadInfo::Unfinished => ("being prepared".to_owned(), None),
         HeadInfo::Unsupported { version } => (format!("unknown version {version}"), None),
         HeadInfo::Unreadable { .. } => ("unreadable head".to_owned(), None),
     };

@@ -53,6 +53,25 @@ fn an_open_log_can_be_looked_into() {
 }
 
 #[test]
+fn a_file_that_is_being_made_is_told_from_a_damaged_one() {
+    let disk = log();
+    let head = |bytes: Vec<u8>| {
+        disk.set_contents("segment-00000099.wal", bytes);
+        let found = segments(&disk).unwrap();
+        assert_eq!(records(&disk, "segment-00000099.wal").unwrap().count(), 0);
+        found.into_iter().find(|info| info.name == "segment-00000099.wal").unwrap().head
+    };
+    for bytes in [0, 1, 64, 4_096, 20_000] {
+        assert_eq!(head(vec![0; bytes]), HeadInfo::Unfinished, "{bytes} bytes");
+        let mut other = vec![0; bytes];
+        if let Some(last) = other.last_mut() {
+            *last = 1;
+            assert_eq!(head(other), HeadInfo::Unreadable { latest_life: None }, "{bytes} bytes");
+        }
+    }
+}
+
+#[test]
 fn damage_is_shown_where_it_is_and_never_panics() {
     let whole = log();
     let name = segments(&whole).unwrap()[0].name.clone();
