@@ -125,6 +125,10 @@ fn start_advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static st
             "nothing was changed. `tl debug log --data DIR` shows the place; a single node has \
              nobody to fetch lost records from, so put back a copy of the directory",
         ),
+        WalError::Gone { .. } => Some(
+            "nothing was changed. Put back a copy of the whole data directory; to start empty, \
+             move the whole data directory away first",
+        ),
         WalError::Full { .. } => Some("make room on the disk and start again"),
         WalError::Unsupported { .. } => Some("start it with the release that wrote it"),
         WalError::Foreign { .. } => Some("move the segment of the other node out of the directory"),

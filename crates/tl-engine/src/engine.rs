@@ -1,7 +1,7 @@
 //! Opening and closing a node: directory, identity, log, store, driver, threads.
 //!
 //! Order of a start: lock → identity → store (newest sorted runs and how far they go) → log (everything
-//! behind that, streamed) → driver → threads. What the log holds and the runs do not is applied
+//! behind that, streamed) → identity again, which remembers the log → driver → threads. What the log holds and the runs do not is applied
 //! again by the driver once its groups have elected themselves.
 
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl Engine {
         settings.check().map_err(EngineError::Settings)?;
         let random = random_source()?;
         let lock = DirLock::take(&settings.data_dir)?;
-        let identity = Identity::open_or_create(&settings.data_dir, settings.groups, &random)?;
+        let mut identity = Identity::open_or_create(&settings.data_dir, settings.groups, &random)?;
         let groups = identity.groups;
         let pulse = Arc::new(Pulse::default());
         let options = StoreOptions {
@@ -113,12 +113,14 @@ impl Engine {
             log: WalOptions {
                 owner: NodeId(identity.node_id_bytes()),
                 segment_bytes: settings.log_segment_bytes,
+                must_exist: identity.has_log,
                 ..WalOptions::default()
             },
             driver: DriverConfig::new(ONLY_PEER, seed),
         };
         let now = time::now();
         let (node, wal, found) = recover(Arc::clone(&store), Arc::new(disk), plan, now)?;
+        identity.remember_log(&settings.data_dir)?;
         if let Some(cut) = &found.cut {
             tracing::warn!(
                 segment = cut.segment,

@@ -1,8 +1,8 @@
-//! The node's lasting identity: one small file in the data directory, written once.
+//! The node's lasting identity: one small file in the data directory.
 //!
 //! ```text
 //! data directory
-//!   node.json   this file: format, node id, cluster id, number of groups
+//!   node.json   this file: format, node id, cluster id, number of groups, whether it has a log
 //!   node.lock   locked by the process that runs the node
 //!   log/        the write-ahead log
 //!   store/      sorted runs
@@ -10,6 +10,9 @@
 //!
 //! The number of groups decides where every resource lives, so it is fixed here at birth and a
 //! different setting later changes nothing.
+//!
+//! The file is written twice: before anything else, and once more when the log's first segment is
+//! durable, before the first request. From then on a directory without a log has lost it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -31,6 +34,10 @@ pub struct Identity {
     pub cluster_id: String,
     /// Groups of the cluster.
     pub groups: u16,
+    /// The log was made once, so its absence is a loss. A file without this member is from before
+    /// the first start was complete, or from an older release.
+    #[serde(default)]
+    pub has_log: bool,
 }
 
 /// Why the identity could not be used.
@@ -96,9 +103,23 @@ impl Identity {
             node_id: hex(fresh_id()),
             cluster_id: hex(fresh_id()),
             groups,
+            has_log: false,
         };
         identity.write(dir, &path).map_err(io("write", &path))?;
         Ok(identity)
+    }
+
+    /// Remembers for good that the log was made; does nothing when that is known.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`]; the file says then what it said before.
+    pub fn remember_log(&mut self, dir: &Path) -> Result<(), IdentityError> {
+        if self.has_log {
+            return Ok(());
+        }
+        self.has_log = true;
+        let path = dir.join(FILE);
+        self.write(dir, &path).map_err(|source| IdentityError::Io { what: "write", path, source })
     }
 
     /// The node id's bytes; zeros should the file hold no hex, which reading it has refused.
@@ -151,6 +172,23 @@ mod tests {
         let again = Identity::open_or_create(dir.path(), 8, || [9; 16]).expect("read");
         assert_eq!(first, again);
         assert_eq!(again.groups, 256, "the number of groups is fixed at birth");
+    }
+
+    #[test]
+    fn that_there_is_a_log_is_remembered_also_by_a_file_that_did_not_know() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let open = || Identity::open_or_create(dir.path(), 256, || [7; 16]).expect("opened");
+        let mut identity = open();
+        assert!(!identity.has_log);
+        let path = dir.path().join(FILE);
+        let text = fs::read_to_string(&path).expect("read");
+        let without = text.replace(",\n  \"has_log\": false", "");
+        assert_ne!(text, without);
+        fs::write(&path, without).expect("write");
+        assert_eq!(open(), identity);
+        identity.remember_log(dir.path()).expect("remembered");
+        assert!(open().has_log);
+        assert_eq!(open(), identity);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) struct Machine {
     /// Counts processes; what was meant for an earlier one is dropped.
     pub(crate) life: u64,
     pub(crate) process: Option<Process>,
+    /// A process has opened the log, so it must be there ever after.
+    has_log: bool,
     /// Added to the wall clock by jumps so far, milliseconds.
     pub(crate) wall_jump_ms: i64,
     /// The instant, in virtual milliseconds, at which the boot clock stood at 0.
@@ -93,6 +95,7 @@ impl Machine {
             store: Arc::new(MemStore::new(options)),
             shadow: Shadow::new(plan.groups),
             life: 0,
+            has_log: false,
             process: None,
             wall_jump_ms: 0,
             boot_zero_ms: -BOOT_STEP_MS * (no as i64 + 1),
@@ -137,6 +140,7 @@ impl Machine {
         let (node, wal, found) = recover(Arc::clone(&self.store), disk, start, now)?;
         let applied = (0..plan.groups).map(|group| node.applied(GroupId(group))).collect();
         self.life += 1;
+        self.has_log = true;
         self.process = Some(Process {
             node,
             inbox: Vec::new(),
@@ -159,6 +163,7 @@ impl Machine {
             segment_bytes: plan.segment_bytes,
             entry_bytes_max: ENTRY_BYTES_MAX,
             spares: 1,
+            must_exist: self.has_log,
             ..WalOptions::default()
         }
     }

@@ -49,6 +49,13 @@ pub enum WalError {
     #[error("{0}")]
     Corrupt(Box<Corruption>),
 
+    /// Stop the node: a log was here, and no segment of it is left.
+    #[error("the log in {place} is gone: none of its segments is there")]
+    Gone {
+        /// Where the log should lie.
+        place: String,
+    },
+
     /// Use the release that wrote this log, or a newer one.
     #[error("segment {segment} has {what} {value}, which this release does not know")]
     Unsupported {

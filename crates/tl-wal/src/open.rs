@@ -6,6 +6,11 @@
 //! been told that it is safe. What cannot be read above it was never confirmed on disk, and is
 //! the torn end of the last write: it is cut, overwritten with zeros so that no part of it can
 //! come back behind later writes, and reported.
+//!
+//! The rule about absence. No segment at all is a new log only where none can have been. The
+//! first segment is durable before any spare file is begun, so spare files alone prove a loss; an
+//! owner who remembers an earlier opening says so ([`WalOptions::must_exist`]). Files without a
+//! head and without records are what a crash left of a first segment, and prove nothing.
 
 mod files;
 mod replay;
@@ -78,6 +83,9 @@ pub(crate) fn open(
     let pool = Arc::new(pool);
     if files.log.is_empty() {
         files.refuse_orphans(0)?;
+        if options.must_exist || files.has_spares() {
+            return Err(WalError::Gone { place: disk.place() });
+        }
         files.clear(disk.as_ref(), &pool)?;
         return create(pool, options, lock);
     }

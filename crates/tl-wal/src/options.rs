@@ -41,6 +41,9 @@ pub struct WalOptions {
     pub spares: usize,
     /// What to do about damage to confirmed records.
     pub on_damage: OnDamage,
+    /// The owner knows that this log was opened before, so finding no segment is a loss and not
+    /// a beginning.
+    pub must_exist: bool,
 }
 
 impl Default for WalOptions {
@@ -51,6 +54,7 @@ impl Default for WalOptions {
             entry_bytes_max: ENTRY_BYTES_MAX,
             spares: 2,
             on_damage: OnDamage::Refuse,
+            must_exist: false,
         }
     }
 }

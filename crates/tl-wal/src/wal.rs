@@ -78,6 +78,7 @@ impl Wal {
     /// - [`WalError::Locked`] when another owner has the log.
     /// - [`WalError::Corrupt`] when confirmed records are damaged or missing; what `replay`
     ///   was given until then must be thrown away.
+    /// - [`WalError::Gone`] when there was a log and no segment of it is left.
     /// - [`WalError::Unsupported`], [`WalError::Foreign`], [`WalError::Option`].
     /// - [`WalError::Full`], [`WalError::Failed`] when the file system refuses.
     pub fn open(

@@ -54,3 +54,40 @@ fn damage_in_the_log_is_found_and_named() {
     assert!(started.stderr.contains("segment-00000000.wal"), "{started:?}");
     assert!(started.stderr.contains("tl debug log"), "{started:?}");
 }
+
+#[test]
+fn a_log_that_was_deleted_is_missed_and_the_way_on_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data);
+    node.json("session create s");
+    node.kill();
+    let log = data.join("log");
+    std::fs::rename(&log, folder.path().join("elsewhere")).unwrap();
+    let started = ran(command("serve --listen 127.0.0.1:0 --data").arg(&data));
+    assert_eq!(started.code, 1, "{started:?}");
+    let named = format!("the log in {} is gone", log.display());
+    assert!(started.stderr.contains(&named), "{started:?}");
+    assert!(started.stderr.contains("move the whole data directory away"), "{started:?}");
+
+    std::fs::remove_dir_all(&log).unwrap();
+    std::fs::rename(folder.path().join("elsewhere"), &log).unwrap();
+    let node = Node::start(&data);
+    assert_eq!(node.json("session get s")["last_seq"], 0);
+    node.kill();
+    std::fs::remove_dir_all(&data).unwrap();
+    let node = Node::start(&data);
+    assert_eq!(node.tl("session get s").code, 1, "a new node");
+}
+
+#[test]
+fn a_segment_that_is_being_prepared_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let node = Node::start(&data);
+    std::fs::write(data.join("log/segment-00000099.wal"), vec![0; 1 << 20]).unwrap();
+    let looked = ran(command("debug log --data").arg(&data));
+    assert_eq!(looked.code, 0, "{looked:?}");
+    assert!(looked.stdout.contains("being prepared"), "{looked:?}");
+    assert_eq!(node.stop(), 0);
+}

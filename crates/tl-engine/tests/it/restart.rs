@@ -78,3 +78,31 @@ async fn the_smallest_segment_size_allowed_is_one_that_works() {
     let smaller = EngineSettings { log_segment_bytes: (24 << 20) - 1, ..settings };
     assert!(Engine::open(&smaller).unwrap_err().to_string().contains("log_segment_bytes"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_deleted_before_anything_reached_the_store_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path()).await;
+    create(&engine.service(), "chat").await;
+    append(&engine.service(), "chat", vec![event("p", 1, "kept")]).await.unwrap();
+    stop(engine).await;
+    let log = dir.path().join("log");
+    for whole_directory in [false, true] {
+        if whole_directory {
+            std::fs::remove_dir_all(&log).unwrap();
+        } else {
+            for file in std::fs::read_dir(&log).unwrap() {
+                std::fs::remove_file(file.unwrap().path()).unwrap();
+            }
+        }
+        let error = Engine::open(&settings(dir.path())).expect_err("its log is gone");
+        let error = tl_engine::chain(&error);
+        let place = log.display().to_string();
+        assert!(error.contains("is gone") && error.contains(&place), "{error}");
+    }
+    // Without the node's file it is not a data directory; moved away whole, it is a new one.
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    let engine = start(dir.path()).await;
+    create(&engine.service(), "chat").await;
+    stop(engine).await;
+}

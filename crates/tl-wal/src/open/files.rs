@@ -135,6 +135,11 @@ impl Files {
         }
     }
 
+    /// Whether there are files that only a log with a first segment can have made.
+    pub fn has_spares(&self) -> bool {
+        !self.spares.is_empty()
+    }
+
     /// Gives spares to the pool and removes half-made files: no record in them is needed.
     pub fn clear(&mut self, disk: &dyn Disk, pool: &Pool) -> Result<(), WalError> {
         for spare in self.spares.drain(..) {

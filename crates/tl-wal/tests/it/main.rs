@@ -1,6 +1,7 @@
 //! The log seen from outside: what was confirmed comes back, whatever the disk does.
 #![allow(clippy::unwrap_used)]
 
+mod absence;
 mod common;
 mod faults;
 mod flips;
