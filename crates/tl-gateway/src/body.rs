@@ -1,6 +1,5 @@
 //! Reading a request's body: never more than the limit, never longer than the deadline.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,10 +9,10 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tl_types::ErrorCode;
 use tl_types::limits::BODY_BYTES_MAX;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::problem::Problem;
+use crate::room::Room;
 use crate::settings::{DISCARD_BYTES_MAX, DISCARD_MS};
 
 /// Reads the whole body.
@@ -42,34 +41,6 @@ pub async fn read(body: &mut Body, limit: Duration, room: &mut Room) -> Result<B
             "The body did not arrive in time: send it in one go",
         )
         .header(header::CONNECTION, HeaderValue::from_static("close"))),
-    }
-}
-
-/// One request's part of what all bodies together may take.
-#[derive(Debug)]
-pub struct Room {
-    all: Arc<Semaphore>,
-    kib: u32,
-    held: Option<OwnedSemaphorePermit>,
-}
-
-impl Room {
-    /// No room taken yet.
-    pub fn new(all: Arc<Semaphore>) -> Room {
-        Room { all, kib: 0, held: None }
-    }
-
-    /// Takes room for `bytes` in all; false when there is none. What was taken stays taken.
-    fn grow(&mut self, bytes: usize) -> bool {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let Some(more) = kib.checked_sub(self.kib).filter(|more| *more > 0) else { return true };
-        let Ok(taken) = Arc::clone(&self.all).try_acquire_many_owned(more) else { return false };
-        self.kib = kib;
-        match &mut self.held {
-            Some(held) => held.merge(taken),
-            None => self.held = Some(taken),
-        }
-        true
     }
 }
 
@@ -136,23 +107,4 @@ pub fn discard(headers: &HeaderMap, mut body: Body) {
             }
         }
     }));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn room_is_taken_at_the_limit_refused_one_past_it_and_given_back() {
-        let all = Arc::new(Semaphore::new(4));
-        let mut one = Room::new(Arc::clone(&all));
-        assert!(one.grow(1) && one.grow(1024) && one.grow(3 * 1024));
-        let mut two = Room::new(Arc::clone(&all));
-        assert!(two.grow(1024), "the last KiB");
-        assert!(!two.grow(1025) && two.grow(1024));
-        drop(one);
-        assert!(two.grow(4 * 1024));
-        drop(two);
-        assert_eq!(all.available_permits(), 4);
-    }
 }

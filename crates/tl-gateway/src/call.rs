@@ -15,7 +15,8 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::body;
 use crate::headers::{BodyKind, accepts, body_kind, is_encoded};
 use crate::problem::Problem;
-use crate::shared::{Link, Shared};
+use crate::room::Room;
+use crate::shared::{Link, Shared, Turn};
 
 const NAMESPACE: HeaderName = HeaderName::from_static("x-throughline-namespace");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -31,7 +32,9 @@ pub struct Call {
     /// Body, until taken.
     pub body: Body,
     /// The body's part of what all bodies together may take; given back with the request.
-    pub room: body::Room,
+    pub room: Room,
+    /// Its place among the requests that are worked on; a request that only waits gives it back.
+    pub turn: Option<Turn>,
 }
 
 impl Call {

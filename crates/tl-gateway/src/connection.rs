@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tower::Service as _;
 
 use crate::held::Held;
-use crate::settings::{CONNECTION_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX, UNACKED_MS};
+use crate::settings::{CONNECTION_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX};
 use crate::shared::{Link, Phase, Place, Shared};
 use crate::socket::Socket;
 
@@ -29,7 +29,7 @@ pub async fn run(
     shared: Arc<Shared>,
     router: Router,
 ) {
-    if let Err(error) = tune(&stream) {
+    if let Err(error) = tune(&stream, shared.settings.unacked_ms) {
         tracing::debug!(%error, "failed to set socket options");
         return;
     }
@@ -84,9 +84,9 @@ fn stalled(error: &hyper::Error) -> bool {
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
+fn tune(stream: &TcpStream, unacked_ms: u32) -> io::Result<()> {
     stream.set_nodelay(true)?;
     // A tail writes little, so a peer that vanished would otherwise stay for a quarter of an hour.
-    rustix::net::sockopt::set_tcp_user_timeout(stream, UNACKED_MS)?;
+    rustix::net::sockopt::set_tcp_user_timeout(stream, unacked_ms)?;
     Ok(())
 }

@@ -14,9 +14,10 @@ use http::{Method, Request, Response, header};
 use tl_types::ErrorCode;
 use tl_types::limits::URI_BYTES_MAX;
 
-use crate::body::{Room, discard};
+use crate::body::discard;
 use crate::call::Call;
 use crate::problem::Problem;
+use crate::room::Room;
 use crate::routes::{Route, dispatch};
 use crate::shared::{Link, Shared};
 
@@ -41,7 +42,7 @@ pub async fn answer(
     let origin = parts.headers.get(header::ORIGIN).cloned();
     let link: Link = parts.extensions.remove().expect("every connection adds its link");
     let room = Room::new(Arc::clone(&shared.bodies));
-    let mut call = Call { shared, link, parts, body, room };
+    let mut call = Call { shared, link, parts, body, room, turn: None };
 
     let target = call.parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let outcome = match aim {
@@ -51,7 +52,10 @@ pub async fn answer(
         )
         .fact("limit", URI_BYTES_MAX as u64)),
         Err(code) => Err(Problem::of(code)),
-        Ok(route) => unpanicked(route, dispatch(route.endpoint, &mut call)).await,
+        Ok(route) => match begin(route, &mut call) {
+            Ok(()) => unpanicked(route, dispatch(route.endpoint, &mut call)).await,
+            Err(problem) => Err(problem),
+        },
     };
     let Call { shared, parts, body, .. } = call;
     discard(&parts.headers, body);
@@ -61,6 +65,14 @@ pub async fn answer(
     shared.metrics.answered(method, route, status, took);
     tracing::debug!(method, path = parts.uri.path(), status, ?took, "answered");
     response
+}
+
+/// Takes a place among the requests that are worked on; what operators look at needs none.
+fn begin(route: Route, call: &mut Call) -> Result<(), Problem> {
+    if !route.endpoint.is_for_operators() {
+        call.turn = Some(call.shared.turn()?);
+    }
+    Ok(())
 }
 
 /// A bug in one request is that request's failure; the connection and the node go on.

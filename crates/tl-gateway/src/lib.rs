@@ -15,6 +15,7 @@
 //! | [`server`] | accept, drain, stop |
 //! | `connection`, `socket`, `held` | one connection; bytes to the socket; reply before push |
 //! | [`routes`], `call` | which endpoint a request reaches, and what every endpoint needs |
+//! | `shared`, `room` | what all requests share, and how much of it each may take |
 //! | `reply`, `problem` | what goes back: JSON, or an error in the one error body |
 //! | `sessions`, `append`, `events`, `tail`, `health` | the endpoints |
 //! | [`openapi`] | the published description of all of it |
@@ -35,6 +36,7 @@ pub mod openapi;
 mod pages;
 mod problem;
 mod reply;
+mod room;
 pub mod routes;
 pub mod server;
 mod sessions;

@@ -37,6 +37,8 @@ pub enum Front {
     WebSocket,
     /// Server-sent events.
     EventStream,
+    /// A long poll that waits.
+    LongPoll,
 }
 
 impl Front {
@@ -44,6 +46,7 @@ impl Front {
         match self {
             Front::WebSocket => "websocket",
             Front::EventStream => "sse",
+            Front::LongPoll => "long_poll",
         }
     }
 }

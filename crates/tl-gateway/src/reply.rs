@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tl_engine::api::ReplyGuard;
 use tl_types::Index;
@@ -17,8 +18,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// A JSON reply.
-pub fn json(status: StatusCode, body: Vec<u8>) -> Response<Body> {
-    typed(status, JSON, Body::from(body))
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    typed(status, JSON, Body::from(body.into()))
 }
 
 /// A reply of another content type.

@@ -63,6 +63,14 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Whether it says how the node is: answered also by a node that has too much to do.
+    #[must_use]
+    pub fn is_for_operators(self) -> bool {
+        matches!(self, Endpoint::Live | Endpoint::Ready | Endpoint::Metrics)
+    }
+}
+
 /// A method and a path template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {

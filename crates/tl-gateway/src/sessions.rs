@@ -33,11 +33,13 @@ pub async fn get(call: &mut Call) -> Result<Response<Body>, Problem> {
 /// `GET /v1/sessions`
 pub async fn list(call: &mut Call) -> Result<Response<Body>, Problem> {
     let request = ListSessions::parse(call.query())?;
-    let page = call.shared.service.list_sessions(&call.caller()?, request).await?;
+    let caller = call.caller()?;
+    let room = call.shared.page_room(caller.deadline).await?;
+    let page = call.shared.service.list_sessions(&caller, request).await?;
     let mut out = Vec::with_capacity(64 + page.sessions.len() * ROW_BYTES);
     let write_row = |out: &mut Vec<u8>, session: &Session| session.write_json(out, true);
     list_page(&mut out, &page.sessions, write_row, page.next_cursor.as_deref());
-    Ok(json(StatusCode::OK, out))
+    Ok(json(StatusCode::OK, room.hold(out)))
 }
 
 /// `PATCH /v1/sessions/:id`

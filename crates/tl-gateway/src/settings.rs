@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use tl_types::limits::{EVENT_BYTES_MAX, PAGE_BYTES_MAX, TAILS_OPEN_MAX};
 
 /// Most bytes of a request's line and headers together. One past: 431 and the connection ends.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
@@ -24,8 +25,16 @@ pub const DISCARD_MS: u64 = 2_000;
 pub const GOODBYE_MS: u64 = 5_000;
 /// How long the peer of a closed WebSocket may take to close its side, milliseconds.
 pub const CLOSE_LINGER_MS: u64 = 1_000;
-/// How long the kernel keeps a connection whose peer does not acknowledge, milliseconds.
-pub const UNACKED_MS: u32 = 60_000;
+/// Frames that the client of a WebSocket may send between two of our pings. A tail takes none,
+/// so these are pings, pongs and what is ignored. One past: close 1008.
+pub const CLIENT_FRAMES_MAX: usize = 1_024;
+/// Payload that the client of a WebSocket may send between two of our pings, bytes. One past:
+/// close 1008.
+pub const CLIENT_BYTES_MAX: usize = 1024 * 1024;
+/// Room that a page takes while it is read and written down: its events, one of them past the
+/// limit of a page, and the reply made from them. Given back when the reply is there, up to the
+/// reply's own bytes.
+pub const PAGE_ROOM_BYTES: usize = 2 * (PAGE_BYTES_MAX + EVENT_BYTES_MAX);
 /// Pause after the operating system refused to accept a connection, milliseconds.
 pub const ACCEPT_PAUSE_MS: u64 = 50;
 /// Events a tail takes from the Service at a time when the reader asked for single frames.
@@ -50,6 +59,17 @@ pub struct GatewaySettings {
     /// Bytes that all request bodies under way may take together; past it a request is refused
     /// with `event_store_backpressure`. Default 256 MiB; from 16 MiB to 64 GiB.
     pub bodies_bytes_max: u64,
+    /// Bytes that all pages of events and sessions may take together while they are read, and
+    /// until their readers have taken them. A page waits for its room; after five seconds
+    /// it is refused with `event_store_backpressure`. Default 256 MiB; from 16 MiB to 64 GiB.
+    pub pages_bytes_max: u64,
+    /// Most requests that are worked on at a time, reads too; past it `event_store_backpressure`.
+    /// Open tails and long polls that wait do not count, nor do health and metrics. Default 8192;
+    /// from 1 to 1000000.
+    pub requests_max: u32,
+    /// Most open tails, long polls that wait among them; past it `too_many_tails`. A connection
+    /// carries one at a time. Default 50000; from 1 to 50000.
+    pub tails_max: u32,
     /// How long a connection may take to send a request's headers, also how long it may stay
     /// idle between requests, milliseconds. Default 60000; from 10 to 600000.
     pub head_read_ms: u64,
@@ -59,6 +79,9 @@ pub struct GatewaySettings {
     /// How long a reader may take no byte before it is cut off, milliseconds. Default 10000;
     /// from 10 to 600000.
     pub write_stall_ms: u64,
+    /// How long the peer of a connection may acknowledge nothing that was sent to it before it
+    /// counts as gone, milliseconds. Default 60000; from 100 to 600000.
+    pub unacked_ms: u32,
     /// Wait between two WebSocket pings, milliseconds. Default 20000; from 10 to 600000.
     pub ping_ms: u64,
     /// Wait between two heartbeats of an event stream, milliseconds. Default 10000; from 10 to
@@ -77,9 +100,13 @@ impl Default for GatewaySettings {
             origins: Vec::new(),
             connections_max: 60_000,
             bodies_bytes_max: 256 << 20,
+            pages_bytes_max: 256 << 20,
+            requests_max: 8_192,
+            tails_max: TAILS_OPEN_MAX as u32,
             head_read_ms: 60_000,
             body_read_ms: 30_000,
             write_stall_ms: 10_000,
+            unacked_ms: 60_000,
             ping_ms: 20_000,
             heartbeat_ms: 10_000,
             drain_ms: 10_000,
@@ -104,9 +131,13 @@ impl GatewaySettings {
         };
         range("connections_max", self.connections_max.into(), 1, 1_000_000);
         range("bodies_bytes_max", self.bodies_bytes_max, 16 << 20, 64 << 30);
+        range("pages_bytes_max", self.pages_bytes_max, 16 << 20, 64 << 30);
+        range("requests_max", self.requests_max.into(), 1, 1_000_000);
+        range("tails_max", self.tails_max.into(), 1, TAILS_OPEN_MAX as u64);
         range("head_read_ms", self.head_read_ms, 10, 600_000);
         range("body_read_ms", self.body_read_ms, 10, 600_000);
         range("write_stall_ms", self.write_stall_ms, 10, 600_000);
+        range("unacked_ms", self.unacked_ms.into(), 100, 600_000);
         range("ping_ms", self.ping_ms, 10, 600_000);
         range("heartbeat_ms", self.heartbeat_ms, 10, 600_000);
         range("drain_ms", self.drain_ms, 0, 600_000);

@@ -1,14 +1,18 @@
 //! What every connection and endpoint of one gateway shares.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tl_engine::service::Service;
+use tl_types::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::cors::Origins;
 use crate::held::Held;
-use crate::metrics::{Metrics, Open};
-use crate::settings::GatewaySettings;
+use crate::metrics::{Front, Metrics, Open};
+use crate::problem::Problem;
+use crate::room::Room;
+use crate::settings::{GatewaySettings, PAGE_ROOM_BYTES};
 
 /// How far a stop has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,11 +39,63 @@ pub struct Shared {
     pub slots: Arc<Semaphore>,
     /// KiB that request bodies may take together.
     pub bodies: Arc<Semaphore>,
+    /// KiB that pages may take together.
+    pub pages: Arc<Semaphore>,
+    /// One per request that may be worked on.
+    pub turns: Arc<Semaphore>,
+    /// One per tail that may be open.
+    pub tails: Arc<Semaphore>,
     /// Told to every connection and tail.
     pub phase: watch::Sender<Phase>,
 }
 
 impl Shared {
+    /// A place among the requests that are worked on.
+    ///
+    /// # Errors
+    /// `event_store_backpressure` when there are as many as there may be.
+    pub fn turn(&self) -> Result<Turn, Problem> {
+        Arc::clone(&self.turns).try_acquire_owned().map(Turn).map_err(|_| {
+            let limit = self.settings.requests_max;
+            Problem::new(
+                ErrorCode::EventStoreBackpressure,
+                format!(
+                    "This node works on {limit} requests, as many as it may; repeat the request \
+                     after the wait"
+                ),
+            )
+            .fact("limit", limit.into())
+        })
+    }
+
+    /// A place among the open tails.
+    ///
+    /// # Errors
+    /// `too_many_tails` when there are as many as there may be.
+    pub fn tail(&self, front: Front) -> Result<TailPlace, Problem> {
+        let Ok(permit) = Arc::clone(&self.tails).try_acquire_owned() else {
+            let limit = self.settings.tails_max;
+            let message = format!("This node has {limit} open tails, as many as it may have");
+            return Err(Problem::new(ErrorCode::TooManyTails, message).fact("limit", limit.into()));
+        };
+        Ok(TailPlace { permit, open: self.metrics.tail(front) })
+    }
+
+    /// Room for one page, waited for until the deadline.
+    ///
+    /// # Errors
+    /// `event_store_backpressure` when other pages do not make room in time.
+    pub async fn page_room(&self, deadline: Instant) -> Result<Room, Problem> {
+        let mut room = Room::new(Arc::clone(&self.pages));
+        if room.wait(PAGE_ROOM_BYTES, deadline).await {
+            return Ok(room);
+        }
+        Err(Problem::new(
+            ErrorCode::EventStoreBackpressure,
+            "This node holds as many pages for readers as it may; repeat the request after the wait",
+        ))
+    }
+
     /// Waits until the server begins to stop.
     pub async fn draining(&self) {
         let mut phase = self.phase.subscribe();
@@ -55,6 +111,21 @@ pub struct Link {
     pub held: Arc<Held>,
     /// Kept by whatever uses the connection, also by an upgraded tail.
     pub place: Arc<Place>,
+}
+
+/// A place among the requests that are worked on, given back when dropped.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+
+/// The place of one open tail, given back when dropped.
+#[derive(Debug)]
+pub struct TailPlace {
+    /// One of the limit.
+    #[expect(dead_code, reason = "held, not read")]
+    permit: OwnedSemaphorePermit,
+    /// One in the metrics.
+    #[expect(dead_code, reason = "held, not read")]
+    open: Open,
 }
 
 /// The place of one open connection, given back when dropped.

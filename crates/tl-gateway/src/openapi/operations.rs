@@ -46,6 +46,10 @@ pub fn describe(endpoint: Endpoint) -> Operation {
     if endpoint.answers_json() {
         operation.errors.push(ErrorCode::NotAcceptable);
     }
+    let crowded = ErrorCode::EventStoreBackpressure;
+    if !endpoint.is_for_operators() && !operation.errors.contains(&crowded) {
+        operation.errors.push(crowded);
+    }
     operation.errors.extend([ErrorCode::UriTooLong, ErrorCode::InternalError]);
     operation
 }

@@ -29,11 +29,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::call::Call;
-use crate::metrics::{Front, Open};
+use crate::metrics::Front;
 use crate::problem::Problem;
 use crate::reply;
 use crate::settings::TAIL_TAKE_MAX;
-use crate::shared::{Phase, Place};
+use crate::shared::{Phase, Place, TailPlace};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Keeps proxies that buffer replies from holding events back.
@@ -47,6 +47,7 @@ pub async fn open(call: &mut Call) -> Result<Response<Body>, Problem> {
     }
     let id = call.session_id()?;
     let caller = call.caller()?;
+    let place = call.shared.tail(Front::EventStream)?;
     let service = &call.shared.service;
     let mut tail = service.open_tail(&caller, &id, query.start, query.freshness).await?;
     tail.report_gaps(true);
@@ -58,8 +59,8 @@ pub async fn open(call: &mut Call) -> Result<Response<Body>, Problem> {
         heartbeat,
         phase: call.shared.phase.subscribe(),
         ended: false,
-        place: Arc::clone(&call.link.place),
-        open: call.shared.metrics.tail(Front::EventStream),
+        connection: Arc::clone(&call.link.place),
+        place,
     };
     let chunks = stream::unfold(follower, |mut follower| async move {
         let chunk = follower.next().await?;
@@ -78,9 +79,9 @@ struct Follower {
     phase: watch::Receiver<Phase>,
     ended: bool,
     #[expect(dead_code, reason = "counts the connection as open")]
-    place: Arc<Place>,
+    connection: Arc<Place>,
     #[expect(dead_code, reason = "counts the tail as open")]
-    open: Open,
+    place: TailPlace,
 }
 
 impl Follower {

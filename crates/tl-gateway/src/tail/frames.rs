@@ -14,6 +14,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use tl_engine::api::EventLine;
 use tl_types::limits::WS_MESSAGE_BYTES_MAX;
 
+use crate::settings::{CLIENT_BYTES_MAX, CLIENT_FRAMES_MAX};
+
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
@@ -43,6 +45,8 @@ pub enum Asked {
 pub enum Violation {
     /// A message longer than the limit: close 1009.
     TooBig,
+    /// More frames or bytes than a client may send between two pings: close 1008.
+    Flood,
     /// Not WebSocket: close 1002.
     Protocol(&'static str),
 }
@@ -54,6 +58,9 @@ pub struct Incoming {
     skip: usize,
     /// Bytes of the message so far, while one is open across frames.
     message: Option<usize>,
+    /// Frames and payload since the last ping.
+    frames: usize,
+    payload: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +73,20 @@ struct Header {
 }
 
 impl Incoming {
+    /// A ping goes out: the client may send as much again as between any two.
+    pub fn pause_over(&mut self) {
+        (self.frames, self.payload) = (0, 0);
+    }
+
+    fn count(&mut self, header: Header) -> Result<(), Violation> {
+        self.frames += 1;
+        self.payload += header.payload;
+        if self.frames > CLIENT_FRAMES_MAX || self.payload > CLIENT_BYTES_MAX {
+            return Err(Violation::Flood);
+        }
+        Ok(())
+    }
+
     /// Takes whole frames from the front of `input`; `None` when more bytes are needed. How the
     /// bytes were cut into pieces makes no difference.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Asked>, Violation> {
@@ -79,6 +100,7 @@ impl Incoming {
             let Some(header) = Header::parse(input)? else { return Ok(None) };
             if header.opcode < CLOSE {
                 self.data(header)?;
+                self.count(header)?;
                 input.advance(header.bytes);
                 self.skip = header.payload;
                 continue;
@@ -86,6 +108,7 @@ impl Incoming {
             if input.len() < header.bytes + header.payload {
                 return Ok(None);
             }
+            self.count(header)?;
             input.advance(header.bytes);
             let mut payload = input.split_to(header.payload);
             for (at, byte) in payload.iter_mut().enumerate() {

@@ -37,6 +37,7 @@ use crate::socket::Socket;
 
 const CLOSE_SHUTDOWN: u16 = 1001;
 const CLOSE_PROTOCOL: u16 = 1002;
+const CLOSE_POLICY: u16 = 1008;
 const CLOSE_TOO_BIG: u16 = 1009;
 const CLOSE_DRAIN: u16 = 1012;
 const CLOSE_SLOW_READER: u16 = 1013;
@@ -62,6 +63,7 @@ pub async fn open(call: &mut Call) -> Result<Response<Body>, Problem> {
         .remove::<OnUpgrade>()
         .ok_or_else(|| Problem::of(ErrorCode::InvalidWebsocketUpgrade))?;
     let caller = call.caller()?;
+    let place = call.shared.tail(Front::WebSocket)?;
     let service = &call.shared.service;
     let tail = service.open_tail(&caller, &id, query.start, query.freshness).await?;
     let (shared, link) = (Arc::clone(&call.shared), call.link.clone());
@@ -71,8 +73,8 @@ pub async fn open(call: &mut Call) -> Result<Response<Body>, Problem> {
             () = serve(upgrade, tail, batch, &shared) => {}
             _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
         }
-        // The connection counts as open until here.
-        drop(link);
+        // The tail and its connection count as open until here.
+        drop((place, link));
     });
     Ok(handshake::switching(accept))
 }
@@ -83,7 +85,6 @@ async fn serve(upgrade: OnUpgrade, tail: Tail, batch: usize, shared: &Shared) {
         tracing::error!("an upgraded connection is not one of ours");
         return;
     };
-    let _open = shared.metrics.tail(Front::WebSocket);
     let mut wire = Wire {
         socket: parts.io.into_inner(),
         input: BytesMut::from(&parts.read_buf[..]),
@@ -111,6 +112,7 @@ enum End {
 impl From<Violation> for End {
     fn from(violation: Violation) -> End {
         match violation {
+            Violation::Flood => End::Close(CLOSE_POLICY, "too_many_frames".into()),
             Violation::TooBig => {
                 End::Close(CLOSE_TOO_BIG, ErrorCode::PayloadTooLarge.word().into())
             }
@@ -148,7 +150,10 @@ async fn follow(wire: &mut Wire, mut tail: Tail, batch: usize, shared: &Shared) 
                 Ok(TailItem::End(end)) => return ended(end, *phase.borrow()),
                 Err(error) => return End::Close(error.code.close_code(), error.code.word().into()),
             },
-            _ = ping.tick() => wire.send(Bytes::from_static(frames::PING_FRAME)).await,
+            _ = ping.tick() => {
+                wire.incoming.pause_over();
+                wire.send(Bytes::from_static(frames::PING_FRAME)).await
+            }
         };
         if let Err(error) = sent {
             if error.kind() != io::ErrorKind::TimedOut {

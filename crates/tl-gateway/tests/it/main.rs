@@ -1,6 +1,7 @@
 //! The HTTP face over a real engine on a real socket.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod abuse;
 mod appends;
 mod connections;
 mod cors;
