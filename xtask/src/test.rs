@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+use crate::command::cargo;
 use crate::step::{Action, Step, run_all};
 use crate::{crash, docs_run, needs, sync_order};
 
@@ -18,6 +19,7 @@ pub const STEPS: &[Step] = &[
         action: Action::Cargo("clippy --workspace --all-targets --locked -- -D warnings"),
     },
     Step { name: "tests", action: Action::Cargo("test --workspace --locked") },
+    Step { name: "general-way", action: Action::Call(general_way) },
     Step { name: "release", action: Action::Cargo("build --release --locked -p throughline") },
     Step { name: "sync-order", action: Action::Call(sync_order::run) },
     Step { name: "crash", action: Action::Call(crash::gate) },
@@ -25,6 +27,13 @@ pub const STEPS: &[Step] = &[
     Step { name: "simulation", action: Action::Tl("sim --seeds 200..204") },
     Step { name: "docs-run", action: Action::Call(docs_run::run) },
 ];
+
+/// The tests of the HTTP face once more, with appends on the general way.
+fn general_way() -> Result<()> {
+    cargo(["test", "--locked", "-p", "tl-gateway", "--test", "it"])
+        .env("TL_TEST_GENERAL_WAY", "1")
+        .run()
+}
 
 /// Runs all steps, or those named by `only`.
 pub fn run(list: bool, only: &[String]) -> Result<ExitCode> {

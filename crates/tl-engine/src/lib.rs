@@ -12,6 +12,7 @@
 
 pub mod api;
 pub mod engine;
+pub mod front;
 pub mod hub;
 pub mod identity;
 pub mod lock;

@@ -32,6 +32,7 @@ mod maintenance;
 mod sessions;
 mod tail;
 
+pub use append::{Later, Prepared, Proposal};
 pub use list::LISTS_AT_ONCE_MAX;
 pub use tail::Tail;
 
@@ -230,36 +231,38 @@ impl<S: OrderedStore + 'static> Service<S> {
         group: GroupId,
         commands: impl IntoIterator<Item = Command>,
     ) -> Result<Applied, ServiceError> {
-        let mut entry = Entry::new(commands);
-        entry.request = caller.request_id;
-        if caller.request_id.is_some() {
-            entry.principal = principal_digest(caller);
-        }
-        let bytes = entry.encode();
-        if bytes.len() > ENTRY_BYTES_MAX {
-            return Err(ServiceError::new(
-                ErrorCode::PayloadTooLarge,
-                format!("This write takes {} bytes; the limit is {ENTRY_BYTES_MAX}", bytes.len()),
-            )
-            .with("limit", ENTRY_BYTES_MAX));
-        }
+        self.propose_entry(caller, group, entry_of(caller, commands)).await
+    }
+
+    async fn propose_entry(
+        &self,
+        caller: &Caller,
+        group: GroupId,
+        entry: Entry,
+    ) -> Result<Applied, ServiceError> {
+        let bytes = encoded(&entry)?;
         let permit = self.inner.admission.admit(bytes.len())?;
         self.wait_for_flush(caller.deadline).await;
-        admission::check_disk(self.inner.mailer.is_log_full(), self.inner.store.is_full())?;
+        self.check_disk()?;
         self.warm(group, &entry).await?;
         let answer = self.ask(caller.deadline, Ask::Propose(group, bytes), Some(permit)).await?;
-        match answer {
-            Answer::Applied { index, replies, guards } => Ok(Applied { index, replies, guards }),
-            Answer::Read { .. } => Err(unexpected("a read answer for a write")),
-            Answer::Failed(failure) => Err(failed(group, failure)),
-        }
+        applied(group, answer)
+    }
+
+    fn check_disk(&self) -> Result<(), ServiceError> {
+        admission::check_disk(self.inner.mailer.is_log_full(), self.inner.store.is_full())
+    }
+
+    /// Whether a write is held back until a flush has made room.
+    fn waits_for_flush(&self) -> bool {
+        self.inner.store.is_full() && !self.inner.mailer.is_log_full()
     }
 
     /// While sealed memtables pile up, writes are slowed to the pace of the flushes before they
     /// are refused: most waits are shorter than a client's own pause would be.
     async fn wait_for_flush(&self, deadline: Instant) {
         let until = deadline.min(Instant::now() + FLUSH_WAIT_MAX);
-        while self.inner.store.is_full() && !self.inner.mailer.is_log_full() {
+        while self.waits_for_flush() {
             let flushed = self.inner.background.next_flush();
             tokio::pin!(flushed);
             flushed.as_mut().enable();
@@ -278,18 +281,23 @@ impl<S: OrderedStore + 'static> Service<S> {
         /// Names lead to numbers and numbers to further rows.
         const WARM_ROUNDS: usize = 3;
         for _ in 0..WARM_ROUNDS {
-            let generation = self.inner.store.applied(group).generation;
-            let rows = CachedRows::new(&*self.inner.store, group, generation);
-            let cold: Vec<RowKey> = tl_core::cold_keys(entry, &rows);
+            let cold = self.cold_keys(group, entry);
             if cold.is_empty() {
                 return Ok(());
             }
+            let generation = self.inner.store.applied(group).generation;
             let keys: Vec<_> =
                 cold.iter().map(|row| tl_types::FullKey::new(group, generation, row)).collect();
             let store = Arc::clone(&self.inner.store);
             blocking(move || store.prefetch(&keys)).await?.map_err(|error| damaged(&error))?;
         }
         Ok(())
+    }
+
+    /// Rows that the entry needs, as far as they are known, and that are not in memory.
+    fn cold_keys(&self, group: GroupId, entry: &Entry) -> Vec<RowKey> {
+        let generation = self.inner.store.applied(group).generation;
+        tl_core::cold_keys(entry, &CachedRows::new(&*self.inner.store, group, generation))
     }
 
     /// The index up to which rows of a group are applied here, linearizable: a read from now on
@@ -308,22 +316,27 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
     }
 
-    async fn ask(
-        &self,
-        deadline: Instant,
-        ask: Ask,
-        permit: Option<crate::shell::admission::Permit>,
-    ) -> Result<Answer, ServiceError> {
+    /// Refuses what this node cannot serve.
+    fn check_serving(&self, group: GroupId) -> Result<(), ServiceError> {
         if self.inner.failure.borrow().is_some() {
             return Err(ServiceError::new(
                 ErrorCode::RaftUnavailable,
                 "This node stopped after a failure of its disk; see its log",
             ));
         }
-        match self.route(ask.group()) {
-            Route::Local => {}
-            Route::Remote(_) => return Err(ServiceError::of(ErrorCode::RaftUnavailable)),
+        match self.route(group) {
+            Route::Local => Ok(()),
+            Route::Remote(_) => Err(ServiceError::of(ErrorCode::RaftUnavailable)),
         }
+    }
+
+    async fn ask(
+        &self,
+        deadline: Instant,
+        ask: Ask,
+        permit: Option<crate::shell::admission::Permit>,
+    ) -> Result<Answer, ServiceError> {
+        self.check_serving(ask.group())?;
         let (sender, receiver) = oneshot::channel();
         self.inner.mailer.send(Mail::Ask { ask, answer: sender, permit });
         match tokio::time::timeout_at(deadline.into(), receiver).await {
@@ -378,6 +391,37 @@ impl<S: OrderedStore + 'static> Service<S> {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
+    }
+}
+
+fn entry_of(caller: &Caller, commands: impl IntoIterator<Item = Command>) -> Entry {
+    let mut entry = Entry::new(commands);
+    entry.request = caller.request_id;
+    if caller.request_id.is_some() {
+        entry.principal = principal_digest(caller);
+    }
+    entry
+}
+
+/// The entry's bytes, as far as one entry may go.
+fn encoded(entry: &Entry) -> Result<Vec<u8>, ServiceError> {
+    let bytes = entry.encode();
+    if bytes.len() > ENTRY_BYTES_MAX {
+        return Err(ServiceError::new(
+            ErrorCode::PayloadTooLarge,
+            format!("This write takes {} bytes; the limit is {ENTRY_BYTES_MAX}", bytes.len()),
+        )
+        .with("limit", ENTRY_BYTES_MAX));
+    }
+    Ok(bytes)
+}
+
+/// What became of a proposal.
+fn applied(group: GroupId, answer: Answer) -> Result<Applied, ServiceError> {
+    match answer {
+        Answer::Applied { index, replies, guards } => Ok(Applied { index, replies, guards }),
+        Answer::Read { .. } => Err(unexpected("a read answer for a write")),
+        Answer::Failed(failure) => Err(failed(group, failure)),
     }
 }
 

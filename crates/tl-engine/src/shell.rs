@@ -6,7 +6,8 @@
 //!     └── answers, wakes ──┘  └─── bell ─────► flush: memtable → runs, log released, compaction
 //! ```
 //!
-//! Beside them: one thread prepares log segments, one looks after what is on disk.
+//! A front may live on the driver's thread (see [`crate::front`]); it then waits for sockets and
+//! for the mailbox at once. Beside them: one thread prepares log segments, one looks after what is on disk.
 //!
 //! A failure of the log or of the store stops the node: every thread ends, open requests get an
 //! unknown outcome, and [`Shell::failure`] says why. Nothing is retried on a disk that lied.
@@ -19,6 +20,7 @@ use tl_store::OrderedStore;
 use tl_types::GroupId;
 use tokio::sync::watch;
 
+use crate::front::Front;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::node::{Input, Node};
@@ -37,12 +39,12 @@ pub mod mailbox;
 pub(crate) mod pulse;
 pub mod time;
 mod upkeep;
+mod waiters;
 
 pub use self::flush::Background;
 pub(crate) use self::log::LogLimits;
 
 /// What the service puts into the driver's mailbox.
-#[derive(Debug)]
 pub enum Mail {
     /// A proposal or a read of a client; answered through the sender.
     Ask {
@@ -53,10 +55,23 @@ pub enum Mail {
         /// Held until the answer is on its way.
         permit: Option<Permit>,
     },
+    /// A face that wants to live on the driver's thread.
+    Front(Box<dyn Front>),
     /// News from the other threads.
     Input(Input),
     /// End the driver thread.
     Stop,
+}
+
+impl std::fmt::Debug for Mail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Mail::Ask { ask, .. } => f.debug_tuple("Ask").field(ask).finish(),
+            Mail::Front(_) => f.write_str("Front"),
+            Mail::Input(input) => f.debug_tuple("Input").field(input).finish(),
+            Mail::Stop => f.write_str("Stop"),
+        }
+    }
 }
 
 /// What a client asks of a group.

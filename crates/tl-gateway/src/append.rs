@@ -4,9 +4,8 @@
 //! written by hand.
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::{Response, StatusCode};
-use tl_engine::api::{Append, Appended, Indexed};
+use tl_engine::api::{Append, Appended, Indexed, ServiceError};
 use tl_types::{ErrorCode, Principal, Seq};
 use tl_wire::append::{AppendBody, AppendRequest, BatchRequest, ParsedEvent, SealedEvent};
 use tl_wire::query::append_expected_seq;
@@ -18,7 +17,16 @@ use crate::problem::Problem;
 use crate::reply::{held_json, indexed};
 
 /// Bytes that a reply fits in.
-const REPLY_BYTES: usize = 160;
+pub const REPLY_BYTES: usize = 160;
+
+/// How an append was sent, and so how it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One event.
+    Single,
+    /// A list of events.
+    Batch,
+}
 
 /// `POST /v1/sessions/:id/append`
 pub async fn append(call: &mut Call) -> Result<Response<Body>, Problem> {
@@ -26,34 +34,61 @@ pub async fn append(call: &mut Call) -> Result<Response<Body>, Problem> {
     let (body, kind) = call.read_body().await?;
     // The producer position names the write; a request id beside it could only disagree.
     let caller = call.caller()?;
-    let guard = append_expected_seq(call.query())?;
-    let (request, single) = match kind {
+    let (request, form) = parse(&body, kind, call.query(), &caller.principal)?;
+    let done = call.shared.service.append(&caller, &id, request).await;
+    Ok(answer(done.map_err(|error| refused(error, form))?, form, call))
+}
+
+/// Reads a body of a kind; a kind that is missing counts as JSON.
+pub fn parse(
+    body: &[u8],
+    kind: Option<BodyKind>,
+    query: &str,
+    principal: &Principal,
+) -> Result<(Append, Form), Problem> {
+    let guard = append_expected_seq(query)?;
+    match kind {
         Some(BodyKind::Lines) => {
-            (batch(BatchRequest::parse_lines(&body, guard)?, &caller.principal)?, false)
+            Ok((batch(BatchRequest::parse_lines(body, guard)?, principal)?, Form::Batch))
         }
-        Some(BodyKind::Json) | None => from_json(&body, guard, &caller.principal)?,
-    };
-    let done = call.shared.service.append(&caller, &id, request).await.map_err(|error| {
-        let problem = Problem::from(error);
-        // Which event of a batch is at fault means nothing for an append of one.
-        if single { problem.without_fact("index") } else { problem }
-    })?;
-    Ok(answer(done, single, call))
+        Some(BodyKind::Json) | None => from_json(body, guard, principal),
+    }
+}
+
+/// What the Service refused. Which event of a batch is at fault means nothing for an append of
+/// one.
+pub fn refused(error: ServiceError, form: Form) -> Problem {
+    let problem = Problem::from(error);
+    match form {
+        Form::Single => problem.without_fact("index"),
+        Form::Batch => problem,
+    }
+}
+
+/// Writes the body of a reply.
+pub fn write(out: &mut Vec<u8>, done: &Appended, form: Form) {
+    let Appended { first_seq, last_seq, head_seq, archived_seq, deduped, .. } = *done;
+    let committed_cursor: Seq = archived_seq;
+    let said = reply::Appended { first_seq, last_seq, head_seq, deduped, committed_cursor };
+    match form {
+        Form::Single => append_reply(out, &said),
+        Form::Batch => batch_reply(out, &said),
+    }
 }
 
 fn from_json(
-    body: &Bytes,
+    body: &[u8],
     guard: Option<Seq>,
     principal: &Principal,
-) -> Result<(Append, bool), Problem> {
+) -> Result<(Append, Form), Problem> {
     match AppendBody::parse(body)? {
         AppendBody::Single(AppendRequest { event, expected_seq }) => {
             let expected_seq = one_guard(guard, expected_seq)?;
-            Ok((Append { events: vec![event.seal(principal)?], expected_seq }, true))
+            Ok((Append { events: vec![event.seal(principal)?], expected_seq }, Form::Single))
         }
         AppendBody::Batch(mut request) => {
             request.expected_seq = one_guard(guard, request.expected_seq)?;
-            Ok((batch(request, principal)?, false))
+            Ok((batch(request, principal)?, Form::Batch))
         }
     }
 }
@@ -78,17 +113,10 @@ fn batch(request: BatchRequest, principal: &Principal) -> Result<Append, Problem
     Ok(Append { events, expected_seq })
 }
 
-fn answer(done: Indexed<Appended>, single: bool, call: &Call) -> Response<Body> {
+fn answer(done: Indexed<Appended>, form: Form, call: &Call) -> Response<Body> {
     let Indexed { value, index } = done;
-    let Appended { first_seq, last_seq, head_seq, archived_seq, deduped, reply_written } = value;
-    let committed_cursor: Seq = archived_seq;
-    let said = reply::Appended { first_seq, last_seq, head_seq, deduped, committed_cursor };
     let mut out = Vec::with_capacity(REPLY_BYTES);
-    if single {
-        append_reply(&mut out, &said);
-    } else {
-        batch_reply(&mut out, &said);
-    }
+    write(&mut out, &value, form);
     let held = call.link.held.clone();
-    indexed(held_json(StatusCode::CREATED, out, reply_written, held), index)
+    indexed(held_json(StatusCode::CREATED, out, value.reply_written, held), index)
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tower::Service as _;
 
 use crate::held::Held;
@@ -22,21 +22,17 @@ use crate::settings::{CONNECTION_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX};
 use crate::shared::{Link, Phase, Place, Shared};
 use crate::socket::Socket;
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. `begun` was read from it already.
 pub async fn run(
     stream: TcpStream,
-    slot: OwnedSemaphorePermit,
+    begun: Bytes,
+    place: Place,
     shared: Arc<Shared>,
     router: Router,
 ) {
-    if let Err(error) = tune(&stream, shared.settings.unacked_ms) {
-        tracing::debug!(%error, "failed to set socket options");
-        return;
-    }
     let held = Arc::new(Held::default());
     let stall = Duration::from_millis(shared.settings.write_stall_ms);
-    let socket = Socket::new(stream, Arc::clone(&held), stall);
-    let place = Place { slot, open: shared.metrics.connection() };
+    let socket = Socket::new(stream, begun, Arc::clone(&held), stall);
     let link = Link { held, place: Arc::new(place) };
     let mut phase = shared.phase.subscribe();
 
@@ -84,7 +80,8 @@ fn stalled(error: &hyper::Error) -> bool {
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
-fn tune(stream: &TcpStream, unacked_ms: u32) -> io::Result<()> {
+/// Sets what every connection needs.
+pub fn tune(stream: &TcpStream, unacked_ms: u32) -> io::Result<()> {
     stream.set_nodelay(true)?;
     // A tail writes little, so a peer that vanished would otherwise stay for a quarter of an hour.
     rustix::net::sockopt::set_tcp_user_timeout(stream, unacked_ms)?;

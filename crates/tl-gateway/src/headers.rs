@@ -16,7 +16,11 @@ pub fn body_kind(headers: &HeaderMap) -> Option<BodyKind> {
     if is_encoded(headers) {
         return None;
     }
-    let text = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    kind_of(headers.get(header::CONTENT_TYPE)?.to_str().ok()?)
+}
+
+/// The kind that a content type names; `None` when it is unknown or in another charset.
+pub fn kind_of(text: &str) -> Option<BodyKind> {
     let mut parts = text.split(';').map(str::trim);
     let kind = match parts.next()? {
         essence if essence.eq_ignore_ascii_case("application/json") => BodyKind::Json,
@@ -48,6 +52,11 @@ pub fn accepts(headers: &HeaderMap, kind: &str, sub: &str) -> bool {
     best_weight(headers, kind, sub).is_some_and(|(_, admitted)| admitted)
 }
 
+/// The same for the ranges of an `Accept` header.
+pub fn accepted_by<'a>(ranges: impl Iterator<Item = &'a str>, kind: &str, sub: &str) -> bool {
+    weigh(ranges.map(str::trim), kind, sub).is_some_and(|(_, admitted)| admitted)
+}
+
 /// Whether `Accept` names `kind/sub` itself, not only by a wildcard.
 pub fn asks_for(headers: &HeaderMap, kind: &str, sub: &str) -> bool {
     best_weight(headers, kind, sub) == Some((EXACT, true))
@@ -57,8 +66,12 @@ const EXACT: u8 = 2;
 
 /// How exact the best matching range is, and whether it admits.
 fn best_weight(headers: &HeaderMap, kind: &str, sub: &str) -> Option<(u8, bool)> {
+    weigh(tokens(headers, header::ACCEPT), kind, sub)
+}
+
+fn weigh<'a>(ranges: impl Iterator<Item = &'a str>, kind: &str, sub: &str) -> Option<(u8, bool)> {
     let mut best: Option<(u8, bool)> = None;
-    for range in tokens(headers, header::ACCEPT) {
+    for range in ranges {
         let mut parts = range.split(';').map(str::trim);
         let Some((range_kind, range_sub)) = parts.next().and_then(|r| r.split_once('/')) else {
             continue;

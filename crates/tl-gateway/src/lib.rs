@@ -31,6 +31,8 @@ mod exposition;
 mod headers;
 mod health;
 mod held;
+#[cfg(target_os = "linux")]
+mod hot;
 mod metrics;
 pub mod openapi;
 mod pages;

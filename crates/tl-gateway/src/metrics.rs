@@ -60,6 +60,8 @@ pub struct Metrics {
     connections: Gauge,
     tails: Family<FrontLabel, Gauge>,
     slow_readers: Counter,
+    /// Appends answered on the driver's own thread.
+    pub hot_appends: Counter,
 }
 
 impl Metrics {
@@ -72,6 +74,7 @@ impl Metrics {
             connections: Gauge::default(),
             tails: Family::default(),
             slow_readers: Counter::default(),
+            hot_appends: Counter::default(),
         }
     }
 
@@ -98,6 +101,11 @@ impl Metrics {
             "http_slow_readers",
             "Connections cut off because the reader took nothing for too long",
             self.slow_readers.clone(),
+        );
+        registry.register(
+            "http_hot_appends",
+            "Appends answered on the driver's own thread",
+            self.hot_appends.clone(),
         );
     }
 

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tl_types::ErrorCode;
 use tl_wire::error::{Fact, WireError, error_body};
 
-use crate::reply::json;
+use crate::reply::whole_json;
 
 /// A refusal or failure on its way out.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,9 +55,14 @@ impl Problem {
 
     /// The reply.
     pub fn reply(self) -> Response<Body> {
+        self.whole().map(Body::from)
+    }
+
+    /// The reply with its body in one piece.
+    pub fn whole(self) -> Response<Vec<u8>> {
         let mut body = Vec::with_capacity(128);
         error_body(&mut body, self.code, &self.message, &self.facts);
-        let mut response = json(status(self.code), body);
+        let mut response = whole_json(status(self.code), body);
         let headers = response.headers_mut();
         if self.code.has_retry_after() {
             headers.insert(header::RETRY_AFTER, retry_after(self.code));

@@ -22,8 +22,13 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     typed(status, JSON, Body::from(body.into()))
 }
 
+/// A JSON reply whose body is one piece of memory.
+pub fn whole_json(status: StatusCode, body: Vec<u8>) -> Response<Vec<u8>> {
+    typed(status, JSON, body)
+}
+
 /// A reply of another content type.
-pub fn typed(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
+pub fn typed<B>(status: StatusCode, content_type: HeaderValue, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -13,16 +13,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use bytes::Bytes;
 use tl_engine::service::Service;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::connection;
 use crate::cors::Origins;
+#[cfg(target_os = "linux")]
+use crate::hot;
 use crate::metrics::Metrics;
 use crate::routes;
 use crate::settings::{ACCEPT_PAUSE_MS, GatewaySettings};
-use crate::shared::{Phase, Shared};
+use crate::shared::{Phase, Place, Shared};
 
 /// Why a gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +57,15 @@ pub struct Drained {
 pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
+    entry: Entry,
+}
+
+/// Where accepted connections go.
+struct Entry {
     shared: Arc<Shared>,
+    router: Router,
+    /// The front on the driver's thread, if there is one: connections begin there.
+    hot: Option<Arc<hot::Inbox>>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -91,7 +102,10 @@ impl Gateway {
             service,
             metrics,
         };
-        Ok(Gateway { listener, address, shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        let router = routes::router(&shared);
+        let hot = hot_front(&shared, &router).map_err(refused)?;
+        Ok(Gateway { listener, address, entry: Entry { shared, router, hot } })
     }
 
     /// The address it listens on, with the real port.
@@ -102,23 +116,46 @@ impl Gateway {
 
     /// Serves until `shutdown` completes, then drains.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Drained {
-        let Gateway { listener, shared, .. } = self;
-        let router = routes::router(&shared);
+        let Gateway { listener, entry, .. } = self;
         tokio::select! {
-            () = accept(&listener, &shared, &router) => unreachable!("accepting never ends"),
+            () = accept(&listener, &entry) => unreachable!("accepting never ends"),
             () = shutdown => {}
         }
         drop(listener);
-        drain(&shared).await
+        entry.drain().await
     }
 }
 
-async fn accept(listener: &TcpListener, shared: &Arc<Shared>, router: &Router) {
+/// Puts a front on the driver's thread, if the settings want one.
+#[cfg(target_os = "linux")]
+fn hot_front(shared: &Arc<Shared>, router: &Router) -> io::Result<Option<Arc<hot::Inbox>>> {
+    if !shared.settings.hot_appends {
+        return Ok(None);
+    }
+    let front = hot::HotFront::new(Arc::clone(shared), router.clone())?;
+    let inbox = front.inbox();
+    shared.service.attach(Box::new(front));
+    Ok(Some(inbox))
+}
+
+/// Elsewhere all connections take the general way.
+#[cfg(not(target_os = "linux"))]
+mod hot {
+    pub enum Inbox {}
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hot_front(_: &Arc<Shared>, _: &Router) -> io::Result<Option<Arc<hot::Inbox>>> {
+    Ok(None)
+}
+
+async fn accept(listener: &TcpListener, entry: &Entry) {
     loop {
         // At the limit new connections wait in the kernel's listen queue.
-        let slot = Arc::clone(&shared.slots).acquire_owned().await.expect("never closed");
+        let slots = Arc::clone(&entry.shared.slots);
+        let slot = slots.acquire_owned().await.expect("never closed");
         match listener.accept().await {
-            Ok((stream, _)) => start(stream, slot, shared, router),
+            Ok((stream, _)) => entry.start(stream, slot),
             Err(error) => {
                 // Out of files or a connection that vanished: either passes.
                 tracing::warn!(%error, "failed to accept a connection");
@@ -128,21 +165,58 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, router: &Router) {
     }
 }
 
-fn start(stream: TcpStream, slot: OwnedSemaphorePermit, shared: &Arc<Shared>, router: &Router) {
-    tokio::spawn(connection::run(stream, slot, Arc::clone(shared), router.clone()));
-}
-
-/// Waits until every connection has given back its slot, or the time is up.
-async fn drain(shared: &Arc<Shared>) -> Drained {
-    let all = shared.settings.connections_max;
-    shared.phase.send_replace(Phase::Draining);
-    let limit = Duration::from_millis(shared.settings.drain_ms);
-    if tokio::time::timeout(limit, shared.slots.acquire_many(all)).await.is_ok() {
-        return Drained { cut: 0 };
+impl Entry {
+    fn start(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+        if let Err(error) = connection::tune(&stream, self.shared.settings.unacked_ms) {
+            tracing::debug!(%error, "failed to set socket options");
+            return;
+        }
+        let place = Place::new(slot, &self.shared.metrics);
+        if let Some((stream, place)) = self.start_hot(stream, place) {
+            let (shared, router) = (Arc::clone(&self.shared), self.router.clone());
+            tokio::spawn(connection::run(stream, Bytes::new(), place, shared, router));
+        }
     }
-    let free = u32::try_from(shared.slots.available_permits()).unwrap_or(all);
-    shared.phase.send_replace(Phase::Cut);
-    // Each connection drops itself when it sees the phase; nothing else can keep it.
-    let _all = shared.slots.acquire_many(all).await.expect("never closed");
-    Drained { cut: all - free }
+
+    /// Gives a connection to the front on the driver's thread; gives it back if there is none.
+    #[cfg(target_os = "linux")]
+    fn start_hot(&self, stream: TcpStream, place: Place) -> Option<(TcpStream, Place)> {
+        let Some(inbox) = &self.hot else { return Some((stream, place)) };
+        // Leaving one runtime for the other fails only together with the connection.
+        let stream = stream.into_std().ok()?;
+        match inbox.send(hot::Mail::Open(stream, place)) {
+            Err(hot::Mail::Open(stream, place)) => Some((TcpStream::from_std(stream).ok()?, place)),
+            _ => None,
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn start_hot(&self, stream: TcpStream, place: Place) -> Option<(TcpStream, Place)> {
+        Some((stream, place))
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.shared.phase.send_replace(phase);
+        #[cfg(target_os = "linux")]
+        if let Some(inbox) = &self.hot {
+            // Without a front there is no connection that could be told.
+            drop(inbox.send(hot::Mail::Phase(phase)));
+        }
+    }
+
+    /// Waits until every connection has given back its slot, or the time is up.
+    async fn drain(self) -> Drained {
+        let shared = &self.shared;
+        let all = shared.settings.connections_max;
+        self.enter(Phase::Draining);
+        let limit = Duration::from_millis(shared.settings.drain_ms);
+        if tokio::time::timeout(limit, shared.slots.acquire_many(all)).await.is_ok() {
+            return Drained { cut: 0 };
+        }
+        let free = u32::try_from(shared.slots.available_permits()).unwrap_or(all);
+        self.enter(Phase::Cut);
+        // Each connection drops itself when it sees the phase; nothing else can keep it.
+        let _all = shared.slots.acquire_many(all).await.expect("never closed");
+        Drained { cut: all - free }
+    }
 }

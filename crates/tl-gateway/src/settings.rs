@@ -37,6 +37,16 @@ pub const CLIENT_BYTES_MAX: usize = 1024 * 1024;
 pub const PAGE_ROOM_BYTES: usize = 2 * (PAGE_BYTES_MAX + EVENT_BYTES_MAX);
 /// Pause after the operating system refused to accept a connection, milliseconds.
 pub const ACCEPT_PAUSE_MS: u64 = 50;
+/// Most bytes of a plain append that the driver's thread serves itself, head and body; larger
+/// ones take the general way.
+pub const HOT_REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of requests that are not whole yet, over all connections on the driver's thread; past
+/// it the next such connection takes the general way at once.
+pub const HOT_INPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes that the driver's thread reads from sockets before it does anything else.
+pub const HOT_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A request that is not whole after this takes the general way, milliseconds.
+pub const HOT_HANDOVER_MS: u64 = 1_000;
 /// Events a tail takes from the Service at a time when the reader asked for single frames.
 pub const TAIL_TAKE_MAX: usize = 256;
 
@@ -53,6 +63,9 @@ pub struct GatewaySettings {
     /// Origins that browsers may call from, as `https://app.example`. Default none written,
     /// which admits every origin; no cookies are ever used. At most 64.
     pub origins: Vec<String>,
+    /// Serve plain appends on the driver's own thread, which spares two hand-overs each. Default
+    /// true; without effect where there is no epoll.
+    pub hot_appends: bool,
     /// Most connections at a time; more wait in the listen queue. Default 60000; from 1 to
     /// 1000000.
     pub connections_max: u32,
@@ -98,6 +111,7 @@ impl Default for GatewaySettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4000)),
             open_to_network: false,
             origins: Vec::new(),
+            hot_appends: true,
             connections_max: 60_000,
             bodies_bytes_max: 256 << 20,
             pages_bytes_max: 256 << 20,

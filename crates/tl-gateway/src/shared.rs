@@ -137,3 +137,10 @@ pub struct Place {
     #[expect(dead_code, reason = "held, not read")]
     pub open: Open,
 }
+
+impl Place {
+    /// Takes a slot's place in the metrics.
+    pub fn new(slot: OwnedSemaphorePermit, metrics: &Metrics) -> Place {
+        Place { slot, open: metrics.connection() }
+    }
+}

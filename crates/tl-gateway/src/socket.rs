@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
@@ -21,6 +22,8 @@ use crate::settings::REPLY_HOLD_MS;
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
+    /// Read before, and to be given out first.
+    begun: Bytes,
     held: Arc<Held>,
     stall: Duration,
     waiting: Option<Waiting>,
@@ -34,9 +37,10 @@ struct Waiting {
 }
 
 impl Socket {
-    /// Wraps `stream`; a write that makes no progress for `stall` fails as timed out.
-    pub fn new(stream: TcpStream, held: Arc<Held>, stall: Duration) -> Socket {
-        Socket { stream, held, stall, waiting: None }
+    /// Wraps `stream`, of which `begun` was read already; a write that makes no progress for
+    /// `stall` fails as timed out.
+    pub fn new(stream: TcpStream, begun: Bytes, held: Arc<Held>, stall: Duration) -> Socket {
+        Socket { stream, begun, held, stall, waiting: None }
     }
 
     /// A write could not go on: starts or checks the limits.
@@ -89,6 +93,11 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.begun.is_empty() {
+            let bytes = self.begun.len().min(buf.remaining());
+            buf.put_slice(&self.begun.split_to(bytes));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

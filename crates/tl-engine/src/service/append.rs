@@ -1,12 +1,45 @@
 //! Appends: single and batch are one path.
+//!
+//! A front on the runtime calls [`Service::append`]. A front on the driver's thread may not wait:
+//! it calls [`Service::prepare_append`], proposes what comes back, and reads the answer with
+//! [`Service::conclude_append`]; what would have to wait comes back as [`Later`].
 
-use tl_core::{Command, ContentHash, NewEvent, Reply, Text, entry};
+use tl_core::{Command, ContentHash, Entry, NewEvent, Reply, Text, entry};
 use tl_store::OrderedStore;
-use tl_types::{ErrorCode, SessionId};
+use tl_types::{ErrorCode, GroupId, Index, SessionId};
 use tl_wire::{HASH_ALGORITHM, SealedEvent};
 
-use super::{Service, only_reply, unexpected};
+use super::{Applied, Service, applied, encoded, only_reply, unexpected};
 use crate::api::{Append, Appended, Caller, Indexed, ServiceError};
+use crate::front::Front;
+use crate::shell::Mail;
+use crate::shell::admission::Permit;
+use crate::shell::answers::Answer;
+
+/// An entry that may be proposed as it is.
+#[derive(Debug)]
+pub struct Proposal {
+    pub(crate) group: GroupId,
+    pub(crate) entry: Vec<u8>,
+    pub(crate) permit: Permit,
+}
+
+/// An append that has to wait first: for rows from disk, or for a flush.
+#[derive(Debug)]
+pub struct Later {
+    caller: Caller,
+    group: GroupId,
+    entry: Entry,
+}
+
+/// What can be done with an append at once.
+#[derive(Debug)]
+pub enum Prepared {
+    /// Propose it.
+    Now(Proposal),
+    /// Hand it to [`Service::finish_append`].
+    Later(Box<Later>),
+}
 
 impl<S: OrderedStore + 'static> Service<S> {
     /// Appends events, all or nothing, and waits until they are durable and applied.
@@ -22,11 +55,75 @@ impl<S: OrderedStore + 'static> Service<S> {
         id: &SessionId,
         request: Append,
     ) -> Result<Indexed<Appended>, ServiceError> {
+        let (group, entry) = self.append_entry(caller, id, request)?;
+        self.appended(self.propose_entry(caller, group, entry).await?)
+    }
+
+    /// The part of an append that needs no waiting. Does not block.
+    ///
+    /// # Errors
+    /// Those of [`Service::append`] that can be told before anything is proposed.
+    pub fn prepare_append(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        request: Append,
+    ) -> Result<Prepared, ServiceError> {
+        let (group, entry) = self.append_entry(caller, id, request)?;
+        self.check_serving(group)?;
+        let later = |entry| {
+            let caller = caller.clone();
+            Ok(Prepared::Later(Box::new(Later { caller, group, entry })))
+        };
+        if self.waits_for_flush() || !self.cold_keys(group, &entry).is_empty() {
+            return later(entry);
+        }
+        let bytes = encoded(&entry)?;
+        let permit = self.inner.admission.admit(bytes.len())?;
+        self.check_disk()?;
+        Ok(Prepared::Now(Proposal { group, entry: bytes, permit }))
+    }
+
+    /// Goes on with an append that had to wait.
+    ///
+    /// # Errors
+    /// Those of [`Service::append`].
+    pub async fn finish_append(&self, later: Later) -> Result<Indexed<Appended>, ServiceError> {
+        let Later { caller, group, entry } = later;
+        self.appended(self.propose_entry(&caller, group, entry).await?)
+    }
+
+    /// Reads the answer to a proposal of an append.
+    ///
+    /// # Errors
+    /// Those of [`Service::append`].
+    pub fn conclude_append(
+        &self,
+        group: GroupId,
+        answer: Answer,
+    ) -> Result<Indexed<Appended>, ServiceError> {
+        self.appended(applied(group, answer)?)
+    }
+
+    /// Lets a front live on the driver's thread. A node has one such front at most.
+    pub fn attach(&self, front: Box<dyn Front>) {
+        self.inner.mailer.send(Mail::Front(front));
+    }
+
+    fn append_entry(
+        &self,
+        caller: &Caller,
+        id: &SessionId,
+        request: Append,
+    ) -> Result<(GroupId, Entry), ServiceError> {
         let path = caller.session(id);
         let group = path.group(self.inner.groups);
         let events = request.events.into_iter().map(new_event).collect::<Result<_, _>>()?;
         let append = entry::Append { path, expected_seq: request.expected_seq, events };
-        let mut applied = self.propose(caller, group, [Command::Append(append)]).await?;
+        Ok((group, super::entry_of(caller, [Command::Append(append)])))
+    }
+
+    fn appended(&self, mut applied: Applied) -> Result<Indexed<Appended>, ServiceError> {
         let reply = only_reply(applied.replies).inspect_err(|_| {
             self.inner.metrics.writes_refused.inc();
         })?;
@@ -44,7 +141,16 @@ impl<S: OrderedStore + 'static> Service<S> {
             deduped: appended.deduped,
             reply_written: applied.guards.pop(),
         };
-        Ok(Indexed { value, index: applied.index })
+        let index: Index = applied.index;
+        Ok(Indexed { value, index })
+    }
+}
+
+impl Proposal {
+    /// The group that it is for; [`Service::conclude_append`] asks for it.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.group
     }
 }
 

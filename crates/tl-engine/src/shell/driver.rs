@@ -1,6 +1,5 @@
 //! The driver thread: a small loop around [`Node::turn`].
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use tl_core::{Change, Effect};
@@ -14,17 +13,22 @@ use super::answers::{Addressed, Answer};
 use super::cold::ColdBox;
 use super::flush::Background;
 use super::log::LogBox;
+use super::waiters::Waiters;
 use super::{Ask, Mail, Shared, time};
 use crate::api::TailEnd;
+use crate::front::{Front, Offer, Ticket};
 use crate::hub::{ReplyGuards, TopicKey};
 use crate::node::{Done, Failure, Input, Node, Turned};
 
 /// Longest wait for mail: the driver's clock ticks at least this often.
 const TICK: Duration = Duration::from_millis(50);
 
-struct Waiter {
-    to: oneshot::Sender<Answer>,
-    permit: Option<Permit>,
+/// Who waits for a token's answer.
+enum Waiter {
+    /// A request on the runtime.
+    Task { to: oneshot::Sender<Answer>, permit: Option<Permit> },
+    /// A request of the front on this thread. The permit is held, not read.
+    Front { ticket: Ticket, _permit: Permit },
 }
 
 struct Loop<'a, S> {
@@ -32,10 +36,12 @@ struct Loop<'a, S> {
     log: &'a LogBox,
     background: &'a Background,
     cold: &'a ColdBox,
+    front: Option<Box<dyn Front>>,
     /// Requests whose answer is still to come; bounded by admission.
-    waiters: HashMap<u64, Waiter>,
-    next_token: u64,
+    waiters: Waiters<Waiter>,
     answers: Vec<Addressed>,
+    mail: Vec<Mail>,
+    offers: Vec<Offer>,
 }
 
 pub(crate) fn run<S: OrderedStore>(
@@ -50,24 +56,15 @@ pub(crate) fn run<S: OrderedStore>(
         log,
         background,
         cold,
-        waiters: HashMap::new(),
-        next_token: 1,
+        front: None,
+        waiters: Waiters::default(),
         answers: Vec::new(),
+        mail: Vec::new(),
+        offers: Vec::new(),
     };
-    let (mut mail, mut inbox) = (Vec::new(), Vec::new());
+    let mut inbox = Vec::new();
     let mut more = true;
-    loop {
-        shared.mail.take(&mut mail, if more { Duration::ZERO } else { TICK });
-        for item in mail.drain(..) {
-            match item {
-                Mail::Ask { ask, answer, permit } => {
-                    inbox.push(state.open(ask, Waiter { to: answer, permit }));
-                }
-                Mail::Input(input) => inbox.push(input),
-                // Dropping the waiters tells every open request that its outcome is unknown.
-                Mail::Stop => return,
-            }
-        }
+    while state.gather(if more { Duration::ZERO } else { TICK }, &mut inbox) {
         let turn = shared.hub.turn();
         let turned = node.turn(time::now(), &mut inbox);
         more = turned.more;
@@ -77,14 +74,42 @@ pub(crate) fn run<S: OrderedStore>(
 }
 
 impl<S: OrderedStore> Loop<'_, S> {
-    fn open(&mut self, ask: Ask, waiter: Waiter) -> Input {
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        self.waiters.insert(token.0, waiter);
-        match ask {
-            Ask::Propose(group, entry) => Input::Propose { group, token, entry },
-            Ask::Read(group) => Input::Read { group, token },
+    /// Waits at most `patience` for something to do and collects it; false when the node ends.
+    /// Dropping the waiters then tells every open request that its outcome is unknown.
+    fn gather(&mut self, patience: Duration, inbox: &mut Vec<Input>) -> bool {
+        match &mut self.front {
+            None => self.shared.mail.take(&mut self.mail, patience),
+            Some(front) => {
+                let idle = !patience.is_zero() && self.shared.mail.sleep();
+                front.poll(if idle { patience } else { Duration::ZERO }, &mut self.offers);
+                self.shared.mail.awake();
+                self.shared.mail.take(&mut self.mail, Duration::ZERO);
+            }
         }
+        for Offer { ticket, proposal } in self.offers.drain(..) {
+            let (group, entry) = (proposal.group, proposal.entry);
+            let waiter = Waiter::Front { ticket, _permit: proposal.permit };
+            let token = Token(self.waiters.add(waiter));
+            inbox.push(Input::Propose { group, token, entry });
+        }
+        for mail in self.mail.drain(..) {
+            match mail {
+                Mail::Ask { ask, answer, permit } => {
+                    let token = Token(self.waiters.add(Waiter::Task { to: answer, permit }));
+                    inbox.push(match ask {
+                        Ask::Propose(group, entry) => Input::Propose { group, token, entry },
+                        Ask::Read(group) => Input::Read { group, token },
+                    });
+                }
+                Mail::Input(input) => inbox.push(input),
+                Mail::Front(front) => {
+                    self.shared.mail.wake_by(front.waker());
+                    self.front = Some(front);
+                }
+                Mail::Stop => return false,
+            }
+        }
+        true
     }
 
     fn act(&mut self, turned: Turned) {
@@ -106,10 +131,25 @@ impl<S: OrderedStore> Loop<'_, S> {
         for done in turned.done {
             match done {
                 Done::Applied { group, token, index, replies, effects } => {
-                    let guards = self.publish(group, effects, token.is_some());
-                    self.answer(token, Answer::Applied { index, replies, guards });
+                    let waiter = token.and_then(|token| self.waiters.take(token.0));
+                    // What is applied again after a start was counted when it was accepted.
+                    let counted = token.is_some();
+                    match waiter {
+                        Some(Waiter::Task { to, permit }) => {
+                            let guards = self.publish(group, effects, counted, true);
+                            let answer = Answer::Applied { index, replies, guards };
+                            self.answers.push(Addressed { to, answer, permit });
+                        }
+                        Some(Waiter::Front { ticket, .. }) => {
+                            // The reply is written first; then nothing needs to be held back.
+                            let guards = ReplyGuards::new();
+                            self.answer_front(ticket, Answer::Applied { index, replies, guards });
+                            self.publish(group, effects, counted, false);
+                        }
+                        None => drop(self.publish(group, effects, counted, false)),
+                    }
                 }
-                Done::Read { token, index } => self.answer(Some(token), Answer::Read { index }),
+                Done::Read { token, index } => self.answer(token, Answer::Read { index }),
                 Done::Failed { token, failure } => self.fail(token, failure),
             }
         }
@@ -117,23 +157,37 @@ impl<S: OrderedStore> Loop<'_, S> {
     }
 
     fn fail(&mut self, token: Token, failure: Failure) {
-        self.answer(Some(token), Answer::Failed(failure));
+        self.answer(token, Answer::Failed(failure));
     }
 
-    fn answer(&mut self, token: Option<Token>, answer: Answer) {
-        // Without a waiter the answer is dropped, and with it a guard: its events are seen.
-        let Some(waiter) = token.and_then(|token| self.waiters.remove(&token.0)) else { return };
-        self.answers.push(Addressed { to: waiter.to, answer, permit: waiter.permit });
+    fn answer(&mut self, token: Token, answer: Answer) {
+        match self.waiters.take(token.0) {
+            Some(Waiter::Task { to, permit }) => {
+                self.answers.push(Addressed { to, answer, permit });
+            }
+            Some(Waiter::Front { ticket, .. }) => self.answer_front(ticket, answer),
+            None => {}
+        }
+    }
+
+    fn answer_front(&mut self, ticket: Ticket, answer: Answer) {
+        let front = self.front.as_mut().expect("a front that asked stays until the node ends");
+        front.answer(ticket, answer);
     }
 
     /// Tells tails what was applied; with `hold`, events wait for the writer's reply.
-    fn publish(&self, group: GroupId, effects: Vec<Effect>, hold: bool) -> ReplyGuards {
+    fn publish(
+        &self,
+        group: GroupId,
+        effects: Vec<Effect>,
+        counted: bool,
+        hold: bool,
+    ) -> ReplyGuards {
         let mut guards = ReplyGuards::new();
         for effect in effects {
             match effect {
                 Effect::Publish { number, first_seq, last_seq, .. } => {
-                    // What is applied again after a start was counted when it was accepted.
-                    if hold {
+                    if counted {
                         self.shared.metrics.events_appended.inc_by(count(first_seq, last_seq));
                     }
                     let key = TopicKey { group, number };

@@ -29,7 +29,7 @@ impl Scene {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        Scene { socket: Socket::new(stream, held, stall), _client: client, tail }
+        Scene { socket: Socket::new(stream, Bytes::new(), held, stall), _client: client, tail }
     }
 
     fn visible(&self) -> u64 {
@@ -82,4 +82,20 @@ async fn a_write_without_progress_fails_and_the_next_one_has_its_own_time() {
         let stalled = scene.socket.write_all(&vec![0; 64 << 20]).await;
         assert_eq!(stalled.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
+}
+
+#[tokio::test]
+async fn what_was_read_before_comes_first() {
+    use tokio::io::AsyncReadExt;
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    client.write_all(b" and after").await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut socket =
+        Socket::new(stream, Bytes::from_static(b"before"), Arc::new(Held::default()), NEVER);
+    let mut seen = [0; 16];
+    socket.read_exact(&mut seen[..3]).await.unwrap();
+    socket.read_exact(&mut seen[3..]).await.unwrap();
+    assert_eq!(&seen, b"before and after");
 }

@@ -18,5 +18,6 @@ mod pages;
 mod server;
 mod sessions;
 mod tails;
+mod ways;
 mod websocket;
 mod websockets;

@@ -37,6 +37,8 @@ impl Server {
         engine.wait_ready().await.unwrap();
         let mut settings = GatewaySettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            // All tests hold on both ways; the test command runs them on each.
+            hot_appends: std::env::var_os("TL_TEST_GENERAL_WAY").is_none(),
             ..GatewaySettings::default()
         };
         change(&mut settings);
