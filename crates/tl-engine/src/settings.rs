@@ -19,7 +19,7 @@ pub struct EngineSettings {
     /// largest entry fits beside the state of all groups.
     pub log_segment_bytes: u64,
     /// Size at which the memtable is sealed and flushed, bytes. Default 16 MiB; from 1 MiB to
-    /// 256 MiB. Smaller flushes stall the log's sync less.
+    /// 4 GiB. Smaller flushes stall the log's sync less.
     pub memtable_bytes: usize,
     /// Memory for rows and blocks of the sorted runs, bytes. Default 64 MiB; from 1 MiB to 64 GiB.
     pub cache_bytes: usize,
@@ -55,7 +55,7 @@ impl EngineSettings {
         };
         range("groups", self.groups.into(), 1, 4096);
         range("log_segment_bytes", self.log_segment_bytes, 24 << 20, 256 << 20);
-        range("memtable_bytes", self.memtable_bytes as u64, 1 << 20, 256 << 20);
+        range("memtable_bytes", self.memtable_bytes as u64, 1 << 20, 4 << 30);
         range("cache_bytes", self.cache_bytes as u64, 1 << 20, 64 << 30);
         range("log_keep_bytes", self.log_keep_bytes, 0, 1 << 40);
         if self.node_name.is_empty() || self.node_name.len() > 64 {
