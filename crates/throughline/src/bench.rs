@@ -6,10 +6,21 @@
 //!   this process: one load thread (epoll)        servers: child processes of this executable
 //! ```
 //!
-//! The ceiling is raw group commit: a bare TCP server that appends what has arrived to a
-//! zero-filled file, syncs once, and answers all. No HTTP, no JSON, no rules, no store.
+//! | Module | Answers |
+//! |---|---|
+//! | [`append`] | single appends and batches, beside the ceiling or another server |
+//! | [`fan`], [`replay`] | live delivery to one and to many readers; sessions read from disk |
+//! | [`sessions`] | very many sessions |
+//! | [`start`], [`restart`] | a node that starts on nothing, idles, or starts behind a long log |
+//! | [`ceiling`] | the raw servers |
+//! | [`cells`], [`sustained`], [`print`] | slices and the figures drawn from them |
+//! | [`load`], [`net`], [`protocol`] | the client: one thread, many sockets |
+//! | [`child`], [`system`], [`scratch`], [`http`], [`ws`] | processes, the kernel's counts, folders, single calls, WebSockets |
 
 use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -19,47 +30,128 @@ mod append;
 mod ceiling;
 mod cells;
 mod child;
+mod fan;
+mod http;
 mod load;
+mod net;
+mod print;
 mod protocol;
+mod replay;
+mod restart;
+mod scratch;
+mod sessions;
+mod start;
+mod sustained;
+mod system;
+mod ws;
 
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Raw group commit: append and fdatasync behind a bare TCP server
-    Ceiling(CellArgs),
+    Ceiling(CeilingArgs),
     /// Appends over HTTP to a node in a process of its own
     Append(AppendArgs),
-    /// The server behind `ceiling`
+    /// Batches over HTTP, an event per line
+    Batch(BatchArgs),
+    /// From an append to its arrival at an open tail
+    Tail(TailArgs),
+    /// One append to very many open tails
+    Fanout(FanArgs),
+    /// Sessions read whole from disk
+    Replay(ReplayArgs),
+    /// Very many sessions: memory, cold appends, list
+    Sessions(SessionsArgs),
+    /// A node's start on an empty directory and on none
+    Start(StartArgs),
+    /// A node that nobody calls
+    Idle(IdleArgs),
+    /// A node's start behind a log that was not written to sorted runs
+    Restart(RestartArgs),
+    /// The servers behind the ceilings
     #[command(hide = true)]
-    CeilingServer(ceiling::ServerArgs),
+    RawServer(ceiling::ServerArgs),
 }
 
 /// Which cells to measure, and for how long.
 #[derive(Debug, Clone, Args)]
 pub struct CellArgs {
-    /// Connections; several cells, separated by commas
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256],
+    /// Connections; several cells, separated by commas [default: 1,16,64,256; batch: 16]
+    #[arg(long, value_delimiter = ',', hide_default_value = true,
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub conns: Vec<u16>,
-    /// Bytes of one request's body
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..=1_048_576))]
-    pub size: u32,
+    /// Bytes of one event or frame [default: 1024; batch: 100]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(100..=1_048_576))]
+    pub size: Option<u32>,
+    #[command(flatten)]
+    pub slices: SliceArgs,
+    /// Where the servers keep their data; a temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// How long each cell is measured.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct SliceArgs {
     /// Repetitions per cell; the median is shown
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub repetitions: u16,
     /// Length of one slice
     #[arg(long, default_value_t = 1000, value_name = "MS",
-          value_parser = clap::value_parser!(u64).range(100..=600_000))]
+          value_parser = clap::value_parser!(u64).range(20..=600_000))]
     pub slice_ms: u64,
-    /// Where the servers keep their data; a temporary directory when absent
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<std::path::PathBuf>,
+}
+
+impl SliceArgs {
+    fn plan(&self) -> cells::Plan {
+        let length = Duration::from_millis(self.slice_ms);
+        cells::Plan { repetitions: self.repetitions, length }
+    }
+}
+
+impl CellArgs {
+    fn conns(&self, default: &[u16]) -> Vec<u32> {
+        let chosen = if self.conns.is_empty() { default } else { &self.conns };
+        chosen.iter().copied().map(u32::from).collect()
+    }
+
+    fn size(&self, default: u32) -> u32 {
+        self.size.unwrap_or(default)
+    }
+}
+
+/// `tl bench ceiling`.
+#[derive(Debug, Clone, Args)]
+pub struct CeilingArgs {
+    #[command(flatten)]
+    pub cells: CellArgs,
+    /// Frames that each connection keeps on their way
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub depth: u16,
+    /// Instead: one writer and so many readers, all written to after each sync
+    #[arg(long, value_name = "READERS", conflicts_with_all = ["depth", "replay"],
+          value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    pub fanout: Option<u16>,
+    /// Instead: files sent whole to one reader
+    #[arg(long, conflicts_with = "depth")]
+    pub replay: bool,
 }
 
 /// What an append run is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Against {
-    /// Raw group commit in alternating slices
+pub enum AgainstKind {
+    /// Raw group commit
+    Ceiling,
+    /// XADD to a running redis-server
+    Redis,
+    /// INSERT to a running Postgres that lets the user postgres in without a password
+    Postgres,
+}
+
+/// What a run is compared with where nothing else is comparable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Ceiling {
+    /// The same work with nothing around it
     Ceiling,
 }
 
@@ -70,10 +162,168 @@ pub struct AppendArgs {
     pub cells: CellArgs,
     /// Alternate with this and print the ratio
     #[arg(long, value_enum)]
-    pub against: Option<Against>,
+    pub against: Option<AgainstKind>,
+    /// Where the other server listens
+    #[arg(long, value_name = "ADDRESS")]
+    pub other: Option<SocketAddr>,
     /// Sessions that the appends are spread over
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub sessions: u32,
+    /// One run of this length without a break instead of slices
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
+}
+
+/// `tl bench batch`.
+#[derive(Debug, Clone, Args)]
+pub struct BatchArgs {
+    #[command(flatten)]
+    pub cells: CellArgs,
+    /// Events of one request
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub events: u16,
+    /// Alternate with raw group commit of single events and print the ratio
+    #[arg(long, value_enum)]
+    pub against: Option<Ceiling>,
+    /// Frames that each connection of the ceiling keeps on their way
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub depth: u16,
+    /// Sessions that the batches are spread over
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub sessions: u32,
+}
+
+/// `tl bench tail`.
+#[derive(Debug, Clone, Args)]
+pub struct TailArgs {
+    /// Bytes of one event [default: 256]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(100..=1_048_576))]
+    pub size: Option<u32>,
+    #[command(flatten)]
+    pub slices: SliceArgs,
+    /// Where the node keeps its data; a temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `tl bench fanout`.
+#[derive(Debug, Clone, Args)]
+pub struct FanArgs {
+    /// Open tails; several cells, separated by commas
+    #[arg(long, value_delimiter = ',', default_values_t = [1000],
+          value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    pub readers: Vec<u16>,
+    /// Bytes of one event [default: 256]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(100..=1_048_576))]
+    pub size: Option<u32>,
+    /// Alternate with raw fan-out and print the ratio
+    #[arg(long, value_enum)]
+    pub against: Option<Ceiling>,
+    #[command(flatten)]
+    pub slices: SliceArgs,
+    /// Where the servers keep their data; a temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Sessions of a replay, and events of each, when not given.
+const REPLAY_SESSIONS: u32 = 32;
+const REPLAY_EVENTS: u32 = 8192;
+
+/// `tl bench replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// Sessions that are read in turns
+    #[arg(long, default_value_t = REPLAY_SESSIONS,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub sessions: u32,
+    /// Events of each
+    #[arg(long, default_value_t = REPLAY_EVENTS,
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub events: u32,
+    /// Bytes of one event [default: 1024]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(100..=65_536))]
+    pub size: Option<u32>,
+    /// Alternate with files sent raw and print the ratio
+    #[arg(long, value_enum)]
+    pub against: Option<Ceiling>,
+    #[command(flatten)]
+    pub slices: SliceArgs,
+    /// Where the servers keep their data; a temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `tl bench sessions`.
+#[derive(Debug, Clone, Args)]
+pub struct SessionsArgs {
+    /// Sessions to create
+    #[arg(long, default_value_t = 1_000_000,
+          value_parser = clap::value_parser!(u32).range(10..=100_000_000))]
+    pub sessions: u32,
+    /// Rest before memory is looked at
+    #[arg(long, default_value_t = 10_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    pub rest_ms: u64,
+    /// Connections of the appends
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub conns: u16,
+    /// Pages of the list that are read
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub pages: u32,
+    #[command(flatten)]
+    pub slices: SliceArgs,
+    /// Where the nodes keep their data; a temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `tl bench start`.
+#[derive(Debug, Clone, Args)]
+pub struct StartArgs {
+    /// Starts of each kind
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub repetitions: u16,
+    /// Where the nodes keep their data; a temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `tl bench idle`.
+#[derive(Debug, Clone, Args)]
+pub struct IdleArgs {
+    /// How long the node is watched
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Where the node keeps its data; a temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `tl bench restart`.
+#[derive(Debug, Clone, Args)]
+pub struct RestartArgs {
+    /// Bytes of log to start behind: 1073741824, or with KiB, MiB or GiB
+    #[arg(long, default_value = "1GiB", value_parser = bytes)]
+    pub tail: u64,
+    /// Starts in each state of the page cache
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub repetitions: u16,
+    /// Where the node keeps its data; a temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// A number of bytes as it is typed.
+fn bytes(text: &str) -> Result<u64, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let (number, shift) = units
+        .iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))
+        .unwrap_or((text, 0));
+    let number: u64 = number.trim().parse().map_err(|_| format!("{text} is no number of bytes"))?;
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| (1..=1 << 40).contains(bytes));
+    bytes.ok_or_else(|| format!("{text} is not from 1 to 1 TiB"))
 }
 
 /// Runs a measurement.
@@ -81,10 +331,23 @@ pub struct AppendArgs {
 /// # Errors
 /// What could not be started or answered wrongly.
 pub fn run(command: BenchCommand, out: &Out) -> anyhow::Result<()> {
+    raise_file_limit()?;
     match command {
-        BenchCommand::Ceiling(args) => append::ceiling(&args, out),
+        BenchCommand::Ceiling(args) => match (args.fanout, args.replay) {
+            (Some(readers), _) => fan::ceiling(&args, readers, out),
+            (None, true) => replay::ceiling(&args, REPLAY_SESSIONS, out),
+            (None, false) => append::ceiling(&args, out),
+        },
         BenchCommand::Append(args) => append::append(&args, out),
-        BenchCommand::CeilingServer(args) => ceiling::serve(&args).map_err(Into::into),
+        BenchCommand::Batch(args) => append::batch(&args, out),
+        BenchCommand::Tail(args) => fan::tail(&args, out),
+        BenchCommand::Fanout(args) => fan::fanout(&args, out),
+        BenchCommand::Replay(args) => replay::replay(&args, out),
+        BenchCommand::Sessions(args) => sessions::sessions(&args, out),
+        BenchCommand::Start(args) => start::start(&args, out),
+        BenchCommand::Idle(args) => start::idle(&args, out),
+        BenchCommand::Restart(args) => restart::restart(&args, out),
+        BenchCommand::RawServer(args) => ceiling::serve(&args).map_err(Into::into),
     }
 }
 
@@ -95,4 +358,17 @@ pub(crate) fn raise_file_limit() -> io::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_may_have_a_unit() {
+        assert_eq!((bytes("7"), bytes("64KiB"), bytes("1GiB")), (Ok(7), Ok(65_536), Ok(1 << 30)));
+        for bad in ["", "KiB", "-1", "1.5GiB", "0", "99999999GiB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -185,8 +185,8 @@ fn speed() -> Result<Verdict> {
         let line: Value = serde_json::from_str(line).context("a figure is not JSON")?;
         let number = |name: &str| line[name].as_f64().with_context(|| format!("{name} in {line}"));
         let clients = line["conns"].as_u64().with_context(|| format!("conns in {line}"))?;
-        let (ceiling, rate, ratio) = (number("ceiling_rate")?, number("rate")?, number("ratio")?);
-        let (p50, ceiling_p50) = (number("p50_us")?, number("ceiling_p50_us")?);
+        let (ceiling, rate, ratio) = (number("against_rate")?, number("rate")?, number("ratio")?);
+        let (p50, ceiling_p50) = (number("p50_us")?, number("against_p50_us")?);
         void = void.or_else(|| quiet::too_slow(clients, ceiling));
         figures.push(format!(
             "{clients} clients {rate:.0}/s of {ceiling:.0}/s = {ratio:.2}, p50 {p50:.0} of {ceiling_p50:.0} µs"

@@ -1,189 +1,252 @@
-//! The two workloads: the ceiling alone, and appends over HTTP beside it.
+//! Appends over HTTP, single and in batches, beside the ceiling or another server; and the
+//! ceiling alone.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-use super::cells::{Cell, Title, measure, settle};
+use super::cells::{Cell, Plan, Side, Taken, Title, cell, measure, settle};
 use super::child::Server;
-use super::load::Load;
-use super::protocol::{AppendRequests, Protocol};
-use super::{Against, AppendArgs, CellArgs};
+use super::load::{Load, Shape};
+use super::protocol::append::Appends;
+use super::protocol::postgres::Rows;
+use super::protocol::raw::Raw;
+use super::protocol::redis::Additions;
+use super::protocol::writers::Writers;
+use super::scratch::Scratch;
+use super::{
+    AgainstKind, AppendArgs, BatchArgs, Ceiling, CeilingArgs, CellArgs, http, print, sustained,
+};
 use crate::output::Out;
 
-/// `tl bench ceiling`.
-pub fn ceiling(args: &CellArgs, out: &Out) -> anyhow::Result<()> {
-    let dir = Scratch::new(args.dir.as_deref())?;
-    let server = Server::ceiling(dir.path(), args.size as usize)?;
-    super::raise_file_limit()?;
-    head(out)?;
-    for &conns in &args.conns {
-        let mut load = raw(&server, conns, args.size)?;
+/// What sessions of a run are called, before their number.
+const PREFIX: &str = "bench-";
+/// Connections of a cell, when none are given.
+const CONNS: [u16; 4] = [1, 16, 64, 256];
+/// The same for batches.
+const BATCH_CONNS: [u16; 1] = [16];
+/// Bytes of an event, when not given.
+const SIZE: u32 = 1024;
+/// Bytes of an event in a batch, when not given.
+const BATCH_SIZE: u32 = 100;
+
+/// `tl bench ceiling` without a choice of its own: raw group commit.
+pub fn ceiling(args: &CeilingArgs, out: &Out) -> anyhow::Result<()> {
+    let cells = &args.cells;
+    let size = cells.size(SIZE);
+    let dir = Scratch::new(cells.dir.as_deref())?;
+    let server = Server::raw(&["commit", "--size", &size.to_string()], dir.path())?;
+    print::head(out)?;
+    for conns in cells.conns(&CONNS) {
+        let mut load = raw(&server, conns, args.depth, size)?;
         settle(&mut load)?;
-        let title = Title { workload: "ceiling", conns, size_bytes: args.size };
-        let length = Duration::from_millis(args.slice_ms);
-        print(out, &measure(title, &mut load, None, args.repetitions, length)?)?;
+        let title = Title { workload: "ceiling", unit: "requests", conns, size_bytes: size };
+        print::cell(out, &measure(title, cells.slices.plan(), &mut load, None)?)?;
     }
     Ok(())
 }
 
 /// `tl bench append`.
 pub fn append(args: &AppendArgs, out: &Out) -> anyhow::Result<()> {
-    let cells = &args.cells;
-    let dir = Scratch::new(cells.dir.as_deref())?;
-    super::raise_file_limit()?;
-    let node = Server::node(&dir.path().join("node"))?;
-    let ceiling = match args.against {
-        Some(Against::Ceiling) => Some(Server::ceiling(dir.path(), cells.size as usize)?),
-        None => None,
+    let size = args.cells.size(SIZE);
+    let run = Run {
+        title: Title { workload: "append", unit: "events", conns: 0, size_bytes: size },
+        cells: &args.cells,
+        against: args.against.as_ref().map(|kind| (*kind, args.other)),
+        sessions: args.sessions,
+        batch: 0,
+        depth: 1,
+        sustained: args.seconds.map(Duration::from_secs),
     };
-    let sessions: Vec<String> = (0..args.sessions).map(|n| format!("bench-{n}")).collect();
-    create_sessions(node.address, &sessions)?;
-    head(out)?;
-    for &conns in &cells.conns {
-        let requests = AppendRequests::new(
-            node.address.to_string(),
-            cells.size as usize,
-            format!("b{conns}"),
-            sessions.clone(),
-            usize::from(conns),
-        );
-        let mut load = Load::connect(node.address, usize::from(conns), Protocol::Append(requests))?;
-        let mut against =
-            ceiling.as_ref().map(|server| raw(server, conns, cells.size)).transpose()?;
-        settle(&mut load)?;
-        against.as_mut().map_or(Ok(()), settle)?;
-        let before = log_syncs(node.address)?;
-        let title = Title { workload: "append", conns, size_bytes: cells.size };
-        let length = Duration::from_millis(cells.slice_ms);
-        let mut cell = measure(title, &mut load, against.as_mut(), cells.repetitions, length)?;
-        cell.syncs = Some(log_syncs(node.address)? - before);
-        print(out, &cell)?;
-    }
-    Ok(())
+    run.cells(&CONNS, out)
 }
 
-fn raw(server: &Server, conns: u16, size: u32) -> anyhow::Result<Load> {
-    let protocol = Protocol::Raw { size: size as usize };
-    Load::connect(server.address, usize::from(conns), protocol)
-}
-
-fn head(out: &Out) -> anyhow::Result<()> {
-    if !out.is_json() {
-        let mut stdout = std::io::stdout().lock();
-        writeln!(
-            stdout,
-            "{:<9} {:>6} {:>7} {:>10} {:>9} {:>9} {:>10} {:>11} {:>7} {:>15} {:>8}",
-            "workload",
-            "conns",
-            "bytes",
-            "rate/s",
-            "p50 µs",
-            "p99 µs",
-            "ceiling/s",
-            "ceil p50 µs",
-            "ratio",
-            "(min..max)",
-            "syncs"
-        )?;
-    }
-    Ok(())
-}
-
-fn print(out: &Out, cell: &Cell) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    if out.is_json() {
-        writeln!(stdout, "{}", serde_json::to_string(cell)?)?;
-        return Ok(());
-    }
-    let show = |value: Option<f64>, digits: usize| {
-        value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+/// `tl bench batch`.
+pub fn batch(args: &BatchArgs, out: &Out) -> anyhow::Result<()> {
+    let size = args.cells.size(BATCH_SIZE);
+    let run = Run {
+        title: Title { workload: "batch", unit: "events", conns: 0, size_bytes: size },
+        cells: &args.cells,
+        against: args.against.map(|Ceiling::Ceiling| (AgainstKind::Ceiling, None)),
+        sessions: args.sessions,
+        batch: args.events,
+        depth: args.depth,
+        sustained: None,
     };
-    let count = |value: Option<u64>| value.map_or_else(|| "–".to_owned(), |v| v.to_string());
-    let spread = match (cell.ratio_min, cell.ratio_max) {
-        (Some(min), Some(max)) => format!("({min:.2}..{max:.2})"),
-        _ => "–".to_owned(),
-    };
-    writeln!(
-        stdout,
-        "{:<9} {:>6} {:>7} {:>10.0} {:>9} {:>9} {:>10} {:>11} {:>7} {:>15} {:>8}",
-        cell.workload,
-        cell.conns,
-        cell.size_bytes,
-        cell.rate,
-        cell.p50_us,
-        cell.p99_us,
-        show(cell.ceiling_rate, 0),
-        count(cell.ceiling_p50_us),
-        show(cell.ratio, 3),
-        spread,
-        count(cell.syncs)
-    )?;
-    Ok(())
+    run.cells(&BATCH_CONNS, out)
 }
 
-fn create_sessions(address: SocketAddr, sessions: &[String]) -> anyhow::Result<()> {
-    for id in sessions {
-        let body = format!(r#"{{"id":"{id}"}}"#);
-        let reply = call(
-            address,
-            &format!(
-                "POST /v1/sessions HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
-                 content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            ),
-        )?;
-        if !reply.starts_with("HTTP/1.1 201") {
-            bail!("creating session {id}: {reply}");
-        }
-    }
-    Ok(())
+struct Run<'a> {
+    title: Title,
+    cells: &'a CellArgs,
+    against: Option<(AgainstKind, Option<std::net::SocketAddr>)>,
+    sessions: u32,
+    /// Events per request; 0 sends single ones as JSON.
+    batch: u16,
+    /// Requests that the ceiling's connections keep on their way.
+    depth: u16,
+    sustained: Option<Duration>,
 }
 
-/// Syncs of the node's log so far, from its metrics.
-fn log_syncs(address: SocketAddr) -> anyhow::Result<u64> {
-    let reply = call(
-        address,
-        &format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"),
-    )?;
-    let line = reply.lines().find_map(|line| line.strip_prefix("throughline_log_syncs_total "));
-    let value = line.context("the node's metrics name no log syncs")?;
-    value.trim().parse().context("reading the number of log syncs")
-}
-
-fn call(address: SocketAddr, request: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.write_all(request.as_bytes())?;
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply)?;
-    Ok(reply)
-}
-
-/// The directory of a run: one given, or a temporary one that goes afterwards.
-enum Scratch<'a> {
-    Given(&'a Path),
-    Temporary(tempfile::TempDir),
-}
-
-impl<'a> Scratch<'a> {
-    fn new(given: Option<&'a Path>) -> anyhow::Result<Scratch<'a>> {
-        match given {
-            Some(path) => {
-                std::fs::create_dir_all(path)
-                    .with_context(|| format!("creating {}", path.display()))?;
-                Ok(Scratch::Given(path))
+impl Run<'_> {
+    fn cells(&self, default: &[u16], out: &Out) -> anyhow::Result<()> {
+        let size = self.title.size_bytes;
+        let dir = Scratch::new(self.cells.dir.as_deref())?;
+        let node = Server::node(&dir.path().join("node"), &[])?;
+        let other = self.other(&dir)?;
+        http::create_sessions(node.address, PREFIX, self.sessions)?;
+        print::head(out)?;
+        for conns in self.cells.conns(default) {
+            let mut load = self.load(&node, conns)?;
+            let mut theirs = match &other {
+                Some(other) => Some((other.name(), other.load(conns, self, size)?)),
+                None => None,
+            };
+            settle(&mut load)?;
+            if let Some((_, theirs)) = &mut theirs {
+                settle(theirs)?;
             }
-            None => Ok(Scratch::Temporary(tempfile::tempdir()?)),
+            let before = Counts::of(&node)?;
+            let title = Title { conns, ..self.title };
+            let mut cell = match self.sustained {
+                Some(length) => {
+                    self.without_a_break(title, length, &node, &dir, &mut load, theirs)?
+                }
+                None => {
+                    let theirs = theirs.as_mut().map(|(name, load)| (*name, load as &mut dyn Side));
+                    measure(title, self.cells.slices.plan(), &mut load, theirs)?
+                }
+            };
+            let after = Counts::of(&node)?;
+            cell.syncs = Some(after.syncs - before.syncs);
+            if let Some(sustained) = &mut cell.sustained {
+                sustained.flushes = after.flushes - before.flushes;
+                sustained.compactions = after.compactions - before.compactions;
+            }
+            print::cell(out, &cell)?;
+        }
+        Ok(())
+    }
+
+    /// The workload at a stretch; the other side in slices, half of them before and half after.
+    fn without_a_break(
+        &self,
+        title: Title,
+        length: Duration,
+        node: &Server,
+        dir: &Scratch<'_>,
+        load: &mut Load,
+        theirs: Option<(&'static str, Load)>,
+    ) -> anyhow::Result<Cell> {
+        let Plan { repetitions, length: slice } = self.cells.slices.plan();
+        let (mut ours, mut others) = (Taken::new()?, Taken::new()?);
+        let mut theirs = theirs;
+        let before = repetitions / 2;
+        if let Some((_, theirs)) = &mut theirs {
+            for _ in 0..before {
+                others.take(&theirs.slice(slice)?)?;
+            }
+        }
+        let unit_bytes = u64::from(title.size_bytes);
+        let (slice_of_ours, run) =
+            sustained::run(load, length, node.pid(), dir.path(), unit_bytes)?;
+        if let Some((_, theirs)) = &mut theirs {
+            for _ in before..repetitions {
+                others.take(&theirs.slice(slice)?)?;
+            }
+        }
+        // The one rate stands beside each of the other side's slices.
+        ours.take(&slice_of_ours)?;
+        ours.repeat_rate(usize::from(repetitions));
+        let mut cell = cell(title, &ours, theirs.map(|(name, _)| (name, &others)));
+        cell.sustained = Some(run);
+        Ok(cell)
+    }
+
+    fn load(&self, node: &Server, conns: u32) -> anyhow::Result<Load> {
+        let size = self.title.size_bytes as usize;
+        let run = format!("b{conns}");
+        let writers = Writers::new(PREFIX, 0, self.sessions, run, conns as usize);
+        let host = node.address.to_string();
+        let appends = match self.batch {
+            0 => Appends::single(&host, writers, size),
+            events => Appends::batch(&host, writers, size, events.into()),
+        };
+        let shape = Shape { units: self.batch.max(1).into(), ..Shape::conns(conns as usize) };
+        Load::connect(node.address, shape, Box::new(appends))
+    }
+
+    fn other(&self, dir: &Scratch<'_>) -> anyhow::Result<Option<Other>> {
+        let size = self.title.size_bytes.to_string();
+        let given = |name| {
+            let address = self.against.and_then(|(_, address)| address);
+            address.with_context(|| format!("--against {name} needs --other ADDRESS"))
+        };
+        Ok(match self.against {
+            None => None,
+            Some((AgainstKind::Ceiling, _)) => {
+                Some(Other::Ceiling(Server::raw(&["commit", "--size", &size], dir.path())?))
+            }
+            Some((AgainstKind::Redis, _)) => Some(Other::Redis(given("redis")?)),
+            Some((AgainstKind::Postgres, _)) => Some(Other::Postgres(given("postgres")?)),
+        })
+    }
+}
+
+/// The side that a node is held against.
+enum Other {
+    Ceiling(Server),
+    Redis(std::net::SocketAddr),
+    Postgres(std::net::SocketAddr),
+}
+
+/// Who logs in to Postgres, and where.
+const POSTGRES_USER: &str = "postgres";
+
+impl Other {
+    fn name(&self) -> &'static str {
+        match self {
+            Other::Ceiling(_) => "ceiling",
+            Other::Redis(_) => "redis",
+            Other::Postgres(_) => "postgres",
         }
     }
 
-    fn path(&self) -> &Path {
+    fn load(&self, conns: u32, run: &Run<'_>, size: u32) -> anyhow::Result<Load> {
+        let (sessions, bytes) = (run.sessions, size as usize);
+        let shape = Shape::conns(conns as usize);
         match self {
-            Scratch::Given(path) => path,
-            Scratch::Temporary(dir) => dir.path(),
+            Other::Ceiling(server) => raw(server, conns, run.depth, size),
+            Other::Redis(address) => {
+                Load::connect(*address, shape, Box::new(Additions::new(sessions, bytes)))
+            }
+            Other::Postgres(address) => {
+                let rows = Rows::new(POSTGRES_USER, POSTGRES_USER, sessions, bytes);
+                Load::connect(*address, shape, Box::new(rows))
+            }
         }
+    }
+}
+
+fn raw(server: &Server, conns: u32, depth: u16, size: u32) -> anyhow::Result<Load> {
+    let shape = Shape { conns: conns as usize, depth: depth.into(), units: 1 };
+    Load::connect(server.address, shape, Box::new(Raw { size: size as usize }))
+}
+
+/// What a node has done so far.
+struct Counts {
+    syncs: u64,
+    flushes: u64,
+    compactions: u64,
+}
+
+impl Counts {
+    fn of(node: &Server) -> anyhow::Result<Counts> {
+        let count = |name| http::metric(node.address, name);
+        Ok(Counts {
+            syncs: count("log_syncs_total")?,
+            flushes: count("flushes_total")?,
+            compactions: count("compactions_total")?,
+        })
     }
 }

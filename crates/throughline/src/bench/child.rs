@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 
@@ -13,26 +14,29 @@ pub struct Server {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Time from the start of its process to the line that says where it listens.
+    pub ready_after: Duration,
 }
 
 impl Server {
-    /// The ceiling's server.
+    /// One of the ceiling's servers: `words` choose which, with its arguments.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn ceiling(dir: &Path, size: usize) -> anyhow::Result<Server> {
+    pub fn raw(words: &[&str], dir: &Path) -> anyhow::Result<Server> {
         let mut command = own("bench")?;
-        command.arg("ceiling-server").arg("--dir").arg(dir).arg("--size").arg(size.to_string());
+        command.arg("raw-server").args(words).arg("--dir").arg(dir);
         Server::start(command, |line| line.trim().parse().ok())
     }
 
-    /// A node on a fresh directory.
+    /// A node on this directory, with the caller's environment and these settings.
     ///
     /// # Errors
     /// When it does not get ready.
-    pub fn node(dir: &Path) -> anyhow::Result<Server> {
+    pub fn node(dir: &Path, settings: &[(&str, String)]) -> anyhow::Result<Server> {
         let mut command = own("serve")?;
         command.arg("--data").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]);
+        command.arg("--end-with-parent").envs(settings.iter().map(|(key, value)| (key, value)));
         Server::start(command, |line| {
             let line: serde_json::Value = serde_json::from_str(line).ok()?;
             line.get("url")?.as_str()?.strip_prefix("http://")?.parse().ok()
@@ -43,6 +47,7 @@ impl Server {
         mut command: Command,
         address: impl Fn(&str) -> Option<SocketAddr>,
     ) -> anyhow::Result<Server> {
+        let began = Instant::now();
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -51,15 +56,42 @@ impl Server {
         let stdout = child.stdout.take().expect("stdout is piped");
         let mut lines = BufReader::new(stdout).lines();
         let found = lines.by_ref().map_while(Result::ok).find_map(|line| address(&line));
+        let ready_after = began.elapsed();
         // The rest is read and thrown away, so that the server never waits for its reader.
         std::thread::spawn(move || lines.for_each(drop));
         match found {
-            Some(address) => Ok(Server { child, address }),
+            Some(address) => Ok(Server { child, address, ready_after }),
             None => {
                 let status = child.wait()?;
                 Err(anyhow!("the server ended with {status} before it was ready"))
             }
         }
+    }
+
+    /// Number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the process at once, as a crash would.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().context("killing a server")?;
+        self.child.wait().context("waiting for a server")?;
+        Ok(())
+    }
+
+    /// Tells the process to end and waits for it.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.child.wait().context("waiting for a server")?;
+        Ok(())
     }
 }
 
@@ -71,7 +103,11 @@ impl Drop for Server {
     }
 }
 
-fn own(subcommand: &str) -> anyhow::Result<Command> {
+/// This executable, called with a subcommand; what a node logs below a warning is left out.
+///
+/// # Errors
+/// When the executable cannot be found.
+pub fn own(subcommand: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("finding this executable")?);
     command.arg(subcommand).env("TL_LOGS__LEVEL", "warn");
     Ok(command)

@@ -1,192 +1,166 @@
-//! The load: many connections, one request each on its way, one thread.
+//! The closed loop: many connections, each with a fixed number of requests on its way, one
+//! thread.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use hdrhistogram::Histogram;
-use rustix::event::{Timespec, epoll};
+use anyhow::bail;
 
+use super::cells::{Side, Slice};
+use super::net::{Conn, Poll, ReadBuffer};
 use super::protocol::Protocol;
 
-/// Longest latency that is told apart, microseconds.
-const LATENCY_US_MAX: u64 = 60_000_000;
 /// A server that answers nothing for this long is taken for dead.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
+pub const SILENCE_MAX: Duration = Duration::from_secs(20);
 
-/// What one slice measured.
-#[derive(Debug)]
-pub struct Slice {
-    /// Requests answered.
-    pub answered: u64,
-    /// How long it really took.
-    pub took: Duration,
-    /// Latencies in microseconds.
-    pub latency_us: Histogram<u64>,
+/// How a load keeps its server busy.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Connections.
+    pub conns: usize,
+    /// Requests on their way per connection.
+    pub depth: usize,
+    /// What one request counts as, in the unit of the cell.
+    pub units: u64,
 }
 
-impl Slice {
-    /// Answers per second.
-    pub fn rate(&self) -> f64 {
-        self.answered as f64 / self.took.as_secs_f64()
+impl Shape {
+    /// One request on its way on each of so many connections.
+    pub fn conns(conns: impl Into<usize>) -> Shape {
+        Shape { conns: conns.into(), depth: 1, units: 1 }
     }
 }
 
 /// Open connections to one server.
 #[derive(Debug)]
 pub struct Load {
-    protocol: Protocol,
-    conns: Vec<Conn>,
-    epoll: rustix::fd::OwnedFd,
+    shape: Shape,
+    protocol: Box<dyn Protocol>,
+    conns: Vec<Caller>,
+    poll: Poll,
+    buffer: ReadBuffer,
 }
 
 #[derive(Debug)]
-struct Conn {
-    stream: TcpStream,
-    /// Bytes still to be written.
-    out: Vec<u8>,
-    written: usize,
-    /// Bytes of a reply that is not whole yet.
-    input: Vec<u8>,
-    sent_at: Instant,
-    waits: bool,
+struct Caller {
+    conn: Conn,
+    /// When each request that is on its way was sent, oldest first.
+    sent: VecDeque<Instant>,
 }
 
 impl Load {
-    /// Connects `count` times.
+    /// Connects.
     ///
     /// # Errors
     /// When the server takes no connection.
-    pub fn connect(address: SocketAddr, count: usize, protocol: Protocol) -> anyhow::Result<Load> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let mut conns = Vec::with_capacity(count);
-        for place in 0..count {
-            let stream = TcpStream::connect(address)
-                .with_context(|| format!("connection {place} of {count} to {address}"))?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            let data = epoll::EventData::new_u64(place as u64);
-            epoll::add(&epoll, &stream, data, epoll::EventFlags::IN)?;
-            conns.push(Conn {
-                stream,
-                out: Vec::new(),
-                written: 0,
-                input: Vec::new(),
-                sent_at: Instant::now(),
-                waits: false,
-            });
+    pub fn connect(
+        address: SocketAddr,
+        shape: Shape,
+        mut protocol: Box<dyn Protocol>,
+    ) -> anyhow::Result<Load> {
+        let poll = Poll::new()?;
+        let mut conns = Vec::with_capacity(shape.conns);
+        for place in 0..shape.conns {
+            let conn = Conn::connect(&poll, place, address, |stream| {
+                protocol.greet(stream)?;
+                Ok(Vec::new())
+            })?;
+            conns.push(Caller { conn, sent: VecDeque::with_capacity(shape.depth) });
         }
-        Ok(Load { protocol, conns, epoll })
+        Ok(Load { shape, protocol, conns, poll, buffer: ReadBuffer::default() })
     }
 
-    /// Keeps one request on its way on every connection for `length`, then waits for the last
-    /// replies; those count too.
+    /// Sends `requests` in all and waits for their replies.
     ///
     /// # Errors
-    /// A reply that is no success, a closed connection, or a silent server.
-    pub fn slice(&mut self, length: Duration) -> anyhow::Result<Slice> {
-        let mut latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?;
-        let (started, mut answered) = (Instant::now(), 0);
-        let mut open = self.conns.len();
+    /// As [`Side::slice`].
+    pub fn requests(&mut self, requests: u64) -> anyhow::Result<Slice> {
+        let mut left = requests;
+        self.drive(|_| {
+            let more = left > 0;
+            left = left.saturating_sub(1);
+            more
+        })
+    }
+
+    /// Sends while `more` says so, given the time since the start.
+    fn drive(&mut self, mut more: impl FnMut(Duration) -> bool) -> anyhow::Result<Slice> {
+        let started = Instant::now();
+        let mut slice = Slice::new()?;
+        let mut open = 0;
         for place in 0..self.conns.len() {
-            self.send(place)?;
+            for _ in 0..self.shape.depth {
+                if more(Duration::ZERO) {
+                    self.put(place, Instant::now());
+                    open += 1;
+                }
+            }
+            self.conns[place].conn.write(&self.poll)?;
         }
         let mut last_answer = started;
-        let mut events = Vec::with_capacity(1024);
+        let mut ready = Vec::new();
         while open > 0 {
-            events.clear();
-            let wait = Timespec { tv_sec: 1, tv_nsec: 0 };
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait))
-            {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(io::Error::from(error).into()),
-            }
-            if last_answer.elapsed() > SILENCE_MAX {
+            self.poll.wait(&mut ready)?;
+            if ready.is_empty() && last_answer.elapsed() > SILENCE_MAX {
                 bail!("the server has answered nothing for {} s", SILENCE_MAX.as_secs());
             }
-            for event in &events {
-                let place = event.data.u64() as usize;
-                // The kernel's event is packed: fields are copied out, never borrowed.
-                let flags = event.flags;
-                if flags.contains(epoll::EventFlags::OUT) {
-                    self.write(place)?;
+            for &(place, writable) in &ready {
+                if writable {
+                    self.conns[place].conn.write(&self.poll)?;
                 }
-                if !self.read(place)? {
+                let answered = self.read(place, started, &mut slice)?;
+                if answered == 0 {
                     continue;
                 }
-                let now = Instant::now();
-                let took = now - self.conns[place].sent_at;
-                latency_us.saturating_record((took.as_micros() as u64).max(1));
-                answered += 1;
-                last_answer = now;
-                if started.elapsed() < length {
-                    self.send(place)?;
-                } else {
-                    open -= 1;
-                }
-            }
-        }
-        Ok(Slice { answered, took: started.elapsed(), latency_us })
-    }
-
-    fn send(&mut self, place: usize) -> anyhow::Result<()> {
-        let conn = &mut self.conns[place];
-        conn.out.clear();
-        conn.written = 0;
-        self.protocol.request(place, &mut conn.out);
-        conn.sent_at = Instant::now();
-        self.write(place)
-    }
-
-    fn write(&mut self, place: usize) -> anyhow::Result<()> {
-        let conn = &mut self.conns[place];
-        while conn.written < conn.out.len() {
-            match conn.stream.write(&conn.out[conn.written..]) {
-                Ok(0) => bail!("the server closed connection {place}"),
-                Ok(bytes) => conn.written += bytes,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).context("writing a request"),
-            }
-        }
-        let waits = conn.written < conn.out.len();
-        if waits != conn.waits {
-            conn.waits = waits;
-            let mut flags = epoll::EventFlags::IN;
-            flags.set(epoll::EventFlags::OUT, waits);
-            let data = epoll::EventData::new_u64(place as u64);
-            epoll::modify(&self.epoll, &conn.stream, data, flags)?;
-        }
-        Ok(())
-    }
-
-    /// Reads what is there; true when a reply is whole.
-    fn read(&mut self, place: usize) -> anyhow::Result<bool> {
-        let conn = &mut self.conns[place];
-        let mut buffer = [0; 4096];
-        loop {
-            match conn.stream.read(&mut buffer) {
-                Ok(0) => bail!("the server closed connection {place}"),
-                Ok(bytes) => {
-                    conn.input.extend_from_slice(&buffer[..bytes]);
-                    if bytes < buffer.len() {
-                        break;
+                last_answer = Instant::now();
+                for _ in 0..answered {
+                    if more(last_answer - started) {
+                        self.put(place, last_answer);
+                    } else {
+                        open -= 1;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).context("reading a reply"),
+                self.conns[place].conn.write(&self.poll)?;
             }
         }
-        match self.protocol.reply(&conn.input) {
-            Ok(Some(bytes)) if bytes == conn.input.len() => {
-                conn.input.clear();
-                Ok(true)
-            }
-            Ok(Some(_)) => bail!("the server sent more than one reply to one request"),
-            Ok(None) => Ok(false),
-            Err(reply) => bail!("the server refused a request: {reply}"),
-        }
+        slice.took = started.elapsed();
+        Ok(slice)
+    }
+
+    fn put(&mut self, place: usize, now: Instant) {
+        let caller = &mut self.conns[place];
+        self.protocol.request(place, caller.conn.out());
+        caller.sent.push_back(now);
+    }
+
+    /// Reads what is there; the number of replies that have become whole.
+    fn read(&mut self, place: usize, started: Instant, slice: &mut Slice) -> anyhow::Result<usize> {
+        let Caller { conn, sent } = &mut self.conns[place];
+        let (protocol, units) = (&mut self.protocol, self.shape.units);
+        let mut answered = 0;
+        conn.read(&mut self.buffer, |bytes| {
+            let used = match protocol.reply(place, bytes) {
+                Ok(Some(used)) => used,
+                Ok(None) => return Ok(0),
+                Err(reply) => bail!("the server refused a request: {reply}"),
+            };
+            let Some(sent) = sent.pop_front() else {
+                bail!("the server sent a reply to no request");
+            };
+            let now = Instant::now();
+            slice.record(now - started, now - sent, units);
+            answered += 1;
+            Ok(used)
+        })?;
+        Ok(answered)
+    }
+}
+
+impl Side for Load {
+    /// Keeps the connections busy for `length`, then waits for the last replies; those count
+    /// too.
+    fn slice(&mut self, length: Duration) -> anyhow::Result<Slice> {
+        self.drive(|since| since < length)
     }
 }

@@ -1,124 +1,72 @@
-//! The two protocols that the load thread speaks: raw frames for the ceiling, HTTP for a node.
+//! What the load speaks: raw frames, HTTP, and the languages of the servers that a node is
+//! compared with.
 
-/// What is sent and how a reply is recognised.
-#[derive(Debug)]
-pub enum Protocol {
-    /// `size` bytes each, answered by 8 bytes.
-    Raw {
-        /// Bytes per request.
-        size: usize,
-    },
-    /// `POST /v1/sessions/:id/append`, one event, keep-alive.
-    Append(AppendRequests),
-}
+use std::fmt::Debug;
+use std::net::TcpStream;
 
-/// Bytes of the reply of the raw protocol.
-pub const RAW_REPLY_BYTES: usize = 8;
+pub mod append;
+pub mod postgres;
+pub mod raw;
+pub mod redis;
+pub mod writers;
 
-/// Requests of appends: every connection owns sessions and counts its own positions in each.
-#[derive(Debug)]
-pub struct AppendRequests {
-    /// Host header.
-    pub host: String,
-    /// Body bytes of each request.
-    pub size: usize,
-    /// Which run this is; part of producer ids, so that a later run starts at 1 again.
-    pub run: String,
-    /// All sessions; connection `c` of `n` uses every `n`-th from `c` on.
-    pub sessions: Vec<String>,
-    /// Next position per connection and session it owns.
-    pub next: Vec<Vec<u64>>,
-    /// Which of its sessions each connection uses next.
-    pub turn: Vec<usize>,
-}
-
-impl AppendRequests {
-    /// Requests for `conns` connections over `sessions`.
-    pub fn new(
-        host: String,
-        size: usize,
-        run: String,
-        sessions: Vec<String>,
-        conns: usize,
-    ) -> Self {
-        let owned = |conn: usize| match conn < sessions.len() {
-            true => sessions.len().saturating_sub(conn).div_ceil(conns),
-            // More connections than sessions: they share, each with a producer of its own.
-            false => 1,
-        };
-        let next = (0..conns).map(|conn| vec![1; owned(conn)]).collect();
-        AppendRequests { host, size, run, sessions, next, turn: vec![0; conns] }
+/// Requests and how their replies are recognised. Places count connections from 0.
+pub trait Protocol: Debug {
+    /// Speaks first on a new connection, which still blocks.
+    ///
+    /// # Errors
+    /// What the server answered instead of letting us in.
+    fn greet(&mut self, _stream: &mut TcpStream) -> anyhow::Result<()> {
+        Ok(())
     }
 
-    fn request(&mut self, conn: usize, out: &mut Vec<u8>) {
-        use std::io::Write;
-        let conns = self.next.len();
-        let place = self.turn[conn];
-        self.turn[conn] = (place + 1) % self.next[conn].len();
-        let session = &self.sessions[(conn + place * conns) % self.sessions.len()];
-        let seq = self.next[conn][place];
-        self.next[conn][place] += 1;
-        let mut body = Vec::with_capacity(self.size);
-        // Writing to a vector cannot fail.
-        let _ = write!(
-            body,
-            r#"{{"type":"message","producer_id":"{}-{conn}","producer_seq":{seq},"payload":{{"text":""#,
-            self.run
-        );
-        const END: &[u8] = br#""}}"#;
-        body.resize(self.size.saturating_sub(END.len()).max(body.len()), b'x');
-        body.extend_from_slice(END);
-        let _ = write!(
-            out,
-            "POST /v1/sessions/{session}/append HTTP/1.1\r\nhost: {}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            self.host,
-            body.len()
-        );
-        out.extend_from_slice(&body);
-    }
-}
-
-impl Protocol {
-    /// Appends the next request of a connection to `out`.
-    pub fn request(&mut self, conn: usize, out: &mut Vec<u8>) {
-        match self {
-            Protocol::Raw { size } => out.resize(out.len() + *size, b'x'),
-            Protocol::Append(requests) => requests.request(conn, out),
-        }
-    }
+    /// Puts the next request of a connection behind `out`.
+    fn request(&mut self, place: usize, out: &mut Vec<u8>);
 
     /// Length of the reply at the front of `bytes` once it is whole.
     ///
     /// # Errors
     /// A reply that is no success, in words.
-    pub fn reply(&self, bytes: &[u8]) -> Result<Option<usize>, String> {
-        match self {
-            Protocol::Raw { .. } => Ok((bytes.len() >= RAW_REPLY_BYTES).then_some(RAW_REPLY_BYTES)),
-            Protocol::Append(_) => http_reply(bytes),
-        }
-    }
+    fn reply(&mut self, place: usize, bytes: &[u8]) -> Result<Option<usize>, String>;
 }
 
-fn http_reply(bytes: &[u8]) -> Result<Option<usize>, String> {
-    let Some(head) = bytes.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(None) };
-    let text = String::from_utf8_lossy(&bytes[..head]);
-    let length = text
-        .lines()
-        .find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.trim().parse::<usize>().ok())?
-        })
-        .ok_or("a reply without content-length")?;
-    let whole = head + 4 + length;
+/// Length of the HTTP reply at the front of `bytes` once it is whole; its status must be
+/// `status`.
+///
+/// # Errors
+/// Another status, or a reply whose length is not told, in words.
+pub fn http_reply(status: &str, bytes: &[u8]) -> Result<Option<usize>, String> {
+    let mut length = None;
+    let mut at = 0;
+    loop {
+        let Some(end) = bytes[at..].iter().position(|byte| *byte == b'\n') else {
+            return Ok(None);
+        };
+        let line = bytes[at..at + end].strip_suffix(b"\r").unwrap_or(&bytes[at..at + end]);
+        at += end + 1;
+        if line.is_empty() {
+            break;
+        }
+        length = length.or_else(|| content_length(line));
+    }
+    let whole = at + length.ok_or("a reply without content-length")?;
     if bytes.len() < whole {
         return Ok(None);
     }
-    if !text.starts_with("HTTP/1.1 201") {
+    // "HTTP/1.1 " has nine bytes.
+    if bytes.get(9..9 + status.len()) != Some(status.as_bytes()) {
         return Err(String::from_utf8_lossy(&bytes[..whole]).into_owned());
     }
     Ok(Some(whole))
+}
+
+fn content_length(line: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"content-length:";
+    let (name, value) = line.split_at_checked(NAME.len())?;
+    if !name.eq_ignore_ascii_case(NAME) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -126,32 +74,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_have_the_size_asked_for_and_positions_count_up_per_session() {
-        let sessions = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
-        let requests = AppendRequests::new("h".into(), 300, "r".into(), sessions, 2);
-        let mut protocol = Protocol::Append(requests);
-        let mut seen = Vec::new();
-        for _ in 0..4 {
-            let mut out = Vec::new();
-            protocol.request(0, &mut out);
-            let text = String::from_utf8(out).expect("text");
-            let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
-            assert_eq!(body.len(), 300);
-            let session = head.split('/').nth(3).expect("path").to_owned();
-            let seq = body.split("\"producer_seq\":").nth(1).expect("seq")[..1].to_owned();
-            seen.push(format!("{session}{seq}"));
-        }
-        assert_eq!(seen, ["a1", "c1", "a2", "c2"]);
-    }
-
-    #[test]
     fn replies_are_found_whole_or_not_at_all() {
         let reply = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}rest";
-        assert_eq!(http_reply(&reply[..40]), Ok(None));
-        assert_eq!(http_reply(reply), Ok(Some(reply.len() - 4)));
-        assert!(http_reply(b"HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n").is_err());
-        let protocol = Protocol::Raw { size: 10 };
-        assert_eq!(protocol.reply(&[0; 7]), Ok(None));
-        assert_eq!(protocol.reply(&[0; 9]), Ok(Some(8)));
+        for cut in [0, 10, 22, 40, 44] {
+            assert_eq!(http_reply("201", &reply[..cut]), Ok(None), "{cut}");
+        }
+        assert_eq!(http_reply("201", reply), Ok(Some(reply.len() - 4)));
+        assert!(http_reply("201", b"HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n").is_err());
+        assert!(http_reply("201", b"HTTP/1.1 201 Created\r\nx: y\r\n\r\n").is_err());
     }
 }

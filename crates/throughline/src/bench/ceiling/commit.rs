@@ -1,19 +1,18 @@
-//! The ceiling's server: append and fdatasync behind a bare TCP socket, one thread.
+//! Group commit: append and fdatasync behind a bare TCP socket, one thread.
 //!
 //! Each round: read what every ready connection has sent, write all whole requests behind one
-//! another into a zero-filled ring of segments, sync once, answer each. This is group commit
-//! with nothing around it, on the same kind of file as the node's log.
+//! another into a zero-filled ring of segments, sync once, answer each. The files are of the
+//! same kind as the node's log.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
 use rustix::event::epoll;
 
-use super::protocol::RAW_REPLY_BYTES;
+use crate::bench::protocol::raw::REPLY_BYTES;
 
 /// Size of a segment file.
 const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
@@ -22,25 +21,20 @@ const SEGMENTS: usize = 4;
 /// The listener's place among the connections' numbers.
 const LISTENER: u64 = u64::MAX;
 
-/// `tl bench ceiling-server`.
-#[derive(Debug, Clone, Args)]
-pub struct ServerArgs {
-    /// Directory for the segments
-    #[arg(long)]
-    dir: PathBuf,
-    /// Bytes of one request
-    #[arg(long)]
-    size: usize,
-}
-
-struct Ring {
+/// Zero-filled files, written one behind the other and then again.
+#[derive(Debug)]
+pub struct Ring {
     segments: Vec<File>,
     current: usize,
     offset: u64,
 }
 
 impl Ring {
-    fn create(dir: &Path) -> io::Result<Ring> {
+    /// Creates and fills the files.
+    ///
+    /// # Errors
+    /// What the disk refused.
+    pub fn create(dir: &Path) -> io::Result<Ring> {
         let zeros = vec![0; 1024 * 1024];
         let mut segments = Vec::with_capacity(SEGMENTS);
         for number in 0..SEGMENTS {
@@ -56,7 +50,11 @@ impl Ring {
         Ok(Ring { segments, current: 0, offset: 0 })
     }
 
-    fn commit(&mut self, batch: &[u8]) -> io::Result<()> {
+    /// Appends and syncs.
+    ///
+    /// # Errors
+    /// What the disk refused.
+    pub fn commit(&mut self, batch: &[u8]) -> io::Result<()> {
         if self.offset + batch.len() as u64 > SEGMENT_BYTES {
             self.current = (self.current + 1) % SEGMENTS;
             self.offset = 0;
@@ -69,17 +67,18 @@ impl Ring {
 }
 
 /// Serves until the process is killed; prints the address first.
-pub fn serve(args: &ServerArgs) -> io::Result<()> {
-    super::raise_file_limit()?;
-    let mut ring = Ring::create(&args.dir)?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
+///
+/// # Errors
+/// What the disk or the network refused.
+pub fn serve(dir: &Path, size: usize) -> io::Result<()> {
+    let mut ring = Ring::create(dir)?;
+    let listener = super::listen()?;
     listener.set_nonblocking(true)?;
-    writeln!(io::stdout().lock(), "{}", listener.local_addr()?)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
     let mut conns: Vec<Option<(TcpStream, Vec<u8>)>> = Vec::new();
     let mut events = Vec::with_capacity(1024);
-    let (mut batch, mut answer) = (Vec::new(), Vec::new());
+    let (mut batch, mut answer, mut replies) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         events.clear();
         match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None) {
@@ -93,9 +92,9 @@ pub fn serve(args: &ServerArgs) -> io::Result<()> {
                 continue;
             }
             let place = place as usize;
-            match read(&mut conns[place], args.size, &mut batch) {
-                Ok(true) => answer.push(place),
-                Ok(false) => {}
+            match read(&mut conns[place], size, &mut batch) {
+                Ok(0) => {}
+                Ok(requests) => answer.push((place, requests)),
                 Err(_) => conns[place] = None,
             }
         }
@@ -103,9 +102,10 @@ pub fn serve(args: &ServerArgs) -> io::Result<()> {
             ring.commit(&batch)?;
             batch.clear();
         }
-        for place in answer.drain(..) {
+        for (place, requests) in answer.drain(..) {
+            replies.resize(requests * REPLY_BYTES, 1);
             let done = match &mut conns[place] {
-                Some((stream, _)) => stream.write_all(&[1; RAW_REPLY_BYTES]),
+                Some((stream, _)) => stream.write_all(&replies),
                 None => continue,
             };
             if done.is_err() {
@@ -134,13 +134,13 @@ fn accept(
     }
 }
 
-/// Reads what is there; true when a request is whole and has been put into the batch.
+/// Reads what is there and puts whole requests into the batch; how many there were.
 fn read(
     conn: &mut Option<(TcpStream, Vec<u8>)>,
     size: usize,
     batch: &mut Vec<u8>,
-) -> io::Result<bool> {
-    let Some((stream, input)) = conn else { return Ok(false) };
+) -> io::Result<usize> {
+    let Some((stream, input)) = conn else { return Ok(0) };
     let mut buffer = [0; 16 * 1024];
     loop {
         match stream.read(&mut buffer) {
@@ -155,10 +155,8 @@ fn read(
             Err(error) => return Err(error),
         }
     }
-    if input.len() < size {
-        return Ok(false);
-    }
-    batch.extend_from_slice(&input[..size]);
-    input.clear();
-    Ok(true)
+    let requests = input.len() / size;
+    batch.extend_from_slice(&input[..requests * size]);
+    input.drain(..requests * size);
+    Ok(requests)
 }
