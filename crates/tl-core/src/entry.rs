@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tl_types::bytes_codec::{DecodeError, Reader, put_varint};
+use tl_types::bytes_codec::{DecodeError, Scan, put_varint};
 use tl_types::{RequestId, UnixMs};
 
 pub(crate) use self::codec::{put_path_body, read_path};
@@ -88,30 +88,30 @@ impl Entry {
     /// # Errors
     /// [`DecodeError`] when the bytes are not an entry that this release can apply.
     pub fn decode(bytes: Bytes) -> Result<Entry, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        let version = reader.u8()?;
+        let mut scan = Scan::new(&bytes);
+        let version = scan.u8()?;
         if version != VERSION {
             return Err(DecodeError::Unknown { what: "entry version", value: version.into() });
         }
-        let rules = reader.u16()?;
+        let rules = scan.u16()?;
         if !(1..=RULES_LEVEL).contains(&rules) {
             return Err(DecodeError::Unknown { what: "rules level", value: rules.into() });
         }
-        let stamp = UnixMs(reader.u64()?);
-        let flag = reader.u8()?;
-        let id = RequestId(reader.array()?);
+        let stamp = UnixMs(scan.u64()?);
+        let flag = scan.u8()?;
+        let id = RequestId(scan.array()?);
         let request = match flag {
             0 => None,
             1 => Some(id),
             _ => return Err(DecodeError::Malformed("request flag")),
         };
-        let principal = reader.array()?;
-        let count = reader.varint()?;
+        let principal = scan.array()?;
+        let count = scan.varint()?;
         let mut commands = Commands::new();
         for _ in 0..count {
-            commands.push(codec::read_command(&mut reader)?);
+            commands.push(codec::read_command(&mut scan)?);
         }
-        if !reader.is_empty() {
+        if !scan.is_empty() {
             return Err(DecodeError::Malformed("entry: bytes behind the last command"));
         }
         Ok(Entry { rules, stamp, request, principal, commands })

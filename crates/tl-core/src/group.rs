@@ -5,7 +5,7 @@
 //!                                    │no
 //!                     each command on one overlay ──first refusal──> that refusal, nothing written
 //!                                    │
-//!              remember request ─ last stamp ─ digest ──> replies, effects, writes
+//!              remember request ─ last stamp, digest ──> replies, effects, writes
 //! ```
 //!
 //! `apply` is total: "no" is a reply. What cannot be decoded stops the group, because a replica
@@ -14,9 +14,8 @@
 
 use bytes::Bytes;
 use tl_types::bytes_codec::DecodeError;
-use tl_types::keys::GroupField;
 use tl_types::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
-use tl_types::{Index, RowKey, UnixMs};
+use tl_types::{Index, UnixMs};
 
 use crate::effect::Effect;
 use crate::entry::{Command, Entry};
@@ -71,20 +70,16 @@ pub fn apply(rows: &dyn Rows, index: Index, entry: Bytes) -> Result<Outcome, Sto
     let entry_bytes = entry.len();
     let entry = Entry::decode(entry).map_err(|source| Stop { index, source })?;
     let mut view = View::new(rows);
-    let last_stamp = last_stamp(&mut view);
+    let last = digest::load(&mut view);
     // A new leader's clock may lag the old one's; the group's time never goes back.
-    let stamp = entry.stamp.max(last_stamp);
+    let stamp = entry.stamp.max(last.stamp);
     let mut done = Outcome { stamp, ..Outcome::default() };
     match run(&mut view, &mut done.effects, stamp, entry, entry_bytes) {
         Ok(replies) => done.replies = replies,
         Err(refusal) => return Ok(refused(&view, refusal, stamp)),
     }
     if view.has_writes() {
-        if stamp != last_stamp {
-            let value = Bytes::copy_from_slice(&stamp.0.to_be_bytes());
-            view.put(RowKey::group(GroupField::LastStamp), value);
-        }
-        digest::extend(&mut view);
+        digest::extend(&mut view, last, stamp);
     }
     match view.into_writes() {
         Ok(writes) => Ok(Outcome { writes, ..done }),
@@ -145,23 +140,10 @@ fn poisoned(poison: Poison, stamp: UnixMs) -> Outcome {
     Outcome { poison: Some(poison), stamp, ..Outcome::default() }
 }
 
-fn last_stamp(view: &mut View<'_>) -> UnixMs {
-    match view.get(&RowKey::group(GroupField::LastStamp)) {
-        None => UnixMs(0),
-        Some(row) => match <[u8; 8]>::try_from(&row[..]) {
-            Ok(bytes) => UnixMs(u64::from_be_bytes(bytes)),
-            Err(_) => {
-                view.damaged("the group's last stamp is not 8 bytes".into());
-                UnixMs(0)
-            }
-        },
-    }
-}
-
 /// The stamp of the group's last entry that wrote something; its clock goes on from there.
 ///
 /// # Errors
 /// [`Poison`] when the row was cold or damaged.
 pub fn stamp_of(rows: &dyn Rows) -> Result<UnixMs, Poison> {
-    View::read(rows, last_stamp)
+    View::read(rows, digest::load).map(|last| last.stamp)
 }

@@ -103,12 +103,13 @@ fn producers(
 ) -> Result<(), String> {
     let mut expected_ages = BTreeSet::new();
     for (key, value) in producers.iter().filter(|(key, _)| key.number() == number) {
-        let row = ProducerRow::decode((*value).clone())
-            .map_err(|error| format!("producer row {key:?}: {error}"))?;
+        let row =
+            ProducerRow::decode(value).map_err(|error| format!("producer row {key:?}: {error}"))?;
         let follows = |pair: &[crate::session::producer::Write]| {
             pair[0].last + 1 == pair[1].first && pair[0].first_seq < pair[1].first_seq
         };
-        if !row.writes.windows(2).all(follows) || row.age_seq > header.last_seq {
+        let writes: Vec<_> = row.writes().collect();
+        if !writes.windows(2).all(follows) || row.age_seq > header.last_seq {
             return Err(format!("producer row {key:?} is out of order: {row:?}"));
         }
         let id = std::str::from_utf8(key.rest()).map_err(|_| format!("producer row {key:?}"))?;

@@ -18,8 +18,7 @@ use crate::session::directory::DirectoryRow;
 #[must_use]
 pub fn cold_keys(entry: &Entry, rows: &dyn Rows) -> Vec<RowKey> {
     let mut cold = Cold { rows, keys: Vec::new() };
-    cold.look(RowKey::group(GroupField::LastStamp));
-    cold.look(RowKey::group(GroupField::Digest));
+    cold.look(RowKey::group(GroupField::Last));
     if let Some(id) = entry.request {
         cold.look(RowKey::request(scoped(id, &entry.principal)));
         cold.look(RowKey::group(GroupField::RequestCount));

@@ -96,8 +96,7 @@ fn fill(store: &LsmStore, from: u64) {
                 rows: vec![
                     (RowKey::event(number, seq), Some(event.clone())),
                     (RowKey::session(number), Some(header.clone())),
-                    (RowKey::group(GroupField::LastStamp), Some(counter.clone())),
-                    (RowKey::group(GroupField::Digest), Some(counter.clone())),
+                    (RowKey::group(GroupField::Last), Some(counter.clone())),
                 ],
             });
         }

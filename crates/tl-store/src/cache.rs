@@ -7,13 +7,11 @@
 //! The hasher is fixed and there is one shard, so that a simulation with one seed evicts the
 //! same rows in every run.
 
-use std::hash::BuildHasherDefault;
-
 use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
+use rustc_hash::FxBuildHasher;
 use tl_types::FullKey;
-use xxhash_rust::xxh3::Xxh3Default;
 
 /// Bytes counted for an entry beyond its key and value.
 const ENTRY_OVERHEAD_BYTES: u64 = 96;
@@ -30,15 +28,13 @@ impl Weighter<FullKey, Option<Bytes>> for ByBytes {
     }
 }
 
-type FixedHasher = BuildHasherDefault<Xxh3Default>;
-
 /// Rows of the runs, bounded in bytes.
 pub(crate) struct RowCache {
     rows: Cache<
         FullKey,
         Option<Bytes>,
         ByBytes,
-        FixedHasher,
+        FxBuildHasher,
         DefaultLifecycle<FullKey, Option<Bytes>>,
     >,
 }
@@ -51,12 +47,8 @@ impl RowCache {
             .weight_capacity(bytes_max as u64)
             .build()
             .expect("every option the cache needs is given");
-        let rows = Cache::with_options(
-            options,
-            ByBytes,
-            FixedHasher::default(),
-            DefaultLifecycle::default(),
-        );
+        let rows =
+            Cache::with_options(options, ByBytes, FxBuildHasher, DefaultLifecycle::default());
         RowCache { rows }
     }
 

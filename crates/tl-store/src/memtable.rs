@@ -1,22 +1,26 @@
 //! The memtable: rows written since the last rotation.
 //!
 //! ```text
-//!   (group, generation) ─► span ─► slot of a number ─► header, events first_seq..
-//!                               └► plain ordered map: every other table, events out of order
+//!   (group, generation) ─► span ─► slot of a number ─► header, events first_seq.., producers
+//!                               ├► counters of the group
+//!                               └► plain ordered map: every other table, events out of order,
+//!                                  producers past the first few of a session
 //! ```
 //!
-//! Appends are what a session sees most, so an event is found and added by index arithmetic in
-//! its session's vector, and a header is overwritten in place instead of piling up versions.
-//! Values are kept as given (slices of the log entry that brought them), never copied.
+//! Appends are what a session sees most: the four rows that one writes are found by index
+//! arithmetic, one look-up by number and a short search, and a row that changes is overwritten
+//! in place instead of piling up versions. Values are kept as given, never copied.
 //!
 //! Invariants:
-//!  - M1 a row is in one place: an event is in its vector or in the plain map, never in both.
-//!  - M2 a vector has no holes: its seqs are `first_seq ..` and one more for each item.
+//!  - M1 a row is in one place: an event is in its vector or in the plain map, never in both,
+//!    and so is a producer.
+//!  - M2 a vector of events has no holes: its seqs are `first_seq ..` and one more for each item.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
+use rustc_hash::FxBuildHasher;
 use tl_types::keys::ROW_HEAD_BYTES;
 use tl_types::{Generation, GroupId, ResourceNumber, RowKey, Seq, Table};
 
@@ -26,6 +30,8 @@ use crate::applied::Applied;
 const ROW_OVERHEAD_BYTES: usize = 64;
 /// Bytes counted for an event's key: it is not stored, its place in the vector is.
 const EVENT_KEY_BYTES: usize = 0;
+/// Producers kept with their session; most sessions have fewer.
+const PRODUCERS_NEAR_MAX: usize = 4;
 
 /// A row as a memtable holds it: a value, or `None` for a delete.
 pub(crate) type Slot = Option<Bytes>;
@@ -33,7 +39,8 @@ pub(crate) type Slot = Option<Bytes>;
 /// Rows by group and generation, and how far each group's rows follow its log.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Memtable {
-    spans: BTreeMap<(GroupId, Generation), Span>,
+    /// By group number; the generations of a group, nearly always one, in order.
+    spans: Vec<Vec<(Generation, Span)>>,
     applied: Vec<Applied>,
     bytes: usize,
     touched: bool,
@@ -47,10 +54,28 @@ impl Memtable {
 
     /// Puts one row in place, over what was there.
     pub(crate) fn put(&mut self, group: GroupId, generation: Generation, key: RowKey, value: Slot) {
-        let span = self.spans.entry((group, generation)).or_default();
+        let span = self.span_mut(group, generation);
         let (added, removed) = span.put(key, value);
         self.bytes = (self.bytes + added).saturating_sub(removed);
         self.touched = true;
+    }
+
+    fn span(&self, group: GroupId, generation: Generation) -> Option<&Span> {
+        let spans = self.spans.get(usize::from(group.0))?;
+        spans.iter().find(|(of, _)| *of == generation).map(|(_, span)| span)
+    }
+
+    fn span_mut(&mut self, group: GroupId, generation: Generation) -> &mut Span {
+        let at = usize::from(group.0);
+        if at >= self.spans.len() {
+            self.spans.resize_with(at + 1, Vec::new);
+        }
+        let spans = &mut self.spans[at];
+        let at = spans.partition_point(|(of, _)| *of < generation);
+        if spans.get(at).is_none_or(|(of, _)| *of != generation) {
+            spans.insert(at, (generation, Span::default()));
+        }
+        &mut spans[at].1
     }
 
     /// Notes the last entry applied to a group.
@@ -65,7 +90,7 @@ impl Memtable {
 
     /// Notes that rows of this span came by themselves, not by entries in their order.
     pub(crate) fn set_loaded(&mut self, group: GroupId, generation: Generation) {
-        self.spans.entry((group, generation)).or_default().is_loaded = true;
+        self.span_mut(group, generation).is_loaded = true;
         self.touched = true;
     }
 
@@ -94,7 +119,7 @@ impl Memtable {
         generation: Generation,
         key: &RowKey,
     ) -> Option<&Slot> {
-        self.spans.get(&(group, generation))?.get(key)
+        self.span(group, generation)?.get(key)
     }
 
     /// At most `limit` rows from `start` to `end` (exclusive), in order.
@@ -106,7 +131,7 @@ impl Memtable {
         end: &RowKey,
         limit: usize,
     ) -> Vec<(RowKey, Slot)> {
-        match self.spans.get(&(group, generation)) {
+        match self.span(group, generation) {
             Some(span) => span.rows(start, Bound::Excluded(end)).take(limit).collect(),
             None => Vec::new(),
         }
@@ -120,7 +145,7 @@ impl Memtable {
         generation: Generation,
         number: ResourceNumber,
     ) -> Option<(Seq, Seq)> {
-        let span = self.spans.get(&(group, generation)).filter(|span| !span.is_loaded)?;
+        let span = self.span(group, generation).filter(|span| !span.is_loaded)?;
         let session = span.session(number)?;
         let count = session.events.len() as u64;
         (count > 0).then(|| (Seq(session.first_seq), Seq(session.first_seq + count)))
@@ -128,9 +153,11 @@ impl Memtable {
 
     /// All rows in key order.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (GroupId, Generation, RowKey, Slot)> + '_ {
-        self.spans.iter().flat_map(|(&(group, generation), span)| {
-            span.rows(Bound::Unbounded, Bound::Unbounded)
-                .map(move |(key, value)| (group, generation, key, value))
+        (0..).map(GroupId).zip(&self.spans).flat_map(|(group, spans)| {
+            spans.iter().flat_map(move |&(generation, ref span)| {
+                span.rows(Bound::Unbounded, Bound::Unbounded)
+                    .map(move |(key, value)| (group, generation, key, value))
+            })
         })
     }
 }
@@ -139,8 +166,10 @@ impl Memtable {
 #[derive(Debug, Default, Clone)]
 struct Span {
     sessions: Vec<Session>,
-    by_number: HashMap<u64, u32>,
+    by_number: HashMap<u64, u32, FxBuildHasher>,
     in_order: BTreeMap<u64, u32>,
+    /// Rows of the `Group` table, in order.
+    counters: Vec<(RowKey, Slot)>,
     plain: BTreeMap<RowKey, Slot>,
     /// Events in `plain`; while there is none, an append need not look there.
     plain_events: usize,
@@ -153,6 +182,8 @@ struct Session {
     header: Option<Slot>,
     first_seq: u64,
     events: Vec<Slot>,
+    /// In order of their keys; the first few that were written, the others are plain rows.
+    producers: Vec<(RowKey, Slot)>,
 }
 
 impl Span {
@@ -177,6 +208,13 @@ impl Span {
                 .session(number)
                 .and_then(|session| session.event(seq))
                 .or_else(|| self.plain.get(key)),
+            Place::Producer(number) => {
+                let session = self.session(number)?;
+                let near = find(&session.producers, key).ok().map(|at| &session.producers[at].1);
+                // While there is room near the session, no producer of it is anywhere else.
+                near.or_else(|| session.has_far_producers().then(|| self.plain.get(key))?)
+            }
+            Place::Counter => find(&self.counters, key).ok().map(|at| &self.counters[at].1),
             Place::Plain => self.plain.get(key),
         }
     }
@@ -190,12 +228,25 @@ impl Span {
                 swapped(ROW_HEAD_BYTES, value_bytes, old.as_ref())
             }
             Place::Event(number, seq) => self.put_event(key, number, seq, value),
-            Place::Plain => {
-                let key_bytes = key.as_bytes().len();
-                let old = self.plain.insert(key, value);
-                swapped(key_bytes, value_bytes, old.as_ref())
+            Place::Producer(number) => {
+                let producers = &mut self.session_mut(number).producers;
+                match find(producers, &key) {
+                    Err(_) if producers.len() >= PRODUCERS_NEAR_MAX => self.put_plain(key, value),
+                    found => put_at(producers, found, key, value),
+                }
             }
+            Place::Counter => {
+                let found = find(&self.counters, &key);
+                put_at(&mut self.counters, found, key, value)
+            }
+            Place::Plain => self.put_plain(key, value),
         }
+    }
+
+    fn put_plain(&mut self, key: RowKey, value: Slot) -> (usize, usize) {
+        let (key_bytes, value_bytes) = (key.as_bytes().len(), slot_bytes(&value));
+        let old = self.plain.insert(key, value);
+        swapped(key_bytes, value_bytes, old.as_ref())
     }
 
     fn put_event(
@@ -233,7 +284,7 @@ impl Span {
         }
     }
 
-    /// Rows in key order: plain ones merged with headers and events of sessions.
+    /// Rows in key order: plain ones merged with those of sessions, behind the group's counters.
     fn rows<'a>(
         &'a self,
         start: Bound<&'a RowKey>,
@@ -245,11 +296,14 @@ impl Span {
             .map(|(key, value)| (key.clone(), value.clone()))
             .peekable();
         let mut sessions = self.session_rows(start, end).peekable();
-        std::iter::from_fn(move || match (plain.peek(), sessions.peek()) {
-            (Some((left, _)), Some((right, _))) if left < right => plain.next(),
-            (Some(_), None) => plain.next(),
-            _ => sessions.next(),
-        })
+        let counters = self.counters.iter().cloned();
+        within(counters, start, end).chain(std::iter::from_fn(move || {
+            match (plain.peek(), sessions.peek()) {
+                (Some((left, _)), Some((right, _))) if left < right => plain.next(),
+                (Some(_), None) => plain.next(),
+                _ => sessions.next(),
+            }
+        }))
     }
 
     fn session_rows<'a>(
@@ -269,10 +323,10 @@ impl Span {
                 (RowKey::event(number, seq), value.clone())
             })
         });
-        headers
-            .chain(events)
-            .skip_while(move |(key, _)| is_before(key, start))
-            .take_while(move |(key, _)| !is_behind(key, end))
+        let producers = self
+            .numbers_from(start, Table::Producer)
+            .flat_map(|(_, session)| session.producers.iter().cloned());
+        within(headers.chain(events).chain(producers), start, end)
     }
 
     /// Sessions in order of number, from the first that may have rows of `table` in range.
@@ -295,12 +349,52 @@ impl Session {
         let at = usize::try_from(seq.0.checked_sub(self.first_seq)?).ok()?;
         self.events.get(at)
     }
+
+    /// Whether there may be producers of this session among the plain rows.
+    fn has_far_producers(&self) -> bool {
+        self.producers.len() >= PRODUCERS_NEAR_MAX
+    }
+}
+
+/// Of rows in key order, those in range.
+fn within<'a>(
+    rows: impl Iterator<Item = (RowKey, Slot)> + 'a,
+    start: Bound<&'a RowKey>,
+    end: Bound<&'a RowKey>,
+) -> impl Iterator<Item = (RowKey, Slot)> + 'a {
+    rows.skip_while(move |(key, _)| is_before(key, start))
+        .take_while(move |(key, _)| !is_behind(key, end))
+}
+
+/// The place of a key in a short list in key order.
+fn find(rows: &[(RowKey, Slot)], key: &RowKey) -> Result<usize, usize> {
+    rows.binary_search_by(|(of, _)| of.cmp(key))
+}
+
+/// Puts a row where [`find`] said; returns the bytes added and those freed.
+fn put_at(
+    rows: &mut Vec<(RowKey, Slot)>,
+    found: Result<usize, usize>,
+    key: RowKey,
+    value: Slot,
+) -> (usize, usize) {
+    let (key_bytes, value_bytes) = (key.as_bytes().len(), slot_bytes(&value));
+    let old = match found {
+        Ok(at) => Some(std::mem::replace(&mut rows[at].1, value)),
+        Err(at) => {
+            rows.insert(at, (key, value));
+            None
+        }
+    };
+    swapped(key_bytes, value_bytes, old.as_ref())
 }
 
 /// Where a row lives.
 enum Place {
     Header(ResourceNumber),
     Event(ResourceNumber, Seq),
+    Producer(ResourceNumber),
+    Counter,
     Plain,
 }
 
@@ -311,6 +405,8 @@ fn place_of(key: &RowKey) -> Place {
             Some(seq) => Place::Event(key.number(), seq),
             None => Place::Plain,
         },
+        Table::Producer => Place::Producer(key.number()),
+        Table::Group => Place::Counter,
         _ => Place::Plain,
     }
 }

@@ -23,12 +23,12 @@ pub enum DecodeError {
 }
 
 /// Appends an unsigned LEB128 number.
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_varint(out: &mut impl Extend<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.push((value as u8) | 0x80);
+        out.extend([(value as u8) | 0x80]);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.extend([value as u8]);
 }
 
 /// Appends a length-prefixed byte string.
@@ -127,19 +127,11 @@ impl Reader {
     /// # Errors
     /// [`DecodeError`] when the bytes end early or the number does not fit 64 bits.
     pub fn varint(&mut self) -> Result<u64, DecodeError> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.u8()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                return Err(DecodeError::Malformed("varint"));
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(DecodeError::Malformed("varint"))
+        let mut scan = Scan::new(&self.rest);
+        let value = scan.varint()?;
+        let left = scan.rest().len();
+        self.rest.advance(self.rest.len() - left);
+        Ok(value)
     }
 
     /// A length-prefixed byte string.
@@ -173,6 +165,131 @@ impl Reader {
     }
 }
 
+/// Reads like [`Reader`], but lends parts instead of sharing them: for rows and entries of which
+/// only little is kept. What is kept is made a shared slice by [`Scan::shared`].
+#[derive(Debug, Clone)]
+pub struct Scan<'a> {
+    all: &'a Bytes,
+    rest: &'a [u8],
+}
+
+impl<'a> Scan<'a> {
+    /// A scan over all of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a Bytes) -> Self {
+        Scan { all: bytes, rest: bytes }
+    }
+
+    /// A scan over a part that this one lent.
+    #[must_use]
+    pub fn within(&self, part: &'a [u8]) -> Self {
+        Scan { all: self.all, rest: part }
+    }
+
+    /// A part that this scan lent, as a shared slice.
+    #[must_use]
+    pub fn shared(&self, part: &'a [u8]) -> Bytes {
+        self.all.slice_ref(part)
+    }
+
+    /// True when nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What is left.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The next `n` bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] when fewer are left.
+    pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
+        let (part, rest) = self.rest.split_at_checked(n).ok_or(DecodeError::Short)?;
+        self.rest = rest;
+        Ok(part)
+    }
+
+    /// A fixed-size array.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] when fewer bytes are left.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (part, rest) = self.rest.split_first_chunk::<N>().ok_or(DecodeError::Short)?;
+        self.rest = rest;
+        Ok(*part)
+    }
+
+    /// One byte.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] at the end.
+    pub fn u8(&mut self) -> Result<u8, DecodeError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    /// A big-endian `u16`.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] at the end.
+    pub fn u16(&mut self) -> Result<u16, DecodeError> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
+    /// A big-endian `u64`.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] at the end.
+    pub fn u64(&mut self) -> Result<u64, DecodeError> {
+        Ok(u64::from_be_bytes(self.array()?))
+    }
+
+    /// A LEB128 number of at most ten bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes end early or the number does not fit 64 bits.
+    pub fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(DecodeError::Malformed("varint"));
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(DecodeError::Malformed("varint"))
+    }
+
+    /// A length-prefixed byte string.
+    ///
+    /// # Errors
+    /// [`DecodeError::Short`] when the length passes the end.
+    pub fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+        let len = usize::try_from(self.varint()?).map_err(|_| DecodeError::Short)?;
+        self.take(len)
+    }
+
+    /// The next tagged field, or `None` at the end.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the field ends early.
+    pub fn field(&mut self) -> Result<Option<(u8, &'a [u8])>, DecodeError> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let tag = self.u8()?;
+        Ok(Some((tag, self.bytes()?)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +310,24 @@ mod tests {
             let mut reader = Reader::new(bytes.into());
             while let Ok(Some(_)) = reader.field() {}
             let _ = reader.varint();
+        }
+
+        #[test]
+        fn a_scan_reads_what_a_reader_reads(bytes: Vec<u8>) {
+            let bytes = Bytes::from(bytes);
+            let (mut reader, mut scan) = (Reader::new(bytes.clone()), Scan::new(&bytes));
+            loop {
+                let (read, scanned) = (reader.field(), scan.field());
+                match scanned {
+                    Ok(Some((tag, part))) => {
+                        prop_assert_eq!(read, Ok(Some((tag, scan.shared(part)))));
+                    }
+                    ended => {
+                        prop_assert_eq!(read, ended.map(|_| None));
+                        break;
+                    }
+                }
+            }
         }
     }
 

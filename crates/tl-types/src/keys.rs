@@ -11,12 +11,12 @@
 //! | table | number | rest | value |
 //! |---|---|---|---|
 //! | `Applied` | 0 | – | generation 0 only: last applied index, term, live generation |
-//! | `Group` | 0 | field u8 | the group's counters: next number, last stamp, digest |
+//! | `Group` | 0 | field u8 | the group's counters: next number, last stamp and digest |
 //! | `Directory` | 0 | kind u8, tenant, 0, namespace, 0, name | resource number, listing flags |
 //! | `Session` | session | – | header |
 //! | `Event` | session | seq u64 | stamp u64 ‖ envelope |
 //! | `Producer` | session | producer id | last accepted writes |
-//! | `ProducerAge` | session | last written seq u64, producer id | – |
+//! | `ProducerAge` | session | seq u64 of about the last write, producer id | – |
 //! | `Request` | 0 | request id 16 | stamp u64, first reply |
 //! | `RequestAge` | 0 | stamp u64, request id 16 | – |
 //!
@@ -79,10 +79,8 @@ impl Table {
 pub enum GroupField {
     /// Next resource number to give out, u64.
     NextNumber = 1,
-    /// Stamp of the last applied entry, u64 ms.
-    LastStamp = 2,
-    /// Running digest over written rows, u128.
-    Digest = 3,
+    /// Of the last entry that wrote rows: its stamp, u64 ms, and the running digest, u128.
+    Last = 2,
     /// Requests remembered, u64.
     RequestCount = 4,
 }
@@ -98,9 +96,10 @@ pub struct RowKey(SmallVec<[u8; 40]>);
 
 impl RowKey {
     fn new(table: Table, number: ResourceNumber, rest: &[&[u8]]) -> RowKey {
-        let mut key = SmallVec::new();
-        key.push(table as u8);
-        key.extend_from_slice(&number.0.to_be_bytes());
+        let mut head = [0; ROW_HEAD_BYTES];
+        head[0] = table as u8;
+        head[1..].copy_from_slice(&number.0.to_be_bytes());
+        let mut key = SmallVec::from_slice(&head);
         for part in rest {
             key.extend_from_slice(part);
         }
@@ -167,12 +166,8 @@ impl RowKey {
 
     /// A producer's place in its session's order of last writes.
     #[must_use]
-    pub fn producer_age(number: ResourceNumber, last_seq: Seq, producer_id: &str) -> RowKey {
-        RowKey::new(
-            Table::ProducerAge,
-            number,
-            &[&last_seq.0.to_be_bytes(), producer_id.as_bytes()],
-        )
+    pub fn producer_age(number: ResourceNumber, age_seq: Seq, producer_id: &str) -> RowKey {
+        RowKey::new(Table::ProducerAge, number, &[&age_seq.0.to_be_bytes(), producer_id.as_bytes()])
     }
 
     /// The remembered reply of a request.

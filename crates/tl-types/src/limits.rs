@@ -21,6 +21,9 @@ pub const JSON_DEPTH_MAX: usize = 32;
 /// Most producers remembered per session; the least recently written goes. This is the
 /// producer window within which a retry is recognised.
 pub const PRODUCERS_PER_SESSION_MAX: u64 = 10_000;
+/// Events by which a producer's place in the order of last writes may lag behind its last write.
+/// As many producers more are kept, so that no lag makes the others forgotten too early.
+pub const PRODUCER_AGE_LAG_MAX: u64 = 1_000;
 /// Accepted writes remembered per producer, for answering a retry with its first positions.
 pub const PRODUCER_WRITES_KEPT: usize = 8;
 /// Most rows or events in one page. One past: `invalid_limit`.

@@ -4,9 +4,8 @@
 //! body version is refused. Lengths of commands and events are varints padded to four bytes:
 //! they are filled in once the bytes behind them are written, and read like any varint.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
-use tl_types::bytes_codec::{DecodeError, Reader, put_bytes, put_field};
+use tl_types::bytes_codec::{DecodeError, Scan, put_bytes, put_field};
 use tl_types::{Incarnation, Kind, Namespace, ResourcePath, Seq, SessionId, Tenant};
 
 use super::command::{
@@ -108,9 +107,10 @@ fn put_fields(out: &mut Vec<u8>, command: &Command) {
     }
 }
 
-pub(super) fn read_command(reader: &mut Reader) -> Result<Command, DecodeError> {
-    let kind = reader.u16()?;
-    let mut body = Reader::new(reader.bytes()?);
+pub(super) fn read_command(scan: &mut Scan<'_>) -> Result<Command, DecodeError> {
+    let kind = scan.u16()?;
+    let part = scan.bytes()?;
+    let mut body = scan.within(part);
     if !(kind::CREATE_SESSION..=kind::TICK).contains(&kind) {
         return Err(DecodeError::Unknown { what: "command kind", value: kind.into() });
     }
@@ -118,16 +118,31 @@ pub(super) fn read_command(reader: &mut Reader) -> Result<Command, DecodeError> 
     if version != BODY_VERSION {
         return Err(DecodeError::Unknown { what: "command version", value: version.into() });
     }
-    let fields = Fields::read(body)?;
-    fields.into_command(kind)
+    match kind {
+        kind::APPEND => read_append(body),
+        kind => Fields::read(body)?.into_command(kind),
+    }
 }
 
-/// All fields that any command has; a command takes its own and ignores the rest.
+/// Reads what nearly all commands are, without room for fields that it never has.
+fn read_append(mut body: Scan<'_>) -> Result<Command, DecodeError> {
+    let (mut path, mut expected_seq, mut events) = (None, None, SmallVec::new());
+    while let Some((tag, part)) = body.field()? {
+        match tag {
+            tag::PATH => path = Some(read_path(body.within(part))?),
+            tag::EVENT => events.push(read_event(body.within(part))?),
+            tag::EXPECTED_SEQ => expected_seq = Some(Seq(body.within(part).u64()?)),
+            _ => {}
+        }
+    }
+    let path = path.ok_or(DecodeError::Malformed("command without a path"))?;
+    Ok(Command::Append(Append { path, expected_seq, events }))
+}
+
+/// All fields that any other command has; a command takes its own and ignores the rest.
 #[derive(Default)]
 struct Fields {
     path: Option<ResourcePath>,
-    events: SmallVec<[NewEvent; 1]>,
-    expected_seq: Option<u64>,
     incarnation: Option<Incarnation>,
     title: Option<Text>,
     no_title: bool,
@@ -139,28 +154,28 @@ struct Fields {
 }
 
 impl Fields {
-    fn read(mut body: Reader) -> Result<Fields, DecodeError> {
+    fn read(mut body: Scan<'_>) -> Result<Fields, DecodeError> {
         let mut fields = Fields::default();
         while let Some((tag, part)) = body.field()? {
             match tag {
-                tag::PATH => fields.path = Some(read_path(part)?),
-                tag::EVENT => fields.events.push(read_event(part)?),
-                tag::EXPECTED_SEQ => fields.expected_seq = Some(Reader::new(part).u64()?),
+                tag::PATH => fields.path = Some(read_path(body.within(part))?),
                 tag::INCARNATION => {
-                    fields.incarnation = Some(Incarnation(Reader::new(part).array()?));
+                    fields.incarnation = Some(Incarnation(body.within(part).array()?));
                 }
-                tag::TITLE => fields.title = Some(read_text(part)?),
+                tag::TITLE => fields.title = Some(read_text(&body, part)?),
                 tag::NO_TITLE => fields.no_title = true,
-                tag::METADATA => fields.metadata = Some(Metadata::from_encoded(part)?),
-                tag::CREATOR => fields.creator = Some(read_text(part)?),
-                tag::EXPECTED_VERSION => fields.expected_version = Some(Reader::new(part).u64()?),
+                tag::METADATA => {
+                    fields.metadata = Some(Metadata::from_encoded(body.shared(part))?);
+                }
+                tag::CREATOR => fields.creator = Some(read_text(&body, part)?),
+                tag::EXPECTED_VERSION => fields.expected_version = Some(body.within(part).u64()?),
                 tag::LISTING => {
-                    let number = Reader::new(part).u8()?;
+                    let number = body.within(part).u8()?;
                     fields.listing = Some(
                         Listing::from_number(number).ok_or(DecodeError::Malformed("listing"))?,
                     );
                 }
-                tag::UPTO => fields.upto = Some(Reader::new(part).u64()?),
+                tag::UPTO => fields.upto = Some(body.within(part).u64()?),
                 _ => {}
             }
         }
@@ -180,11 +195,6 @@ impl Fields {
                 title: self.title,
                 metadata: self.metadata.ok_or(DecodeError::Malformed("create"))?,
                 creator: self.creator.ok_or(DecodeError::Malformed("create"))?,
-            }),
-            kind::APPEND => Command::Append(Append {
-                path,
-                expected_seq: self.expected_seq.map(Seq),
-                events: self.events,
             }),
             kind::UPDATE_HEADER => Command::UpdateHeader(UpdateHeader {
                 path,
@@ -231,13 +241,13 @@ fn put_event(out: &mut Vec<u8>, event: &NewEvent) {
     out.extend_from_slice(&event.envelope);
 }
 
-fn read_event(part: Bytes) -> Result<NewEvent, DecodeError> {
-    let mut reader = Reader::new(part);
+fn read_event(mut scan: Scan<'_>) -> Result<NewEvent, DecodeError> {
+    let producer_id = scan.bytes()?;
     Ok(NewEvent {
-        producer_id: read_text(reader.bytes()?)?,
-        producer_seq: reader.u64()?,
-        hash: ContentHash { algorithm: reader.u8()?, value: u128::from_be_bytes(reader.array()?) },
-        envelope: reader.rest(),
+        producer_id: read_text(&scan, producer_id)?,
+        producer_seq: scan.u64()?,
+        hash: ContentHash { algorithm: scan.u8()?, value: u128::from_be_bytes(scan.array()?) },
+        envelope: scan.shared(scan.rest()),
     })
 }
 
@@ -255,24 +265,22 @@ pub(crate) fn put_path_body(out: &mut Vec<u8>, path: &ResourcePath) {
 }
 
 /// Reads what [`put_path_body`] wrote.
-pub(crate) fn read_path(part: Bytes) -> Result<ResourcePath, DecodeError> {
-    let mut reader = Reader::new(part);
-    if reader.u8()? != Kind::Session as u8 {
+pub(crate) fn read_path(mut scan: Scan<'_>) -> Result<ResourcePath, DecodeError> {
+    if scan.u8()? != Kind::Session as u8 {
         return Err(DecodeError::Malformed("kind of resource"));
     }
     fn part_of<T>(
-        reader: &mut Reader,
+        scan: &mut Scan<'_>,
         new: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, DecodeError> {
-        let bytes = reader.bytes()?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| DecodeError::Malformed("path"))?;
-        new(text).ok_or(DecodeError::Malformed("path"))
+        let text = std::str::from_utf8(scan.bytes()?);
+        new(text.map_err(|_| DecodeError::Malformed("path"))?).ok_or(DecodeError::Malformed("path"))
     }
-    let tenant = part_of(&mut reader, Tenant::new)?;
-    let namespace = part_of(&mut reader, Namespace::new)?;
-    Ok(ResourcePath::session(tenant, namespace, part_of(&mut reader, SessionId::new)?))
+    let tenant = part_of(&mut scan, Tenant::new)?;
+    let namespace = part_of(&mut scan, Namespace::new)?;
+    Ok(ResourcePath::session(tenant, namespace, part_of(&mut scan, SessionId::new)?))
 }
 
-fn read_text(part: Bytes) -> Result<Text, DecodeError> {
-    Text::new(part).ok_or(DecodeError::Malformed("text"))
+fn read_text<'a>(scan: &Scan<'a>, part: &'a [u8]) -> Result<Text, DecodeError> {
+    Text::new(scan.shared(part)).ok_or(DecodeError::Malformed("text"))
 }

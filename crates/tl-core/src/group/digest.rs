@@ -1,56 +1,76 @@
-//! The group's running digest over all rows that its entries wrote. Replicas that applied the
-//! same entries have the same digest; one that differs has diverged.
+//! What a group remembers of its last entry that wrote rows: its stamp, and a running digest over
+//! all rows that entries wrote. Replicas that applied the same entries have the same digest; one
+//! that differs has diverged.
 //!
 //! ```text
-//! digest = xxh3-128(previous digest ‖ for each written row, in key order:
-//!                   key length u32 ‖ key ‖ 0 for a delete, else 1 ‖ value length u32 ‖ value)
+//! row    = stamp u64 ms ‖ digest u128
+//! digest = xxh3-128(previous digest ‖ stamp ‖ for each written row, in key order:
+//!                   key length u32 ‖ key ‖ 0 for a delete
+//!                                        ‖ 1 ‖ value length u32 ‖ value, up to 64 bytes
+//!                                        ‖ 2 ‖ value length u32 ‖ xxh3-128(value), a longer one)
 //! ```
 
 use bytes::Bytes;
-use tl_types::RowKey;
+use smallvec::SmallVec;
 use tl_types::keys::GroupField;
-use xxhash_rust::xxh3::Xxh3;
+use tl_types::{RowKey, UnixMs};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::rows::{Poison, Rows};
 use crate::view::View;
+
+/// Bytes of a value up to which it is hashed together with its key.
+const SHORT_BYTES_MAX: usize = 64;
+
+/// The stamp and the digest, both zero before the first write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Last {
+    pub(super) stamp: UnixMs,
+    digest: u128,
+}
 
 /// The group's digest; zero before the first write.
 ///
 /// # Errors
 /// [`Poison`] when the row was cold or damaged.
 pub fn digest(rows: &dyn Rows) -> Result<u128, Poison> {
-    View::read(rows, load)
+    View::read(rows, load).map(|last| last.digest)
 }
 
-/// Takes the view's writes into the digest and writes it, as the entry's last row.
-pub(super) fn extend(view: &mut View<'_>) {
-    let mut hash = Xxh3::new();
-    hash.update(&load(view).to_be_bytes());
+/// Takes the view's writes into the digest and writes the row, as the entry's last one.
+pub(super) fn extend(view: &mut View<'_>, before: Last, stamp: UnixMs) {
+    let mut text: SmallVec<[u8; 512]> = SmallVec::new();
+    text.extend_from_slice(&before.digest.to_be_bytes());
+    text.extend_from_slice(&stamp.0.to_be_bytes());
     view.for_each_write(|key, value| {
-        hash.update(&(key.as_bytes().len() as u32).to_be_bytes());
-        hash.update(key.as_bytes());
-        match value {
-            None => hash.update(&[0]),
-            Some(value) => {
-                hash.update(&[1]);
-                hash.update(&(value.len() as u32).to_be_bytes());
-                hash.update(value);
-            }
+        text.extend_from_slice(&(key.as_bytes().len() as u32).to_be_bytes());
+        text.extend_from_slice(key.as_bytes());
+        let Some(value) = value else { return text.push(0) };
+        let is_short = value.len() <= SHORT_BYTES_MAX;
+        text.push(if is_short { 1 } else { 2 });
+        text.extend_from_slice(&(value.len() as u32).to_be_bytes());
+        if is_short {
+            text.extend_from_slice(value);
+        } else {
+            text.extend_from_slice(&xxh3_128(value).to_be_bytes());
         }
     });
-    let value = Bytes::copy_from_slice(&hash.digest128().to_be_bytes());
-    view.put(RowKey::group(GroupField::Digest), value);
+    let mut row = [0; 24];
+    row[..8].copy_from_slice(&stamp.0.to_be_bytes());
+    row[8..].copy_from_slice(&xxh3_128(&text).to_be_bytes());
+    view.put(RowKey::group(GroupField::Last), Bytes::copy_from_slice(&row));
 }
 
-fn load(view: &mut View<'_>) -> u128 {
-    match view.get(&RowKey::group(GroupField::Digest)) {
-        None => 0,
-        Some(row) => match <[u8; 16]>::try_from(&row[..]) {
-            Ok(bytes) => u128::from_be_bytes(bytes),
-            Err(_) => {
-                view.damaged("the group's digest is not 16 bytes".into());
-                0
-            }
-        },
+pub(super) fn load(view: &mut View<'_>) -> Last {
+    let Some(row) = view.get(&RowKey::group(GroupField::Last)) else { return Last::default() };
+    let parts = row.split_first_chunk::<8>().and_then(|(stamp, digest)| {
+        Some((u64::from_be_bytes(*stamp), u128::from_be_bytes(digest.try_into().ok()?)))
+    });
+    match parts {
+        Some((stamp, digest)) => Last { stamp: UnixMs(stamp), digest },
+        None => {
+            view.damaged("the group's last stamp and digest are not 24 bytes".into());
+            Last::default()
+        }
     }
 }

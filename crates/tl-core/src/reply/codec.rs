@@ -1,6 +1,6 @@
 //! Replies as bytes, for the request memory: `count varint ‖ count × (kind u8, length, body)`.
 
-use tl_types::bytes_codec::{DecodeError, Reader, put_bytes, put_varint};
+use tl_types::bytes_codec::{DecodeError, Reader, Scan, put_bytes, put_varint};
 use tl_types::{ResourceNumber, Seq};
 
 use super::{Appended, Reply};
@@ -60,7 +60,7 @@ pub(crate) fn read_replies(reader: &mut Reader) -> Result<Vec<Reply>, DecodeErro
         let mut body = Reader::new(reader.bytes()?);
         replies.push(match kind {
             kind::SESSION => Reply::Session(Box::new(SessionRow {
-                path: read_path(body.bytes()?)?,
+                path: read_path(Scan::new(&body.bytes()?))?,
                 number: ResourceNumber(body.u64()?),
                 header: SessionHeader::decode(body.rest())?,
             })),

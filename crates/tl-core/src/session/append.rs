@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 use tl_types::event::StoredEvent;
-use tl_types::limits::{BATCH_EVENTS_MAX, EVENT_BYTES_MAX, PRODUCERS_PER_SESSION_MAX};
+use tl_types::limits::{
+    BATCH_EVENTS_MAX, EVENT_BYTES_MAX, PRODUCER_AGE_LAG_MAX, PRODUCERS_PER_SESSION_MAX,
+};
 use tl_types::{ResourceNumber, RowKey, Seq, Table, UnixMs};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -28,6 +30,8 @@ use crate::view::View;
 /// What an envelope may have over the event's own limit: tags, lengths, and the principal that
 /// the server adds.
 const ENVELOPE_SLACK_BYTES: usize = 8 * 1024;
+/// Producers remembered: those promised, and room for ages that lag.
+const PRODUCERS_KEPT_MAX: u64 = PRODUCERS_PER_SESSION_MAX + PRODUCER_AGE_LAG_MAX;
 
 /// The events of one producer in one append.
 struct Run {
@@ -179,7 +183,7 @@ fn chain(run: ContentHash, place: usize, event: ContentHash) -> ContentHash {
 
 fn load_producer(view: &mut View<'_>, number: ResourceNumber, id: &str) -> Option<ProducerRow> {
     let row = view.get(&RowKey::producer(number, id))?;
-    match ProducerRow::decode(row) {
+    match ProducerRow::decode(&row) {
         Ok(row) => Some(row),
         Err(error) => {
             view.damaged(format!("producer {id:?} of session {number}: {error}"));
@@ -241,34 +245,39 @@ fn remember(view: &mut View<'_>, session: &mut SessionRow, runs: Runs, head: Seq
     let seq_of = |place: usize| Seq(head.0 + 1 + place as u64);
     for run in runs {
         let id = run.producer_id.as_str();
-        let age_seq = seq_of(run.last_at);
-        let mut row = match run.row {
-            Some(row) => {
-                view.delete(RowKey::producer_age(number, row.age_seq, id));
-                row
-            }
-            None => {
-                session.header.producers += 1;
-                ProducerRow { age_seq, writes: SmallVec::new() }
+        let last_seq = seq_of(run.last_at);
+        let age_seq = match run.row.as_ref().map(|row| row.age_seq) {
+            Some(age_seq) if last_seq.0.saturating_sub(age_seq.0) < PRODUCER_AGE_LAG_MAX => age_seq,
+            old => {
+                match old {
+                    Some(old) => view.delete(RowKey::producer_age(number, old, id)),
+                    None => session.header.producers += 1,
+                }
+                view.put(RowKey::producer_age(number, last_seq, id), bytes::Bytes::new());
+                last_seq
             }
         };
-        row.age_seq = age_seq;
-        row.push(Write {
+        let write = Write {
             first: run.first,
             last: run.last,
             first_seq: seq_of(run.first_at),
             hash: run.hash,
-        });
-        view.put(RowKey::producer(number, id), row.encode());
-        view.put(RowKey::producer_age(number, age_seq, id), bytes::Bytes::new());
+        };
+        let row = ProducerRow::encode_with(run.row.as_ref(), age_seq, write);
+        view.put(RowKey::producer(number, id), row);
     }
     forget_oldest(view, session);
 }
 
-/// Drops the producers that wrote longest ago. One append brings at most as many as a batch has
-/// events, so this is bounded; those it brought are the youngest and stay.
+/// Drops the producers that wrote longest ago, as far as their ages tell. One append brings at
+/// most as many as a batch has events, so this is bounded.
+///
+/// An age is written anew only when it lags by [`PRODUCER_AGE_LAG_MAX`] events, since two rows
+/// per append would be dear. Whoever is dropped has at least [`PRODUCERS_KEPT_MAX`] younger ages
+/// behind its own; at most the lag of them stand before its last write, so at least
+/// [`PRODUCERS_PER_SESSION_MAX`] other producers have written after it.
 fn forget_oldest(view: &mut View<'_>, session: &mut SessionRow) {
-    let excess = session.header.producers.saturating_sub(PRODUCERS_PER_SESSION_MAX);
+    let excess = session.header.producers.saturating_sub(PRODUCERS_KEPT_MAX);
     if excess == 0 {
         return;
     }
@@ -288,5 +297,5 @@ fn forget_oldest(view: &mut View<'_>, session: &mut SessionRow) {
         }
         view.delete(age);
     }
-    session.header.producers = PRODUCERS_PER_SESSION_MAX;
+    session.header.producers = PRODUCERS_KEPT_MAX;
 }

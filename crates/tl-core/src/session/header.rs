@@ -5,13 +5,16 @@
 //! an older release takes a new version byte.
 
 use bytes::Bytes;
-use tl_types::bytes_codec::{DecodeError, Reader, put_field};
+use tl_types::bytes_codec::{DecodeError, Scan, put_field};
 use tl_types::{Incarnation, ResourceNumber, ResourcePath, Seq, UnixMs};
 
 use crate::metadata::Metadata;
 use crate::text::Text;
 
 const VERSION: u8 = 1;
+
+/// Most bytes of a header beside its texts.
+const NUMBERS_BYTES_MAX: usize = 128;
 
 /// Field tags. Numbers once given out are never reused.
 mod tag {
@@ -137,7 +140,7 @@ impl SessionHeader {
     pub fn encode(&self) -> Bytes {
         let title = self.title.as_ref().map_or(0, |title| title.bytes().len());
         let texts = title + self.metadata.encoded().len() + self.creator.bytes().len();
-        let mut out = Vec::with_capacity(128 + texts);
+        let mut out = Vec::with_capacity(NUMBERS_BYTES_MAX + texts);
         out.push(VERSION);
         put_field(&mut out, tag::INCARNATION, &self.incarnation.0);
         if let Some(title) = &self.title {
@@ -172,35 +175,35 @@ impl SessionHeader {
     /// # Errors
     /// [`DecodeError`] when the bytes are not a header of a known version.
     pub fn decode(row: Bytes) -> Result<SessionHeader, DecodeError> {
-        let mut reader = Reader::new(row);
-        let version = reader.u8()?;
+        let mut scan = Scan::new(&row);
+        let version = scan.u8()?;
         if version != VERSION {
             return Err(DecodeError::Unknown { what: "header version", value: version.into() });
         }
         let mut header = SessionHeader::default();
-        while let Some((tag, part)) = reader.field()? {
+        while let Some((tag, part)) = scan.field()? {
             match tag {
-                tag::INCARNATION => header.incarnation = Incarnation(Reader::new(part).array()?),
-                tag::TITLE => header.title = Some(text(part)?),
-                tag::METADATA => header.metadata = Metadata::from_encoded(part)?,
-                tag::CREATOR => header.creator = text(part)?,
-                tag::CREATED_AT => header.created_at = UnixMs(number(&part)?),
-                tag::UPDATED_AT => header.updated_at = UnixMs(number(&part)?),
-                tag::HEADER_VERSION => header.version = number(&part)?,
+                tag::INCARNATION => header.incarnation = Incarnation(scan.within(part).array()?),
+                tag::TITLE => header.title = Some(text(scan.shared(part))?),
+                tag::METADATA => header.metadata = Metadata::from_encoded(scan.shared(part))?,
+                tag::CREATOR => header.creator = text(scan.shared(part))?,
+                tag::CREATED_AT => header.created_at = UnixMs(number(part)?),
+                tag::UPDATED_AT => header.updated_at = UnixMs(number(part)?),
+                tag::HEADER_VERSION => header.version = number(part)?,
                 tag::LISTING => {
-                    header.listing = byte(&part)
+                    header.listing = byte(part)
                         .and_then(Listing::from_number)
                         .ok_or(DecodeError::Malformed("listing"))?;
                 }
                 tag::STATE => {
-                    header.state = byte(&part)
+                    header.state = byte(part)
                         .and_then(SessionState::from_number)
                         .ok_or(DecodeError::Malformed("state"))?;
                 }
-                tag::LAST_SEQ => header.last_seq = Seq(number(&part)?),
-                tag::ARCHIVED_SEQ => header.archived_seq = Seq(number(&part)?),
-                tag::FLOOR_SEQ => header.floor_seq = Seq(number(&part)?),
-                tag::PRODUCERS => header.producers = number(&part)?,
+                tag::LAST_SEQ => header.last_seq = Seq(number(part)?),
+                tag::ARCHIVED_SEQ => header.archived_seq = Seq(number(part)?),
+                tag::FLOOR_SEQ => header.floor_seq = Seq(number(part)?),
+                tag::PRODUCERS => header.producers = number(part)?,
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! Several events in one append, several commands in one entry, and the limits of both.
 
 use tl_types::limits::{
-    BATCH_EVENTS_MAX, ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX, EVENT_BYTES_MAX,
+    BATCH_EVENTS_MAX, ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX, EVENT_BYTES_MAX, PRODUCER_AGE_LAG_MAX,
     PRODUCERS_PER_SESSION_MAX,
 };
 
@@ -226,7 +226,7 @@ fn an_entry_at_the_limits_and_one_past() {
 fn past_the_producer_limit_the_one_that_wrote_longest_ago_is_forgotten() {
     let mut bench = Bench::default();
     bench.apply(&entry("create s"));
-    let max = PRODUCERS_PER_SESSION_MAX as usize;
+    let max = (PRODUCERS_PER_SESSION_MAX + PRODUCER_AGE_LAG_MAX) as usize;
     let batch = |from: usize| {
         let events = (from..from + BATCH_EVENTS_MAX).map(|n| format!("p{n}:1"));
         entry(&format!("a s {}", events.collect::<Vec<_>>().join(" ")))
@@ -235,17 +235,38 @@ fn past_the_producer_limit_the_one_that_wrote_longest_ago_is_forgotten() {
         bench.apply(&batch(from));
     }
     // Writing makes p0 young again; a mere retry does not do that for p1.
-    assert_eq!(say(&bench.apply(&entry("a s p0:2"))), "10001 !publish s 10001");
-    assert_eq!(say(&bench.apply(&batch(0))), "1..1000 again of 10001");
-    assert_eq!(say(&bench.apply(&entry("a s new:1"))), "10002 !publish s 10002");
+    assert_eq!(say(&bench.apply(&entry("a s p0:2"))), "11001 !publish s 11001");
+    assert_eq!(say(&bench.apply(&batch(0))), "1..1000 again of 11001");
+    assert_eq!(say(&bench.apply(&entry("a s new:1"))), "11002 !publish s 11002");
     assert_eq!(
         say(&bench.apply(&entry("a s p1:2"))),
         "producer_seq_conflict: Producer p1 expected seq 1, got 2 expected_producer_seq=1 event=0"
     );
-    assert_eq!(say(&bench.apply(&entry("a s p0:3"))), "10003 !publish s 10003");
-    assert_eq!(say(&bench.apply(&entry("a s p1:1"))), "10004 !publish s 10004");
+    assert_eq!(say(&bench.apply(&entry("a s p0:3"))), "11003 !publish s 11003");
+    assert_eq!(say(&bench.apply(&entry("a s p1:1"))), "11004 !publish s 11004");
     // A batch of new producers drops as many at once.
     bench.apply(&batch(max));
-    assert_eq!(say(&bench.apply(&entry("a s p1001:1"))), "11005 !publish s 11005");
-    assert_eq!(say(&bench.apply(&entry("a s p0:4"))), "11006 !publish s 11006");
+    assert_eq!(say(&bench.apply(&entry("a s p1001:1"))), "12005 !publish s 12005");
+    assert_eq!(say(&bench.apply(&entry("a s p0:4"))), "12006 !publish s 12006");
+}
+
+#[test]
+fn a_producer_whose_age_lags_is_remembered_as_long_as_promised() {
+    let mut bench = Bench::default();
+    bench.apply(&entry("create s"));
+    let others = |from: usize, count: usize| {
+        let events = (from..from + count).map(|n| format!("p{n}:1"));
+        entry(&format!("a s {}", events.collect::<Vec<_>>().join(" ")))
+    };
+    let lag = PRODUCER_AGE_LAG_MAX as usize;
+    bench.apply(&entry("a s q:1"));
+    bench.apply(&others(0, lag - 2));
+    // One event less than would write its age anew.
+    assert_eq!(say(&bench.apply(&entry("a s q:2"))), "1000 !publish s 1000");
+    let promised = PRODUCERS_PER_SESSION_MAX as usize - 1;
+    for from in (lag..lag + promised).step_by(BATCH_EVENTS_MAX) {
+        bench.apply(&others(from, BATCH_EVENTS_MAX.min(lag + promised - from)));
+    }
+    assert_eq!(say(&bench.apply(&entry("a s q:3"))), "11000 !publish s 11000");
+    crate::invariants::check(&bench.rows).unwrap();
 }

@@ -127,7 +127,7 @@ fn an_event_row_without_a_stamp_ends_the_page_as_damage() {
 
 #[test]
 fn a_row_that_does_not_decode_poisons_and_is_named() {
-    let counters = [GroupField::LastStamp, GroupField::Digest, GroupField::NextNumber];
+    let counters = [GroupField::Last, GroupField::NextNumber];
     for field in counters {
         let mut bench = bench();
         bench.rows.write(vec![(RowKey::group(field), Some(Bytes::from_static(b"x")))]);

@@ -1,30 +1,30 @@
 //! The writes of one entry: a short sorted list, or a tree once there are many.
 //!
-//! A plain append writes about seven rows, and for those a list on the stack beats a tree; an
-//! entry of a thousand commands would pay for it with quadratic moves, hence the second form.
+//! A plain append writes four rows, and for those a list beats a tree; an entry of a thousand
+//! commands would pay for it with quadratic moves, hence the second form.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 use tl_types::RowKey;
 
 /// Rows up to which the list is used. Inserting moves at most this many.
 const FEW: usize = 64;
+/// Rows that the list has room for when it is made: enough for a plain append.
+const USUAL: usize = 6;
 
 type Row = (RowKey, Option<Bytes>);
 
 #[derive(Debug)]
-// The large form is the usual one, and there is one of these per entry, on the stack.
-#[allow(clippy::large_enum_variant)]
 pub(super) enum Writes {
-    Few(SmallVec<[Row; 8]>),
+    /// A vector, which is what leaves the view: rows in place on the stack would be copied twice.
+    Few(Vec<Row>),
     Many(BTreeMap<RowKey, Option<Bytes>>),
 }
 
 impl Default for Writes {
     fn default() -> Self {
-        Writes::Few(SmallVec::new())
+        Writes::Few(Vec::new())
     }
 }
 
@@ -50,7 +50,12 @@ impl Writes {
         match self {
             Writes::Few(rows) => match rows.binary_search_by(|(k, _)| k.cmp(&key)) {
                 Ok(at) => rows[at].1 = value,
-                Err(at) if rows.len() < FEW => rows.insert(at, (key, value)),
+                Err(at) if rows.len() < FEW => {
+                    if rows.capacity() == 0 {
+                        rows.reserve_exact(USUAL);
+                    }
+                    rows.insert(at, (key, value));
+                }
                 Err(_) => {
                     let mut many: BTreeMap<_, _> = rows.drain(..).collect();
                     many.insert(key, value);
@@ -88,7 +93,7 @@ impl Writes {
 
     pub(super) fn into_sorted(self) -> Vec<Row> {
         match self {
-            Writes::Few(rows) => rows.into_iter().collect(),
+            Writes::Few(rows) => rows,
             Writes::Many(rows) => rows.into_iter().collect(),
         }
     }

@@ -47,7 +47,7 @@ fn entry(group: u16, index: u64) -> GroupWrites {
         rows: vec![
             (RowKey::event(number, seq), Some(event)),
             (RowKey::session(number), Some(Bytes::from(format!("header at {index}")))),
-            (RowKey::group(GroupField::Digest), Some(Bytes::from(index.to_be_bytes().to_vec()))),
+            (RowKey::group(GroupField::Last), Some(Bytes::from(index.to_be_bytes().to_vec()))),
             (odd_row, is_odd.then(|| Bytes::from_static(b"odd"))),
         ],
     }

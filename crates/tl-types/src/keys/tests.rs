@@ -19,7 +19,7 @@ fn key_bytes_are_a_promise_golden() {
     let n = ResourceNumber(0x0102);
     let id = RequestId([7; 16]);
     let rows = [
-        ("group", RowKey::group(GroupField::Digest)),
+        ("group", RowKey::group(GroupField::Last)),
         ("directory", RowKey::directory(&path("ses_1"))),
         ("session", RowKey::session(n)),
         ("event", RowKey::event(n, Seq(258))),
