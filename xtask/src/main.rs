@@ -14,6 +14,7 @@ mod command;
 mod crash;
 mod dataset;
 mod docs_run;
+mod fuzz;
 mod lengths;
 mod needs;
 mod planted;
@@ -74,6 +75,11 @@ enum Chore {
         /// Names of planted bugs; all when none is given.
         names: Vec<String>,
     },
+    /// Try every decoder with bytes that nobody would send, and print executions and minutes.
+    Fuzz {
+        #[command(flatten)]
+        options: fuzz::Options,
+    },
     /// Run the shell blocks marked `run` in the documents against the release binary.
     DocsRun,
     /// Watch one append under strace: its reply must follow the finished sync.
@@ -105,6 +111,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Dataset => dataset::run().map(|_| ExitCode::SUCCESS),
         Chore::Crash { options } => crash::run(&options).map(|()| ExitCode::SUCCESS),
         Chore::Planted { names } => planted::run(&names),
+        Chore::Fuzz { options } => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Chore::DocsRun => docs_run::run().map(|()| ExitCode::SUCCESS),
         Chore::SyncOrder => sync_order::run().map(|()| ExitCode::SUCCESS),
     }

@@ -15,6 +15,8 @@ pub mod client;
 pub mod content;
 pub mod error;
 pub mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod producer;
 pub mod retry;
 pub mod session;

@@ -15,6 +15,8 @@
 pub mod clock;
 pub mod effect;
 pub mod entry;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod group;
 pub mod invariants;
 pub mod list;

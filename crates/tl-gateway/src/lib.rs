@@ -28,6 +28,8 @@ mod cors;
 mod edge;
 mod events;
 mod exposition;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod headers;
 mod health;
 mod held;

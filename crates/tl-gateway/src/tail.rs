@@ -4,7 +4,7 @@
 //! size; then the Service: does the session exist, is there room for a tail.
 
 mod event_stream;
-mod frames;
+pub(crate) mod frames;
 mod handshake;
 mod websocket;
 

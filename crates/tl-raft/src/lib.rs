@@ -13,6 +13,8 @@ pub mod config;
 mod deeds;
 mod driver;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod group;
 mod group_log;
 mod reads;

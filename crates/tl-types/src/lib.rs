@@ -7,6 +7,8 @@
 pub mod bytes_codec;
 pub mod error;
 pub mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod ids;
 pub mod keys;
 pub mod limits;

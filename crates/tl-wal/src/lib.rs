@@ -36,6 +36,8 @@ pub mod counters;
 pub mod disk;
 pub mod error;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod inspect;
 pub mod memdisk;
 pub mod open;

@@ -9,6 +9,8 @@
 
 pub mod append;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod json;
 pub mod lines;
 pub mod query;

@@ -67,3 +67,31 @@ fn values_of_the_wrong_kind_or_range_name_their_key() {
     assert_eq!(error.lines().count(), 2, "{error}");
     assert!(load(Some("[engine\n"), &[]).is_err());
 }
+
+/// What is taken is within its ranges and comes back from what `tl settings print` says; what is
+/// refused is refused with a sentence.
+#[test]
+fn settings_over_the_corpus() {
+    let defaults = toml::to_string(&Settings::default()).expect("settings are TOML");
+    let few = "[http]\nlisten = \"127.0.0.1:1\"\norigins = [\"https://a.example\"]\n[logs]\nlevel = \"info,tl_engine=debug\"\n";
+    let seeds = [
+        ("defaults", defaults.into_bytes()),
+        ("few", few.into()),
+        ("wrong", "[http]\nlisten = 4\nconections_max = 1\n".into()),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tl.toml");
+    let load = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).expect("written");
+        let config = Some(path.clone());
+        Sources { config, ..Sources::default() }.load().map_err(|error| error.to_string())
+    };
+    tl_fuzz::check_slow("settings", &seeds, |bytes| match load(bytes) {
+        Ok(settings) => {
+            assert_eq!(settings.problems(), Vec::<String>::new());
+            let printed = toml::to_string(&settings).expect("settings are TOML");
+            assert_eq!(load(printed.as_bytes()), Ok(settings));
+        }
+        Err(why) => assert!(!why.trim().is_empty() && why.len() < 10_000 + 4 * bytes.len()),
+    });
+}

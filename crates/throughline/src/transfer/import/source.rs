@@ -135,6 +135,43 @@ mod tests {
         Ok(seen.join(" "))
     }
 
+    #[test]
+    fn imports_over_the_corpus() {
+        let seeds = [
+            ("full", [session("a"), events(3), session("b")].concat().into_bytes()),
+            (
+                "rich",
+                concat!(
+                    r#"{"session":{"id":"s","title":null,"metadata":{"a":1},"archived":true,"state":"closed"}}"#,
+                    "\n\n",
+                    r#"{"event":{"seq":9,"type":"m","payload":{"t":"x"},"actor":"user:u","refs":{},"producer_id":"p","producer_seq":4}}"#,
+                )
+                .into(),
+            ),
+        ];
+        tl_fuzz::check("import", &seeds, |bytes| {
+            let (mut sessions, mut seen, mut bytes_before) = (0, 0, 0);
+            let outcome = cut(LineReader::new(bytes), |piece| {
+                match piece {
+                    Piece::Session(_) => sessions += 1,
+                    Piece::Events { events, file_bytes } => {
+                        assert!(sessions > 0, "events belong to a session");
+                        assert!((1..=BATCH_EVENTS_MAX).contains(&events.len()));
+                        assert!(bytes_before < file_bytes && file_bytes <= bytes.len() as u64);
+                        bytes_before = file_bytes;
+                        seen += events.len();
+                    }
+                }
+                true
+            });
+            let lines = bytes.split(|byte| *byte == b'\n').count();
+            assert!(sessions + seen <= lines, "a line is one thing");
+            if let Err(error) = outcome {
+                assert!(!format!("{error:#}").is_empty());
+            }
+        });
+    }
+
     fn session(id: &str) -> String {
         format!("{{\"session\":{{\"id\":\"{id}\"}}}}\n")
     }
