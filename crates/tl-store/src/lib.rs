@@ -22,6 +22,8 @@
 //! Absent on purpose: the log, Raft, what a row means, threads (the callers bring their own).
 
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod options;
 pub mod store;
 

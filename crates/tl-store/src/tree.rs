@@ -52,6 +52,10 @@ use crate::runs::{RunRows, Runs};
 use crate::store::{ScrubProgress, ScrubReport, StoreStats};
 use manifest::Listed;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use manifest::listed_files;
+
+mod archive;
 mod filter;
 mod manifest;
 mod scrub;

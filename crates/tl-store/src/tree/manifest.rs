@@ -3,7 +3,7 @@
 //! The crate trusts both files: it does not compare the version file with the checksum kept in
 //! `current`, takes a missing `current` for a new store, and names no file when one is missing.
 //! So this is read first, and nothing is opened (which deletes files that no list names) before
-//! both are known to be whole and every file they name is there.
+//! both are known to be whole and every file they name is there with a whole table of contents.
 //!
 //! ```text
 //!   current  version id u64 ‖ xxh3-128 of the version file u128 ‖ 0 u8        (little-endian)
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use bytes::{Buf, Bytes};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::BLOBS_DIR;
+use super::{BLOBS_DIR, archive};
 use crate::error::StoreError;
 
 /// The crate's name for the pointer to the version in force.
@@ -70,6 +70,11 @@ pub(super) fn read(dir: &Path) -> Result<Vec<Listed>, StoreError> {
         if !file.path.is_file() {
             return Err(damaged(&file.path, "the list of files names it, but it is missing"));
         }
+        match archive::check_file(&file.path) {
+            Ok(Ok(())) => {}
+            Ok(Err(broken)) => return Err(damaged(&file.path, broken)),
+            Err(source) => return Err(unreadable(&file.path, source)),
+        }
     }
     Ok(files)
 }
@@ -90,6 +95,7 @@ fn is_used(dir: &Path) -> Result<bool, StoreError> {
 
 /// Takes the list apart; `None` when it is none.
 fn listed(dir: &Path, version: Bytes) -> Option<Vec<Listed>> {
+    archive::check_bytes(&version).ok()?;
     let archive = sfa::Reader::from_reader(&mut Cursor::new(&version)).ok()?;
     let section = |name: &[u8]| {
         let entry = archive.toc().section(name)?;
@@ -112,6 +118,12 @@ fn listed(dir: &Path, version: Bytes) -> Option<Vec<Listed>> {
         files.push(one_listed(&dir.join(BLOBS_DIR), &mut blobs)?);
     }
     Some(files)
+}
+
+/// How many files a list of any bytes names, if it is one.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn listed_files(version: Bytes) -> Option<usize> {
+    listed(Path::new(""), version).map(|files| files.len())
 }
 
 fn one_listed(dir: &Path, bytes: &mut Bytes) -> Option<Listed> {

@@ -172,6 +172,27 @@ fn a_flipped_bit_in_the_lists_of_files_is_found_before_anything_is_opened() {
     assert_eq!(check_reads(&store, &model, dir.path()), 0, "nothing was deleted meanwhile");
 }
 
+/// The bytes that say how many sections a file has lie 38 bytes of trailer, and the names behind
+/// them, from its end: each of the last bytes is damaged in turn.
+#[test]
+fn a_damaged_table_of_contents_is_named_before_anything_is_opened() {
+    let (dir, _) = made();
+    for folder in ["tables", "blobs"] {
+        let file = files(dir.path(), folder).remove(0);
+        let whole = fs::read(&file).unwrap();
+        let contents = whole.windows(4).rposition(|bytes| bytes == b"TOC!").unwrap();
+        for at in contents..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x80;
+            fs::write(&file, &damaged).unwrap();
+            let error = LsmStore::open(dir.path(), options()).unwrap_err();
+            assert_names(&error, &file);
+        }
+        fs::write(&file, &whole).unwrap();
+        LsmStore::open(dir.path(), options()).unwrap();
+    }
+}
+
 #[test]
 fn a_missing_file_is_named_and_nothing_is_deleted_because_of_it() {
     let (dir, model) = made();
