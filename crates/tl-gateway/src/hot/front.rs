@@ -178,7 +178,10 @@ impl HotFront {
             if !connection.fresh {
                 match connection.read(&mut scratch) {
                     Ok(Got::Bytes(bytes)) => {
-                        connection.since = self.now;
+                        // A request that comes in crumbs is as old as its first one.
+                        if connection.input.is_empty() {
+                            connection.since = self.now;
+                        }
                         *budget = budget.saturating_sub(bytes);
                         if connection.input.is_empty() {
                             self.step(key, &scratch[..bytes], offers);

@@ -31,9 +31,11 @@ async fn trickle(wire: &mut Wire, piece: &[u8]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_that_trickle_in_for_ever_end_the_connection() {
     let server = Server::with(|settings| settings.head_read_ms = 200).await;
-    let mut first = server.connect().await;
-    first.send(b"GET /v1/sessions HTTP/1.1\r\nhost: t\r\nx: ").await;
-    soon(trickle(&mut first, b"y")).await;
+    for line in ["GET /v1/sessions HTTP/1.1", "POST /v1/sessions/s/append HTTP/1.1"] {
+        let mut first = server.connect().await;
+        first.send(format!("{line}\r\nhost: t\r\nx: ").as_bytes()).await;
+        soon(trickle(&mut first, b"y")).await;
+    }
     // Nor may the second request of a connection take longer than the first.
     let mut second = server.connect().await;
     second.request("GET", "/v1/sessions", &[], None).await;
@@ -47,11 +49,18 @@ async fn headers_that_trickle_in_for_ever_end_the_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_trickle_in_for_ever_are_refused() {
     let server = Server::with(|settings| settings.body_read_ms = 200).await;
-    let head = "POST /v1/sessions HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n";
-    let framings = ["content-length: 9000000\r\n\r\n", "transfer-encoding: chunked\r\n\r\n"];
-    for (framing, piece) in framings.into_iter().zip([&b" "[..], b"1\r\n \r\n"]) {
+    let ways: [(&str, &str, &[u8]); 3] = [
+        ("/v1/sessions", "content-length: 9000000", b" "),
+        ("/v1/sessions", "transfer-encoding: chunked", b"1\r\n \r\n"),
+        // Small enough to begin on the driver's thread.
+        ("/v1/sessions/s/append", "content-length: 200000", b" "),
+    ];
+    for (target, framing, piece) in ways {
         let mut wire = server.connect().await;
-        wire.send(format!("{head}{framing}").as_bytes()).await;
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n{framing}\r\n\r\n"
+        );
+        wire.send(head.as_bytes()).await;
         soon(trickle(&mut wire, piece)).await;
         assert_eq!(wire.reply("POST").await.error(), "request_timeout");
     }
