@@ -27,4 +27,6 @@ mod poll;
 mod reply;
 
 pub(crate) use front::HotFront;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use head::{Head, read as read_head};
 pub(crate) use inbox::{Inbox, Mail};
