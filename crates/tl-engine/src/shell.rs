@@ -1,7 +1,7 @@
 //! The threads around a node: driver, log, flush, and the helper that applies cold entries.
 //!
 //! ```text
-//!  Service ─ Mailbox ─► driver: Node::turn ─ Mailbox ─► log: append, sync ─► LogDone back
+//!  Service ─ Mailbox ─► driver: Node::turn ─ LogBox ──► log: append, sync ─► LogDone back
 //!     ▲                    │  │  └─ Mailbox ─► cold: rules over blocking reads ─► BesideDone back
 //!     └── answers, wakes ──┘  └─── bell ─────► flush: memtable → runs, log released, compaction
 //! ```
@@ -203,7 +203,8 @@ impl<S: OrderedStore + 'static> Shell<S> {
     ) -> std::io::Result<Shell<S>> {
         let groups = node.groups();
         let shared = Arc::new(Shared::over(Arc::clone(node.store()), hub, metrics));
-        let log = Arc::new(log::LogBox::new(limits));
+        let preparer = wal.preparer();
+        let log = Arc::new(log::LogBox::new(wal, limits));
         let background = Arc::new(Background::default());
         let cold = Arc::new(cold::ColdBox::default());
         let spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
@@ -213,7 +214,6 @@ impl<S: OrderedStore + 'static> Shell<S> {
                 body();
             })
         };
-        let preparer = wal.preparer();
         let mut threads = Vec::new();
         {
             let (shared, log, background, pulse) = (
@@ -224,7 +224,7 @@ impl<S: OrderedStore + 'static> Shell<S> {
             );
             threads.push(spawn(
                 "tl-log",
-                Box::new(move || log::run(&shared, &log, &background, &pulse, wal)),
+                Box::new(move || log::run(&shared, &log, &background, &pulse)),
             )?);
         }
         {
@@ -259,12 +259,14 @@ impl<S: OrderedStore + 'static> Shell<S> {
             threads.push(spawn("tl-cold", Box::new(move || cold::run(&shared, &cold)))?);
         }
         {
-            let (shared, log, background, cold) =
-                (Arc::clone(&shared), Arc::clone(&log), Arc::clone(&background), Arc::clone(&cold));
-            threads.push(spawn(
-                "tl-driver",
-                Box::new(move || driver::run(node, &shared, &log, &background, &cold)),
-            )?);
+            let around = driver::Around {
+                shared: Arc::clone(&shared),
+                log: Arc::clone(&log),
+                background: Arc::clone(&background),
+                cold: Arc::clone(&cold),
+                pulse: Arc::clone(&pulse),
+            };
+            threads.push(spawn("tl-driver", Box::new(move || driver::run(node, &around)))?);
         }
         runtime.spawn(answers::deliver(Arc::clone(&shared)));
         Ok(Shell { shared, log, background, cold, pulse, threads })

@@ -1,9 +1,10 @@
 //! The driver thread: a small loop around [`Node::turn`].
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tl_core::{Change, Effect};
-use tl_raft::Token;
+use tl_raft::{JobId, LogJob, Token};
 use tl_store::OrderedStore;
 use tl_types::{GroupId, Seq};
 use tokio::sync::oneshot;
@@ -13,6 +14,7 @@ use super::answers::{Addressed, Answer};
 use super::cold::ColdBox;
 use super::flush::Background;
 use super::log::LogBox;
+use super::pulse::Pulse;
 use super::waiters::Waiters;
 use super::{Ask, Mail, Shared, time};
 use crate::api::TailEnd;
@@ -22,6 +24,8 @@ use crate::node::{Done, Failure, Input, Node, Turned};
 
 /// Longest wait for mail: the driver's clock ticks at least this often.
 const TICK: Duration = Duration::from_millis(50);
+/// So long after its last write of the log the driver has the end of the log confirmed.
+const NUDGE_AFTER: Duration = Duration::from_millis(25);
 
 /// Who waits for a token's answer.
 enum Waiter {
@@ -31,61 +35,79 @@ enum Waiter {
     Front { ticket: Ticket, _permit: Permit },
 }
 
+/// The threads around the driver, and what it shares with them.
+pub(crate) struct Around<S> {
+    pub(crate) shared: Arc<Shared<S>>,
+    pub(crate) log: Arc<LogBox>,
+    pub(crate) background: Arc<Background>,
+    pub(crate) cold: Arc<ColdBox>,
+    pub(crate) pulse: Arc<Pulse>,
+}
+
 struct Loop<'a, S> {
-    shared: &'a Shared<S>,
-    log: &'a LogBox,
-    background: &'a Background,
-    cold: &'a ColdBox,
+    around: &'a Around<S>,
     front: Option<Box<dyn Front>>,
     /// Requests whose answer is still to come; bounded by admission.
     waiters: Waiters<Waiter>,
     answers: Vec<Addressed>,
     mail: Vec<Mail>,
     offers: Vec<Offer>,
+    inbox: Vec<Input>,
+    /// The job that this thread wrote; told behind those of the log thread, which came before.
+    written: Option<JobId>,
+    /// When this thread last wrote the log, until the log thread is told to confirm its end.
+    wrote: Option<Instant>,
 }
 
-pub(crate) fn run<S: OrderedStore>(
-    mut node: Node<S>,
-    shared: &Shared<S>,
-    log: &LogBox,
-    background: &Background,
-    cold: &ColdBox,
-) {
+pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
     let mut state = Loop {
-        shared,
-        log,
-        background,
-        cold,
+        around,
         front: None,
         waiters: Waiters::default(),
         answers: Vec::new(),
         mail: Vec::new(),
         offers: Vec::new(),
+        inbox: Vec::new(),
+        written: None,
+        wrote: None,
     };
-    let mut inbox = Vec::new();
     let mut more = true;
-    while state.gather(if more { Duration::ZERO } else { TICK }, &mut inbox) {
-        let turn = shared.hub.turn();
-        let turned = node.turn(time::now(), &mut inbox);
+    while state.gather(more) {
+        let turn = around.shared.hub.turn();
+        let mut turned = node.turn(time::now(), &mut state.inbox);
         more = turned.more;
+        let mut job = turned.log.take();
+        if state.front.is_none()
+            && let Some(job) = job.take()
+        {
+            // Its sync goes on beside what follows.
+            around.log.push(job);
+        }
         state.act(turned);
         drop(turn);
+        if let Some(job) = job {
+            more |= state.write(job);
+        }
     }
 }
 
 impl<S: OrderedStore> Loop<'_, S> {
-    /// Waits at most `patience` for something to do and collects it; false when the node ends.
-    /// Dropping the waiters then tells every open request that its outcome is unknown.
-    fn gather(&mut self, patience: Duration, inbox: &mut Vec<Input>) -> bool {
+    /// Collects what is to be done, and waits for it unless there is `more` already; false when
+    /// the node ends. Dropping the waiters then tells every open request that its outcome is
+    /// unknown.
+    fn gather(&mut self, more: bool) -> bool {
+        let patience = if more { Duration::ZERO } else { self.patience() };
+        let mailbox = &self.around.shared.mail;
         match &mut self.front {
-            None => self.shared.mail.take(&mut self.mail, patience),
+            None => mailbox.take(&mut self.mail, patience),
             Some(front) => {
-                let idle = !patience.is_zero() && self.shared.mail.sleep();
+                let idle = !patience.is_zero() && mailbox.sleep();
                 front.poll(if idle { patience } else { Duration::ZERO }, &mut self.offers);
-                self.shared.mail.awake();
-                self.shared.mail.take(&mut self.mail, Duration::ZERO);
+                mailbox.awake();
+                mailbox.take(&mut self.mail, Duration::ZERO);
             }
         }
+        let inbox = &mut self.inbox;
         for Offer { ticket, proposal } in self.offers.drain(..) {
             let (group, entry) = (proposal.group, proposal.entry);
             let waiter = Waiter::Front { ticket, _permit: proposal.permit };
@@ -103,30 +125,50 @@ impl<S: OrderedStore> Loop<'_, S> {
                 }
                 Mail::Input(input) => inbox.push(input),
                 Mail::Front(front) => {
-                    self.shared.mail.wake_by(front.waker());
+                    mailbox.wake_by(front.waker());
                     self.front = Some(front);
                 }
                 Mail::Stop => return false,
             }
         }
+        inbox.extend(self.written.take().map(Input::LogDone));
+        true
+    }
+
+    /// How long the driver may sleep: less while the end of the log is not confirmed.
+    fn patience(&mut self) -> Duration {
+        match self.wrote {
+            Some(at) if at.elapsed() >= NUDGE_AFTER => {
+                self.around.log.nudge();
+                self.wrote = None;
+                TICK
+            }
+            Some(_) => NUDGE_AFTER,
+            None => TICK,
+        }
+    }
+
+    /// Writes a job of a driver with a front; true when it is on disk.
+    fn write(&mut self, job: LogJob) -> bool {
+        let Around { shared, log, background, pulse, .. } = self.around;
+        let Some(job) = log.write_now(job, shared, background, pulse) else { return false };
+        self.wrote = Some(Instant::now());
+        self.written = Some(job);
         true
     }
 
     fn act(&mut self, turned: Turned) {
-        if let Some(job) = turned.log {
-            self.log.push(job);
-        }
         for beside in turned.beside {
-            self.cold.push(beside);
+            self.around.cold.push(beside);
         }
         if turned.sealed {
-            self.background.ring();
+            self.around.background.ring();
         }
-        self.shared.metrics.entries_applied.inc_by(turned.applied as u64);
+        self.around.shared.metrics.entries_applied.inc_by(turned.applied as u64);
         for (group, why) in turned.stopped {
             tracing::error!(group = group.0, reason = %why, "a group stopped");
-            self.shared.metrics.groups_stopped.inc();
-            self.background.group_stopped(group, why);
+            self.around.shared.metrics.groups_stopped.inc();
+            self.around.background.group_stopped(group, why);
         }
         for done in turned.done {
             match done {
@@ -153,7 +195,7 @@ impl<S: OrderedStore> Loop<'_, S> {
                 Done::Failed { token, failure } => self.fail(token, failure),
             }
         }
-        self.shared.answers.send(&mut self.answers);
+        self.around.shared.answers.send(&mut self.answers);
     }
 
     fn fail(&mut self, token: Token, failure: Failure) {
@@ -188,10 +230,14 @@ impl<S: OrderedStore> Loop<'_, S> {
             match effect {
                 Effect::Publish { number, first_seq, last_seq, .. } => {
                     if counted {
-                        self.shared.metrics.events_appended.inc_by(count(first_seq, last_seq));
+                        self.around
+                            .shared
+                            .metrics
+                            .events_appended
+                            .inc_by(count(first_seq, last_seq));
                     }
                     let key = TopicKey { group, number };
-                    guards.extend(self.shared.hub.applied(key, first_seq, last_seq, hold));
+                    guards.extend(self.around.shared.hub.applied(key, first_seq, last_seq, hold));
                 }
                 Effect::SessionChanged { change, row } => {
                     let end = match change {
@@ -203,9 +249,9 @@ impl<S: OrderedStore> Loop<'_, S> {
                         | Change::Archived
                         | Change::Unarchived => continue,
                     };
-                    self.shared.hub.ended(TopicKey { group, number: row.number }, end);
+                    self.around.shared.hub.ended(TopicKey { group, number: row.number }, end);
                 }
-                Effect::DueAt(at) => self.background.due(group, at),
+                Effect::DueAt(at) => self.around.background.due(group, at),
             }
         }
         guards

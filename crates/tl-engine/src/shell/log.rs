@@ -1,12 +1,17 @@
-//! The log thread: drain the queue, one write, one sync, complete in order. It never waits to
-//! fill a batch; what arrives during a sync is the next batch.
+//! Writing the log: drain the queue, one write, one sync, complete in order. Nobody waits to fill
+//! a batch; what arrives during a sync is the next batch.
+//!
+//! The log has one owner at a time, by its lock: the log thread, or the driver itself. With a
+//! front on its thread the driver has nothing to do until its job is on disk, so it writes the
+//! job on the spot, which spares two hand-overs. It does so only when no earlier job is on its
+//! way and the disk is quick; a disk that is slow or full is the log thread's to wait for.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tl_raft::LogJob;
+use tl_raft::{JobId, LogJob};
 use tl_store::OrderedStore;
 use tl_types::{GroupId, Index};
 use tl_wal::{Record, Wal, WalError};
@@ -26,10 +31,17 @@ const IDLE_MARK_AFTER: Duration = Duration::from_millis(50);
 /// Wait before a write is tried again on a disk without room.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
 
-/// Jobs on their way to the log thread; bounded by admission.
+/// Syncs that usually take longer than this leave the driver alone.
+const QUICK_SYNC: Duration = Duration::from_millis(1);
+
+/// The log, and jobs on their way to it; bounded by admission. Jobs come from one thread, the
+/// driver's.
 #[derive(Debug)]
 pub(crate) struct LogBox {
+    wal: Mutex<NodeLog>,
     jobs: Mailbox<Option<LogJob>>,
+    /// Jobs handed to the log thread and not on disk yet.
+    unwritten: AtomicUsize,
     /// Indexes up to which rows are durable, since the log thread last looked.
     durable: Mutex<Option<BTreeMap<GroupId, Index>>>,
     limits: LogLimits,
@@ -48,17 +60,70 @@ pub(crate) struct LogLimits {
 }
 
 impl LogBox {
-    pub(crate) fn new(limits: LogLimits) -> LogBox {
+    pub(crate) fn new(wal: NodeLog, limits: LogLimits) -> LogBox {
         LogBox {
+            wal: Mutex::new(wal),
             jobs: Mailbox::default(),
+            unwritten: AtomicUsize::new(0),
             durable: Mutex::new(None),
             limits,
             stopped: AtomicBool::new(false),
         }
     }
 
+    /// Hands a job to the log thread.
     pub(crate) fn push(&self, job: LogJob) {
+        self.unwritten.fetch_add(1, Ordering::AcqRel);
         self.jobs.push(Some(job));
+    }
+
+    /// Writes a job on the spot if nothing speaks against it, and says its number when it is on
+    /// disk; else hands it to the log thread.
+    pub(crate) fn write_now<S: OrderedStore>(
+        &self,
+        job: LogJob,
+        shared: &Shared<S>,
+        background: &Background,
+        pulse: &Pulse,
+    ) -> Option<JobId> {
+        let is_behind = self.unwritten.load(Ordering::Acquire) > 0;
+        let wal = if is_behind || !pulse.is_quick(QUICK_SYNC) { None } else { self.wal.try_lock() };
+        let Some(mut wal) = wal else {
+            self.push(job);
+            return None;
+        };
+        self.let_go(&mut wal);
+        let started = Instant::now();
+        let LogJob { id, records } = job;
+        let mut rest = &records[..];
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(piece_of(rest, self.limits.piece_bytes));
+            match wal.append(piece) {
+                Ok(_) => rest = later,
+                // Nothing of this piece was taken; the log thread goes on with it.
+                Err(WalError::Full { .. }) => {
+                    self.push(LogJob { id, records: rest.to_vec() });
+                    return None;
+                }
+                Err(error) => {
+                    shared.fail(crate::chain(&error));
+                    return None;
+                }
+            }
+        }
+        if let Err(error) = synced(shared, pulse, &mut wal, started, records.len()) {
+            shared.fail(crate::chain(&error));
+            return None;
+        }
+        if wal.spares_missing() > 0 {
+            background.wake();
+        }
+        Some(id)
+    }
+
+    /// The log thread looks whether the log is idle and its end not confirmed.
+    pub(crate) fn nudge(&self) {
+        self.jobs.push(None);
     }
 
     /// Lets go of segments, if rows have become durable since the last look.
@@ -84,45 +149,47 @@ pub(crate) fn run<S: OrderedStore>(
     inbox: &LogBox,
     background: &Background,
     pulse: &Pulse,
-    mut wal: NodeLog,
 ) {
     let (mut jobs, mut records, mut done) = (Vec::new(), Vec::new(), Vec::new());
+    let mut patience = Duration::from_secs(60);
     while !inbox.stopped.load(Ordering::Relaxed) {
-        let patience =
-            if wal.wants_idle_mark() { IDLE_MARK_AFTER } else { Duration::from_secs(60) };
         inbox.jobs.take(&mut jobs, patience);
+        let mut wal = inbox.wal.lock();
         inbox.let_go(&mut wal);
-        if jobs.is_empty() {
+        for job in jobs.drain(..).flatten() {
+            done.push(job.id);
+            records.extend(job.records);
+        }
+        if done.is_empty() {
             match wal.idle_mark() {
                 Ok(_) => {}
                 // The mark is late; what it would confirm is on disk.
                 Err(WalError::Full { .. }) => std::thread::sleep(FULL_DISK_PAUSE),
                 Err(error) => return shared.fail(crate::chain(&error)),
             }
-            continue;
+        } else {
+            match write(shared, inbox, pulse, &mut wal, &records) {
+                Ok(true) => {}
+                // Stopped while the disk was full: nothing of this batch was acknowledged.
+                Ok(false) => return,
+                Err(error) => return shared.fail(crate::chain(&error)),
+            }
+            records.clear();
+            let written = done.len();
+            for job in done.drain(..) {
+                shared.mail.push(Mail::Input(Input::LogDone(job)));
+            }
+            // Behind the mail: whoever sees that nothing is under way finds all of it there.
+            inbox.unwritten.fetch_sub(written, Ordering::AcqRel);
+            if wal.spares_missing() > 0 {
+                background.wake();
+            }
         }
-        for job in jobs.drain(..).flatten() {
-            done.push(job.id);
-            records.extend(job.records);
-        }
-        if done.is_empty() {
-            continue;
-        }
-        match write(shared, inbox, pulse, &mut wal, &records) {
-            Ok(true) => {}
-            // Stopped while the disk was full: nothing of this batch was acknowledged.
-            Ok(false) => return,
-            Err(error) => return shared.fail(crate::chain(&error)),
-        }
-        records.clear();
-        for job in done.drain(..) {
-            shared.mail.push(Mail::Input(Input::LogDone(job)));
-        }
-        if wal.spares_missing() > 0 {
-            background.wake();
-        }
+        let wants_mark = wal.wants_idle_mark();
+        patience = if wants_mark { IDLE_MARK_AFTER } else { Duration::from_secs(60) };
     }
     // The node may stay down for long: damage to its last records must not pass for a torn write.
+    let mut wal = inbox.wal.lock();
     if wal.wants_idle_mark()
         && let Err(error) = wal.idle_mark()
     {
@@ -148,12 +215,24 @@ fn write<S: OrderedStore>(
         }
         rest = later;
     }
-    wal.sync()?;
-    pulse.synced(started.elapsed());
-    let metrics = &shared.metrics;
-    metrics.log_sync_seconds.observe(started.elapsed().as_secs_f64());
-    metrics.log_batch_entries.observe(records.len() as f64);
+    synced(shared, pulse, wal, started, records.len())?;
     Ok(true)
+}
+
+/// Syncs, and tells how long it took since `started`.
+fn synced<S: OrderedStore>(
+    shared: &Shared<S>,
+    pulse: &Pulse,
+    wal: &mut NodeLog,
+    started: Instant,
+    records: usize,
+) -> Result<(), WalError> {
+    wal.sync()?;
+    let took = started.elapsed();
+    pulse.synced(took);
+    shared.metrics.log_sync_seconds.observe(took.as_secs_f64());
+    shared.metrics.log_batch_entries.observe(records as f64);
+    Ok(())
 }
 
 /// How many of the records go into one call; at least one.

@@ -49,7 +49,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// A write and sync of the log took this long. Called by one thread.
+    /// A write and sync of the log took this long. Called by whoever has the log.
     pub(crate) fn synced(&self, took: Duration) {
         self.synced_at(self.now_us(), took);
     }
@@ -69,6 +69,12 @@ impl Pulse {
         let counted_us = took_us.min(slow_us);
         let next_us = (usual_us * (USUAL_PARTS - 1) + counted_us).div_ceil(USUAL_PARTS);
         self.usual_us.store(next_us.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether a sync usually takes no longer than this; not before the first.
+    pub(crate) fn is_quick(&self, limit: Duration) -> bool {
+        let usual_us = self.usual_us.load(Ordering::Relaxed);
+        usual_us > 0 && u128::from(usual_us) <= limit.as_micros()
     }
 
     /// Whether so many sealed memtables wait that flushing must not be slowed.

@@ -33,20 +33,32 @@ impl Bench {
         let on: Arc<dyn Disk> = Arc::new(disk.clone());
         let (wal, _) = Wal::open(on, options(), &mut |_, _| {}).expect("a new log");
         let store = Arc::new(MemStore::new(StoreOptions::default()));
-        let (shared, inbox) = (Arc::new(Shared::new(store)), Arc::new(LogBox::new(LIMITS)));
+        let (shared, inbox) = (Arc::new(Shared::new(store)), Arc::new(LogBox::new(wal, LIMITS)));
         let thread = std::thread::spawn({
             let (shared, inbox) = (Arc::clone(&shared), Arc::clone(&inbox));
-            move || run(&shared, &inbox, &Background::default(), &Pulse::default(), wal)
+            move || run(&shared, &inbox, &Background::default(), &Pulse::default())
         });
         Bench { disk, shared, inbox, thread, next: 1, done: 0 }
     }
 
-    fn push(&mut self) {
+    fn job(&mut self) -> LogJob {
         let (term, index) = (Term(1), Index(self.next));
         let data = vec![1; ENTRY_BYTES].into();
         let records = vec![Record::Entry { group: GROUP, term, index, data }];
-        self.inbox.push(LogJob { id: JobId(self.next), records });
         self.next += 1;
+        LogJob { id: JobId(self.next - 1), records }
+    }
+
+    fn push(&mut self) {
+        let job = self.job();
+        self.inbox.push(job);
+    }
+
+    /// Ends the thread and lets go of the log.
+    fn stop(self) -> (MemDisk, Arc<Shared<MemStore>>) {
+        self.inbox.stop();
+        self.thread.join().expect("no panic");
+        (self.disk, self.shared)
     }
 
     /// Waits until everything pushed is on disk.
@@ -79,9 +91,8 @@ fn a_full_disk_goes_on_as_soon_as_a_flush_lets_segments_go() {
     }
     bench.inbox.release([(GROUP, Index(80))].into());
     bench.settle();
-    bench.inbox.stop();
-    bench.thread.join().expect("no panic");
-    assert!(!bench.shared.failed(), "a full disk is no failure");
+    let (_, shared) = bench.stop();
+    assert!(!shared.failed(), "a full disk is no failure");
 }
 
 #[test]
@@ -89,18 +100,68 @@ fn a_stop_confirms_the_end_of_the_log() {
     let mut bench = Bench::new();
     bench.push();
     bench.settle();
-    bench.inbox.stop();
-    bench.thread.join().expect("no panic");
-    let on: Arc<dyn Disk> = Arc::new(bench.disk.clone());
+    let (disk, _) = bench.stop();
+    let on: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut damaged = 0;
     for file in on.list().expect("list") {
-        let bytes = bench.disk.contents(&file.name).expect("there");
+        let bytes = disk.contents(&file.name).expect("there");
         if let Some(at) = bytes.windows(64).position(|part| part == [1; 64]) {
-            assert!(bench.disk.flip(&file.name, at + 100, 1));
+            assert!(disk.flip(&file.name, at + 100, 1));
             damaged += 1;
         }
     }
     assert_eq!(damaged, 1);
     let opened = Wal::open(on, options(), &mut |_, _| {});
     assert!(matches!(opened, Err(WalError::Corrupt(_))), "not taken for a torn write");
+}
+
+/// Jobs go alternately to the log thread and to the disk on the spot, as the box decides; each is
+/// told once, and whoever finds the box empty finds all earlier jobs told.
+#[test]
+fn jobs_are_told_in_order_whoever_writes_them() {
+    const JOBS: u64 = 200;
+    let mut bench = Bench::new();
+    let (background, pulse) = (Background::default(), Pulse::default());
+    let (mut told, mut mail, mut on_the_spot) = (Vec::new(), Vec::new(), 0_u64);
+    // Nobody knows how quick the disk is before its first sync.
+    bench.push();
+    bench.settle();
+    pulse.synced(Duration::from_micros(100));
+    let shared = Arc::clone(&bench.shared);
+    let mut take = |told: &mut Vec<u64>, patience| {
+        shared.mail.take(&mut mail, patience);
+        told.extend(mail.drain(..).map(|item| match item {
+            Mail::Input(Input::LogDone(job)) => job.0,
+            other => panic!("{other:?}"),
+        }));
+    };
+    for n in 2..=JOBS {
+        let job = bench.job();
+        match n % 4 {
+            0 => bench.inbox.push(job),
+            // Right behind one for the thread, and with nothing under way.
+            turn => {
+                while turn > 1 && (told.len() as u64) + 2 < n {
+                    take(&mut told, Duration::from_secs(60));
+                }
+                let written = bench.inbox.write_now(job, &bench.shared, &background, &pulse);
+                take(&mut told, Duration::ZERO);
+                on_the_spot += u64::from(written.is_some());
+                told.extend(written.map(|job| job.0));
+            }
+        }
+    }
+    while told.len() as u64 + 1 < JOBS {
+        take(&mut told, Duration::from_secs(60));
+    }
+    assert_eq!(told, (2..=JOBS).collect::<Vec<_>>());
+    assert!(on_the_spot > 0, "no job was written on the spot");
+    pulse.synced(Duration::from_secs(60));
+    for _ in 0..200 {
+        pulse.synced(Duration::from_secs(60));
+    }
+    let job = bench.job();
+    let written = bench.inbox.write_now(job, &bench.shared, &background, &pulse);
+    assert_eq!(written, None, "a slow disk is the log thread's to wait for");
+    bench.stop();
 }
