@@ -135,13 +135,14 @@ impl Entry {
     }
 }
 
-/// Writes the stamp into an encoded entry.
+/// Writes the stamp into an encoded entry: into its head, and in front of every envelope.
 ///
 /// # Panics
 /// When `entry` is shorter than an entry's head: only encoded entries are proposed.
 pub fn set_stamp(entry: &mut [u8], stamp: UnixMs) {
     assert!(entry.len() > HEAD_BYTES, "an encoded entry has a head");
     entry[STAMP_AT..STAMP_AT + 8].copy_from_slice(&stamp.0.to_be_bytes());
+    codec::stamp_events(&mut entry[HEAD_BYTES..], stamp);
 }
 
 /// The stamp of an encoded entry; `None` when the bytes are too short for one.

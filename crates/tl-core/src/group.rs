@@ -67,14 +67,14 @@ pub fn apply(rows: &dyn Rows, index: Index, entry: Bytes) -> Result<Outcome, Sto
     if entry.is_empty() {
         return Ok(Outcome::default());
     }
-    let entry_bytes = entry.len();
-    let entry = Entry::decode(entry).map_err(|source| Stop { index, source })?;
+    let raw = entry;
+    let entry = Entry::decode(raw.clone()).map_err(|source| Stop { index, source })?;
     let mut view = View::new(rows);
     let last = digest::load(&mut view);
     // A new leader's clock may lag the old one's; the group's time never goes back.
     let stamp = entry.stamp.max(last.stamp);
     let mut done = Outcome { stamp, ..Outcome::default() };
-    match run(&mut view, &mut done.effects, stamp, entry, entry_bytes) {
+    match run(&mut view, &mut done.effects, stamp, entry, &raw) {
         Ok(replies) => done.replies = replies,
         Err(refusal) => return Ok(refused(&view, refusal, stamp)),
     }
@@ -92,9 +92,9 @@ fn run(
     effects: &mut Vec<Effect>,
     stamp: UnixMs,
     entry: Entry,
-    entry_bytes: usize,
+    raw: &Bytes,
 ) -> Result<Vec<Reply>, Refusal> {
-    check_size(&entry, entry_bytes)?;
+    check_size(&entry, raw.len())?;
     if let Some(replies) = requests::remembered(view, &entry) {
         return Ok(replies);
     }
@@ -103,7 +103,7 @@ fn run(
     for (place, command) in entry.commands.into_iter().enumerate() {
         let reply = match command {
             Command::Tick => requests::expire(view, stamp),
-            command => session::apply(view, stamp, command, effects)
+            command => session::apply(view, stamp, command, raw, effects)
                 .map_err(|Fault { event, reason }| Refusal { command: place, event, reason })?,
         };
         replies.push(reply);

@@ -60,7 +60,7 @@ fn directory(
 ) -> Result<BTreeMap<ResourceNumber, DirectoryRow>, String> {
     let mut named = BTreeMap::new();
     for (key, value) in table {
-        let row = DirectoryRow::decode((*value).clone())
+        let row = DirectoryRow::decode(value)
             .map_err(|error| format!("directory row {key:?}: {error}"))?;
         let number = row.number;
         if number.0 == 0 || number.0 >= next || named.insert(number, row).is_some() {

@@ -98,7 +98,7 @@ fn scan(view: &mut View<'_>, query: &ListQuery, examined_max: usize) -> ListPage
                 return page;
             }
             examined += 1;
-            match DirectoryRow::decode(value) {
+            match DirectoryRow::decode(&value) {
                 Ok(row) => page.sessions.extend(matching(view, query, &id, row)),
                 Err(error) => view.damaged(format!("directory row of {id}: {error}")),
             }

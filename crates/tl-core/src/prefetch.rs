@@ -44,7 +44,7 @@ impl Cold<'_> {
         };
         let number = self.look(RowKey::directory(path)).and_then(|row| {
             // A damaged row is for `apply` to find.
-            DirectoryRow::decode(row).ok().map(|row| row.number)
+            DirectoryRow::decode(&row).ok().map(|row| row.number)
         });
         match command {
             Command::CreateSession(_) => {

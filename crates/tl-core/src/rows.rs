@@ -22,6 +22,19 @@ pub trait Rows {
     /// The value of one row.
     fn get(&self, key: &RowKey) -> Read<Bytes>;
 
+    /// Lends the value of one row to `found`, for readers that keep nothing of it.
+    fn look(&self, key: &RowKey, found: &mut dyn FnMut(&Bytes)) -> Read<()> {
+        match self.get(key) {
+            Read::Found(value) => {
+                found(&value);
+                Read::Found(())
+            }
+            Read::Absent => Read::Absent,
+            Read::Cold => Read::Cold,
+            Read::Damaged(what) => Read::Damaged(what),
+        }
+    }
+
     /// The first `limit` rows of `start..end`, in key order. `Found` also when there are none.
     fn range(&self, start: &RowKey, end: &RowKey, limit: usize) -> Read<Vec<(RowKey, Bytes)>>;
 }

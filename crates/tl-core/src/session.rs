@@ -20,6 +20,7 @@
 //! Absent on purpose: clocks, randomness, I/O, logging, and who may do what: the edge has
 //! decided that.
 
+use bytes::Bytes;
 use tl_types::{ResourceNumber, ResourcePath, RowKey, UnixMs};
 
 use crate::effect::{Change, Effect};
@@ -35,6 +36,7 @@ mod append;
 mod change;
 mod create;
 pub(crate) mod directory;
+mod head;
 mod header;
 pub(crate) mod producer;
 mod read;
@@ -52,16 +54,17 @@ impl From<Reason> for Fault {
     }
 }
 
-/// Applies one session command; `Err` means that the whole entry is refused.
+/// Applies one session command of the entry `raw`; `Err` means that the whole entry is refused.
 pub(crate) fn apply(
     view: &mut View<'_>,
     at: UnixMs,
     command: Command,
+    raw: &Bytes,
     effects: &mut Vec<Effect>,
 ) -> Result<Reply, Fault> {
     match command {
         Command::CreateSession(create) => create::create(view, at, create, effects),
-        Command::Append(append) => append::append(view, at, append, effects),
+        Command::Append(append) => append::append(view, at, append, raw, effects),
         Command::UpdateHeader(update) => change::update(view, at, update, effects),
         Command::SetListing(set) => change::set_listing(view, at, set, effects),
         Command::Close(close) => change::close(view, at, close.path, effects),

@@ -69,6 +69,24 @@ impl<'a> View<'a> {
         }
     }
 
+    /// What `look` makes of a row, without sharing its value.
+    pub fn look<T>(&mut self, key: &RowKey, look: impl FnOnce(&Bytes) -> T) -> Option<T> {
+        if let Some(written) = self.writes.get(key) {
+            return written.as_ref().map(look);
+        }
+        let (mut look, mut seen) = (Some(look), None);
+        let read = self.rows.look(key, &mut |value| {
+            seen = look.take().map(|look| look(value));
+        });
+        match read {
+            Read::Found(()) => {}
+            Read::Absent => return None,
+            Read::Cold => self.poison_with(Poison::Cold),
+            Read::Damaged(what) => self.damaged(what),
+        }
+        seen
+    }
+
     /// The first `limit` rows of `start..end`, in key order.
     pub fn range(&mut self, start: &RowKey, end: &RowKey, limit: usize) -> Vec<(RowKey, Bytes)> {
         let written: Vec<_> = self.writes.range(start, end);

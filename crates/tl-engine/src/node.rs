@@ -32,7 +32,7 @@ use tl_raft::{
 use tl_store::{GroupWrites, OrderedStore};
 use tl_types::{Generation, GroupId, Index, ResourceNumber, Seq, Table, Term, UnixMs};
 
-use self::rows::{BlockingRows, CachedRows};
+use self::rows::{BlockingRows, HeldRows};
 
 pub mod recover;
 pub mod rows;
@@ -323,7 +323,10 @@ impl<S: OrderedStore> Node<S> {
             }
         }
 
-        let deeds = self.driver.turn(DriverNow { boot_ms: now.boot_ms }, inbound);
+        let deeds = self.driver.turn(DriverNow { boot_ms: now.boot_ms }, inbound.drain(..));
+        // Its room is used again.
+        self.feedback = inbound;
+        turned.done.reserve(deeds.apply.iter().map(|batch| batch.entries.len()).sum());
         turned.log = deeds.log;
         turned.frames = deeds.frames;
         turned.roles = deeds.roles;
@@ -389,8 +392,9 @@ impl<S: OrderedStore> Node<S> {
             }
             assert!(entry.index > slot.applied, "entries of a group are applied in order");
             self.log_bytes += entry.data.len() + LOG_ENTRY_OVERHEAD;
-            let rows = CachedRows::new(&*self.store, group, slot.generation);
-            let outcome = tl_core::apply(&rows, entry.index, entry.data.clone());
+            let outcome = self.store.hold(group, slot.generation, |held| {
+                tl_core::apply(&HeldRows(held), entry.index, entry.data.clone())
+            });
             let place = (entry.index, entry.term, entry.token);
             match outcome {
                 Ok(outcome) if outcome.poison == Some(Poison::Cold) => {

@@ -40,4 +40,6 @@ pub use applied::Applied;
 pub use error::StoreError;
 pub use options::{KillPoints, Pacing, StoreOptions, Work};
 pub use shared::{LsmStore, MemStore};
-pub use store::{GroupWrites, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats};
+pub use store::{
+    GroupWrites, Held, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats,
+};

@@ -121,7 +121,8 @@ impl<'a> Cursor<'a> {
         if self.read.is_empty() && !self.is_done {
             let Wanted { group, generation, start, end, .. } = self.wanted;
             let start = self.last.as_ref().map_or(Bound::Included(start), Bound::Excluded);
-            let rows = self.layer.rows.read();
+            // Whoever holds the rows of a group may be here with the lock in hand.
+            let rows = self.layer.rows.read_recursive();
             let chunk = rows.chunk(group, generation, start, end, CHUNK_ROWS);
             drop(rows);
             self.is_done = chunk.len() < CHUNK_ROWS;

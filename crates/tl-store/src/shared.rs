@@ -28,16 +28,20 @@ use crate::cache::RowCache;
 use crate::error::StoreError;
 use crate::floors::Floors;
 use crate::memtable::{Memtable, Slot};
-use crate::merge::{Layer, Wanted, cached_runs, merge};
+use crate::merge::{Layer, Wanted, merge};
 use crate::options::{KillPoints, StoreOptions};
 use crate::runs::Runs;
 use crate::runs::mem::MemRuns;
-use crate::store::{GroupWrites, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats};
+use crate::store::{
+    GroupWrites, Held, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats,
+};
 use crate::tree::Tree;
 
+mod held;
 mod ranges;
 mod state;
 
+use held::HeldRows;
 use ranges::{Ranges, RunsPiece};
 use state::State;
 
@@ -240,16 +244,33 @@ impl<R: Runs> OrderedStore for Store<R> {
     }
 
     fn get_cached(&self, group: GroupId, generation: Generation, key: &RowKey) -> Read<Bytes> {
-        let state = self.state.read();
-        let slot = match state.in_memtables(group, generation, key) {
-            Some(slot) => Some(slot),
-            None => self.cache.get(&FullKey::new(group, generation, key)),
-        };
-        match slot {
-            Some(Some(value)) => Read::Found(value),
-            Some(None) => Read::Absent,
-            None => Read::Cold,
+        let mut value = None;
+        let read = self.hold(group, generation, |held| {
+            held.look(key, &mut |found| value = Some(found.clone()))
+        });
+        match (read, value) {
+            (Read::Found(()), Some(value)) => Read::Found(value),
+            (Read::Cold, _) => Read::Cold,
+            (Read::Absent | Read::Found(()), _) => Read::Absent,
         }
+    }
+
+    fn hold<T>(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        look: impl FnOnce(&dyn Held) -> T,
+    ) -> T {
+        let state = self.state.read();
+        let active = state.active.rows.read();
+        look(&HeldRows {
+            cache: &self.cache,
+            ranges: &self.ranges,
+            state: &state,
+            active: &active,
+            group,
+            generation,
+        })
     }
 
     fn range_cached(
@@ -260,38 +281,10 @@ impl<R: Runs> OrderedStore for Store<R> {
         end: &RowKey,
         limit: usize,
     ) -> Read<Vec<Row>> {
-        if start >= end || limit == 0 {
-            return Read::Found(Vec::new());
-        }
-        let wanted = Wanted { group, generation, start, end, limit, bytes_max: usize::MAX };
+        // Not under the memtable's lock: a long range would make the driver wait.
         let state = self.state.read();
-        let layers = state.layers();
-        if is_of_one_session(start, end)
-            && let Some(seq) = start.event_seq()
-            && let Some(known) = state.events_known_from(group, generation, start.number())
-            && seq >= known
-        {
-            return found(merge(wanted, &layers, std::iter::empty()));
-        }
-        let of = (FullKey::new(group, generation, start), end.clone());
-        let piece = {
-            let ranges = self.ranges.lock();
-            let piece = ranges.found.get(&of).filter(|_| ranges.epoch == state.epoch);
-            match piece {
-                Some(piece) => Arc::clone(piece),
-                None => return Read::Cold,
-            }
-        };
-        if piece.is_whole {
-            return found(merge(wanted, &layers, cached_runs(&piece.rows)));
-        }
-        // What lies behind the piece is not known: stop at its last row.
-        let Some((last, _)) = piece.rows.last() else { return Read::Cold };
-        let known = Wanted { end: &last.with(&[0]), ..wanted };
-        match merge(known, &layers, cached_runs(&piece.rows)) {
-            Ok(rows) if rows.len() == limit => Read::Found(rows),
-            _ => Read::Cold,
-        }
+        let wanted = Wanted { group, generation, start, end, limit, bytes_max: usize::MAX };
+        held::range(&state, &self.ranges, wanted)
     }
 
     fn get(
@@ -471,16 +464,6 @@ impl<R> fmt::Debug for Store<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("options", &self.options).finish_non_exhaustive()
     }
-}
-
-/// A merge without runs cannot fail; a damaged one would have been `Cold`.
-fn found(rows: Result<Vec<Row>, StoreError>) -> Read<Vec<Row>> {
-    rows.map_or(Read::Cold, Read::Found)
-}
-
-/// Whether a range stays within the events of one session.
-fn is_of_one_session(start: &RowKey, end: &RowKey) -> bool {
-    start.event_seq().is_some() && *end <= RowKey::table_end(Table::Event, start.number())
 }
 
 /// Rows that the next entries of an active session need: kept in the cache across a flush.

@@ -47,6 +47,17 @@ pub enum Read<T> {
     Cold,
 }
 
+/// One group's rows in memory, held still while they are looked at.
+///
+/// Writes of other rows wait meanwhile, so a look is short and never waits for anything.
+pub trait Held {
+    /// As [`OrderedStore::get_cached`], lending the value instead of sharing it.
+    fn look(&self, key: &RowKey, found: &mut dyn FnMut(&Bytes)) -> Read<()>;
+
+    /// As [`OrderedStore::range_cached`].
+    fn range(&self, start: &RowKey, end: &RowKey, limit: usize) -> Read<Vec<Row>>;
+}
+
 /// Rows of all groups of one node.
 ///
 /// Two things are asked of what is written:
@@ -73,6 +84,16 @@ pub trait OrderedStore: Send + Sync {
 
     /// Looks a row up in memory only; never waits for a disk or for a thread that does.
     fn get_cached(&self, group: GroupId, generation: Generation, key: &RowKey) -> Read<Bytes>;
+
+    /// Runs a look at rows of one group in memory: locks are taken once, not for every row.
+    fn hold<T>(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        look: impl FnOnce(&dyn Held) -> T,
+    ) -> T
+    where
+        Self: Sized;
 
     /// Like [`OrderedStore::range`], from memory only. `Found` also when empty, never `Absent`.
     ///

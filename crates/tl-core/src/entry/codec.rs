@@ -3,10 +3,19 @@
 //! Unknown tags are skipped, so a later release may add optional fields; an unknown kind or
 //! body version is refused. Lengths of commands and events are varints padded to four bytes:
 //! they are filled in once the bytes behind them are written, and read like any varint.
+//!
+//! ```text
+//! event = producer id length, producer id ‖ producer seq u64 ‖ algorithm u8 ‖ hash u128
+//!         ‖ stamp u64 ‖ envelope
+//! ```
+//!
+//! The stamp of an event is the entry's, written again by [`stamp_events`]: stamp and envelope
+//! side by side are an event row, which is then a slice of the entry and not a copy. The rules
+//! never trust it; a row takes it only when it is the stamp that the entry is applied with.
 
 use smallvec::SmallVec;
 use tl_types::bytes_codec::{DecodeError, Scan, put_bytes, put_field};
-use tl_types::{Incarnation, Kind, Namespace, ResourcePath, Seq, SessionId, Tenant};
+use tl_types::{Incarnation, Kind, Namespace, ResourcePath, Seq, SessionId, Tenant, UnixMs};
 
 use super::command::{
     AckArchived, Append, Close, Command, ContentHash, CreateSession, NewEvent, SetListing,
@@ -17,6 +26,10 @@ use crate::session::Listing;
 use crate::text::Text;
 
 const BODY_VERSION: u8 = 1;
+/// The stamp in front of an envelope.
+const STAMP_BYTES: usize = 8;
+/// Between an event's producer id and its stamp: producer seq, algorithm, hash.
+const EVENT_NUMBERS_BYTES: usize = 8 + 1 + 16;
 
 /// Command kinds. Numbers once given out are never reused.
 mod kind {
@@ -238,6 +251,7 @@ fn put_event(out: &mut Vec<u8>, event: &NewEvent) {
     out.extend_from_slice(&event.producer_seq.to_be_bytes());
     out.push(event.hash.algorithm);
     out.extend_from_slice(&event.hash.value.to_be_bytes());
+    out.extend_from_slice(&[0; STAMP_BYTES]);
     out.extend_from_slice(&event.envelope);
 }
 
@@ -247,8 +261,58 @@ fn read_event(mut scan: Scan<'_>) -> Result<NewEvent, DecodeError> {
         producer_id: read_text(&scan, producer_id)?,
         producer_seq: scan.u64()?,
         hash: ContentHash { algorithm: scan.u8()?, value: u128::from_be_bytes(scan.array()?) },
-        envelope: scan.shared(scan.rest()),
+        envelope: {
+            scan.take(STAMP_BYTES)?;
+            scan.shared(scan.rest())
+        },
     })
+}
+
+/// Writes the stamp in front of every envelope of an encoded entry's commands. What is not an
+/// encoded command ends it: `apply` will say what is wrong.
+pub(super) fn stamp_events(commands: &mut [u8], stamp: UnixMs) {
+    let _ = try_stamp_events(commands, stamp);
+}
+
+fn try_stamp_events(commands: &mut [u8], stamp: UnixMs) -> Option<()> {
+    let mut at = 0;
+    for _ in 0..length(commands, &mut at)? {
+        let kind = u16::from_be_bytes(*commands.get(at..)?.first_chunk()?);
+        at += size_of::<u16>();
+        let body = length(commands, &mut at)?;
+        let end = at.checked_add(body).filter(|end| *end <= commands.len())?;
+        // Behind the body's version.
+        at += 1;
+        while kind == kind::APPEND && at < end {
+            let tag = commands[at];
+            at += 1;
+            let field = length(commands, &mut at)?;
+            let behind = at.checked_add(field)?;
+            if tag == tag::EVENT {
+                let producer = length(commands, &mut at)?;
+                let place = at.checked_add(producer)?.checked_add(EVENT_NUMBERS_BYTES)?;
+                let slot = commands.get_mut(place..place.checked_add(STAMP_BYTES)?)?;
+                slot.copy_from_slice(&stamp.0.to_be_bytes());
+            }
+            at = behind;
+        }
+        at = end;
+    }
+    Some(())
+}
+
+/// Reads a length and moves behind it.
+fn length(bytes: &[u8], at: &mut usize) -> Option<usize> {
+    let mut value = 0_usize;
+    for shift in (0..28).step_by(7) {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        value |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 fn put_path(out: &mut Vec<u8>, path: &ResourcePath) {

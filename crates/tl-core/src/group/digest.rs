@@ -62,13 +62,15 @@ pub(super) fn extend(view: &mut View<'_>, before: Last, stamp: UnixMs) {
 }
 
 pub(super) fn load(view: &mut View<'_>) -> Last {
-    let Some(row) = view.get(&RowKey::group(GroupField::Last)) else { return Last::default() };
-    let parts = row.split_first_chunk::<8>().and_then(|(stamp, digest)| {
-        Some((u64::from_be_bytes(*stamp), u128::from_be_bytes(digest.try_into().ok()?)))
+    let found = view.look(&RowKey::group(GroupField::Last), |row| {
+        let (stamp, digest) = row.split_first_chunk::<8>()?;
+        let digest = u128::from_be_bytes(digest.try_into().ok()?);
+        Some(Last { stamp: UnixMs(u64::from_be_bytes(*stamp)), digest })
     });
-    match parts {
-        Some((stamp, digest)) => Last { stamp: UnixMs(stamp), digest },
-        None => {
+    match found {
+        None => Last::default(),
+        Some(Some(last)) => last,
+        Some(None) => {
             view.damaged("the group's last stamp and digest are not 24 bytes".into());
             Last::default()
         }

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 use tl_types::event::StoredEvent;
 use tl_types::limits::{
@@ -18,9 +19,9 @@ use tl_types::limits::{
 use tl_types::{ResourceNumber, RowKey, Seq, Table, UnixMs};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::header::{SessionRow, SessionState};
+use super::header::SessionState;
 use super::producer::{ProducerRow, Verdict, Write};
-use super::{Fault, open, save_header};
+use super::{Fault, head};
 use crate::effect::Effect;
 use crate::entry::{Append, ContentHash, NewEvent};
 use crate::reply::{Appended, Reason, Reply};
@@ -30,6 +31,8 @@ use crate::view::View;
 /// What an envelope may have over the event's own limit: tags, lengths, and the principal that
 /// the server adds.
 const ENVELOPE_SLACK_BYTES: usize = 8 * 1024;
+/// Bytes of an envelope from which on its row is a slice of the entry.
+const SLICED_BYTES_MIN: usize = 512;
 /// Producers remembered: those promised, and room for ages that lag.
 const PRODUCERS_KEPT_MAX: u64 = PRODUCERS_PER_SESSION_MAX + PRODUCER_AGE_LAG_MAX;
 
@@ -53,15 +56,16 @@ pub(super) fn append(
     view: &mut View<'_>,
     at: UnixMs,
     append: Append,
+    raw: &Bytes,
     effects: &mut Vec<Effect>,
 ) -> Result<Reply, Fault> {
-    let mut session = open(view, append.path)?;
+    let (number, mut session) = head::open(view, &append.path)?;
     check_sizes(&append.events)?;
-    let head = session.header.last_seq;
+    let head = session.last_seq;
     let (mut runs, broken) = runs_of(&append.events);
-    if session.header.producers > 0 {
+    if session.producers > 0 {
         for run in &mut runs {
-            run.row = load_producer(view, session.number, run.producer_id.as_str());
+            run.row = load_producer(view, number, run.producer_id.as_str());
         }
     }
     if broken.is_none()
@@ -71,11 +75,11 @@ pub(super) fn append(
             first_seq,
             last_seq: Seq(first_seq.0 + append.events.len() as u64 - 1),
             head_seq: head,
-            archived_seq: session.header.archived_seq,
+            archived_seq: session.archived_seq,
             deduped: true,
         }));
     }
-    if session.header.state == SessionState::Closed {
+    if session.state == SessionState::Closed {
         return Err(Reason::SessionClosed.into());
     }
     if let Some(expected) = append.expected_seq
@@ -85,27 +89,48 @@ pub(super) fn append(
     }
     check_producers(&runs, broken)?;
 
+    let source = sliceable(&append.events, raw);
     for (seq, event) in (head.0 + 1..).zip(&append.events) {
-        let row = StoredEvent::encode_row(at, &event.envelope);
-        view.put(RowKey::event(session.number, Seq(seq)), row);
+        let row = event_row(at, &event.envelope, source);
+        view.put(RowKey::event(number, Seq(seq)), row);
     }
-    session.header.last_seq = Seq(head.0 + append.events.len() as u64);
-    remember(view, &mut session, runs, head);
-    save_header(view, &session);
+    session.last_seq = Seq(head.0 + append.events.len() as u64);
+    remember(view, number, &mut session.producers, runs, head);
     let appended = Appended {
         first_seq: head.next(),
-        last_seq: session.header.last_seq,
-        head_seq: session.header.last_seq,
-        archived_seq: session.header.archived_seq,
+        last_seq: session.last_seq,
+        head_seq: session.last_seq,
+        archived_seq: session.archived_seq,
         deduped: false,
     };
+    session.save(view, number);
     effects.push(Effect::Publish {
-        number: session.number,
-        path: session.path,
+        number,
+        path: append.path,
         first_seq: appended.first_seq,
         last_seq: appended.last_seq,
     });
     Ok(Reply::Appended(appended))
+}
+
+/// The entry, if rows may be slices of it: they keep all of it in memory, so they must be the
+/// larger part of it.
+fn sliceable<'a>(events: &[NewEvent], raw: &'a Bytes) -> Option<&'a Bytes> {
+    let large = events.iter().map(|event| event.envelope.len()).filter(|n| *n >= SLICED_BYTES_MIN);
+    (large.sum::<usize>() * 2 >= raw.len()).then_some(raw)
+}
+
+/// An event's row: stamp and envelope. Where they stand side by side in the entry, a large row is
+/// a slice of it.
+fn event_row(at: UnixMs, envelope: &Bytes, source: Option<&Bytes>) -> Bytes {
+    let stamp = at.0.to_be_bytes();
+    let slice = source.filter(|_| envelope.len() >= SLICED_BYTES_MIN).and_then(|raw| {
+        let place = (envelope.as_ptr() as usize).checked_sub(raw.as_ptr() as usize)?;
+        let start = place.checked_sub(stamp.len())?;
+        let row = raw.get(start..place + envelope.len())?;
+        row.starts_with(&stamp).then(|| raw.slice_ref(row))
+    });
+    slice.unwrap_or_else(|| StoredEvent::encode_row(at, envelope))
 }
 
 fn check_sizes(events: &[NewEvent]) -> Result<(), Fault> {
@@ -240,8 +265,13 @@ impl Run {
 }
 
 /// Remembers each run with its producer, and forgets producers past the limit.
-fn remember(view: &mut View<'_>, session: &mut SessionRow, runs: Runs, head: Seq) {
-    let number = session.number;
+fn remember(
+    view: &mut View<'_>,
+    number: ResourceNumber,
+    producers: &mut u64,
+    runs: Runs,
+    head: Seq,
+) {
     let seq_of = |place: usize| Seq(head.0 + 1 + place as u64);
     for run in runs {
         let id = run.producer_id.as_str();
@@ -251,9 +281,9 @@ fn remember(view: &mut View<'_>, session: &mut SessionRow, runs: Runs, head: Seq
             old => {
                 match old {
                     Some(old) => view.delete(RowKey::producer_age(number, old, id)),
-                    None => session.header.producers += 1,
+                    None => *producers += 1,
                 }
-                view.put(RowKey::producer_age(number, last_seq, id), bytes::Bytes::new());
+                view.put(RowKey::producer_age(number, last_seq, id), Bytes::new());
                 last_seq
             }
         };
@@ -266,7 +296,7 @@ fn remember(view: &mut View<'_>, session: &mut SessionRow, runs: Runs, head: Seq
         let row = ProducerRow::encode_with(run.row.as_ref(), age_seq, write);
         view.put(RowKey::producer(number, id), row);
     }
-    forget_oldest(view, session);
+    forget_oldest(view, number, producers);
 }
 
 /// Drops the producers that wrote longest ago, as far as their ages tell. One append brings at
@@ -276,12 +306,11 @@ fn remember(view: &mut View<'_>, session: &mut SessionRow, runs: Runs, head: Seq
 /// per append would be dear. Whoever is dropped has at least [`PRODUCERS_KEPT_MAX`] younger ages
 /// behind its own; at most the lag of them stand before its last write, so at least
 /// [`PRODUCERS_PER_SESSION_MAX`] other producers have written after it.
-fn forget_oldest(view: &mut View<'_>, session: &mut SessionRow) {
-    let excess = session.header.producers.saturating_sub(PRODUCERS_KEPT_MAX);
+fn forget_oldest(view: &mut View<'_>, number: ResourceNumber, producers: &mut u64) {
+    let excess = producers.saturating_sub(PRODUCERS_KEPT_MAX);
     if excess == 0 {
         return;
     }
-    let number = session.number;
     let start = RowKey::table_start(Table::ProducerAge, number);
     let end = RowKey::table_end(Table::ProducerAge, number);
     let oldest = view.range(&start, &end, excess as usize);
@@ -297,5 +326,5 @@ fn forget_oldest(view: &mut View<'_>, session: &mut SessionRow) {
         }
         view.delete(age);
     }
-    session.header.producers = PRODUCERS_KEPT_MAX;
+    *producers = PRODUCERS_KEPT_MAX;
 }

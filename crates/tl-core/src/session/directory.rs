@@ -2,7 +2,7 @@
 //! what a list filters by before it looks at headers.
 
 use bytes::Bytes;
-use tl_types::bytes_codec::{DecodeError, Reader};
+use tl_types::bytes_codec::{DecodeError, Scan};
 use tl_types::{ResourceNumber, ResourcePath, RowKey};
 
 use super::header::{Listing, SessionRow, SessionState};
@@ -27,8 +27,8 @@ impl DirectoryRow {
         row.into()
     }
 
-    pub(crate) fn decode(row: Bytes) -> Result<DirectoryRow, DecodeError> {
-        let mut reader = Reader::new(row);
+    pub(crate) fn decode(row: &Bytes) -> Result<DirectoryRow, DecodeError> {
+        let mut reader = Scan::new(row);
         let version = reader.u8()?;
         if version != VERSION {
             return Err(DecodeError::Unknown { what: "directory version", value: version.into() });
@@ -43,8 +43,7 @@ impl DirectoryRow {
 }
 
 pub(crate) fn load(view: &mut View<'_>, path: &ResourcePath) -> Option<DirectoryRow> {
-    let row = view.get(&RowKey::directory(path))?;
-    match DirectoryRow::decode(row) {
+    match view.look(&RowKey::directory(path), DirectoryRow::decode)? {
         Ok(row) => Some(row),
         Err(error) => {
             view.damaged(format!("directory row of {}: {error}", path.name));

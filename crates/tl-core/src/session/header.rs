@@ -17,7 +17,7 @@ const VERSION: u8 = 1;
 const NUMBERS_BYTES_MAX: usize = 128;
 
 /// Field tags. Numbers once given out are never reused.
-mod tag {
+pub(super) mod tag {
     pub const INCARNATION: u8 = 1;
     pub const TITLE: u8 = 2;
     pub const METADATA: u8 = 3;
@@ -176,10 +176,7 @@ impl SessionHeader {
     /// [`DecodeError`] when the bytes are not a header of a known version.
     pub fn decode(row: Bytes) -> Result<SessionHeader, DecodeError> {
         let mut scan = Scan::new(&row);
-        let version = scan.u8()?;
-        if version != VERSION {
-            return Err(DecodeError::Unknown { what: "header version", value: version.into() });
-        }
+        check::version(&mut scan)?;
         let mut header = SessionHeader::default();
         while let Some((tag, part)) = scan.field()? {
             match tag {
@@ -195,11 +192,7 @@ impl SessionHeader {
                         .and_then(Listing::from_number)
                         .ok_or(DecodeError::Malformed("listing"))?;
                 }
-                tag::STATE => {
-                    header.state = byte(part)
-                        .and_then(SessionState::from_number)
-                        .ok_or(DecodeError::Malformed("state"))?;
-                }
+                tag::STATE => header.state = state(part)?,
                 tag::LAST_SEQ => header.last_seq = Seq(number(part)?),
                 tag::ARCHIVED_SEQ => header.archived_seq = Seq(number(part)?),
                 tag::FLOOR_SEQ => header.floor_seq = Seq(number(part)?),
@@ -207,14 +200,36 @@ impl SessionHeader {
                 _ => {}
             }
         }
-        if header.floor_seq > header.archived_seq || header.archived_seq > header.last_seq {
-            return Err(DecodeError::Malformed("header: positions out of order"));
-        }
+        check::positions(header.floor_seq, header.archived_seq, header.last_seq)?;
         Ok(header)
     }
 }
 
-fn number(part: &[u8]) -> Result<u64, DecodeError> {
+/// What every reader of a header insists on.
+pub(super) mod check {
+    use super::{DecodeError, Scan, Seq, VERSION};
+
+    pub fn version(scan: &mut Scan<'_>) -> Result<(), DecodeError> {
+        match scan.u8()? {
+            VERSION => Ok(()),
+            other => Err(DecodeError::Unknown { what: "header version", value: other.into() }),
+        }
+    }
+
+    pub fn positions(floor: Seq, archived: Seq, last: Seq) -> Result<(), DecodeError> {
+        if floor <= archived && archived <= last {
+            Ok(())
+        } else {
+            Err(DecodeError::Malformed("header: positions out of order"))
+        }
+    }
+}
+
+pub(super) fn state(part: &[u8]) -> Result<SessionState, DecodeError> {
+    byte(part).and_then(SessionState::from_number).ok_or(DecodeError::Malformed("state"))
+}
+
+pub(super) fn number(part: &[u8]) -> Result<u64, DecodeError> {
     let bytes = part.try_into().map_err(|_| DecodeError::Malformed("number in a header"))?;
     Ok(u64::from_be_bytes(bytes))
 }

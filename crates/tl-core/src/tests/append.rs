@@ -1,6 +1,12 @@
 //! One event at a time.
 
+use bytes::Bytes;
+use tl_types::{ResourceNumber, RowKey, Seq, UnixMs};
+
 use super::check;
+use super::script::{Bench, entry};
+use crate::entry::{Command, Entry, set_stamp};
+use crate::{Outcome, apply};
 
 #[test]
 fn events_get_positions_from_one_without_a_hole() {
@@ -189,4 +195,39 @@ fn stamps_never_go_back() {
          3 !publish s 3
          1 p:1 @1000, 2 p:2 @2000, 3 p:3 @2000",
     );
+}
+
+/// Applies an append with one event of this size, stamped as a leader does it.
+fn append_stamped(bench: &mut Bench, line: &str, bytes: usize, at: u64) -> (Bytes, Outcome) {
+    let mut entry = entry(line);
+    let Command::Append(append) = &mut entry.commands[0] else { unreachable!() };
+    append.events[0].envelope = vec![b'x'; bytes].into();
+    let mut raw = Entry::new(entry.commands).encode();
+    set_stamp(&mut raw, UnixMs(at));
+    let raw = Bytes::from(raw);
+    bench.index.0 += 1;
+    let outcome = apply(&bench.rows, bench.index, raw.clone()).unwrap();
+    bench.rows.write(outcome.writes.clone());
+    (raw, outcome)
+}
+
+#[test]
+fn a_large_event_row_is_a_slice_of_its_entry_if_it_has_the_stamp_that_counts() {
+    let mut bench = Bench::default();
+    bench.apply(&entry("create s"));
+    let cases = [
+        ("a s p:1", 600, 2_000, 2_000, true),
+        // A new leader's clock lags: the group's time counts, and the entry has another.
+        ("a s p:2", 600, 1_500, 2_000, false),
+        // It would keep more of the entry than itself.
+        ("a s p:3", 500, 3_000, 3_000, false),
+    ];
+    for (seq, (line, bytes, stamp, counts, is_slice)) in (1..).zip(cases) {
+        let (raw, outcome) = append_stamped(&mut bench, line, bytes, stamp);
+        let key = RowKey::event(ResourceNumber(1), Seq(seq));
+        let row = outcome.writes.iter().find(|(of, _)| *of == key).unwrap().1.clone().unwrap();
+        let expected = [&u64::to_be_bytes(counts)[..], &vec![b'x'; bytes]].concat();
+        assert_eq!(row, expected, "{line}");
+        assert_eq!(raw.as_ptr_range().contains(&row.as_ptr()), is_slice, "{line}");
+    }
 }

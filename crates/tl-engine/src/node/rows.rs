@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tl_core::{Read, Rows};
-use tl_store::{OrderedStore, Read as Cached, StoreError};
+use tl_store::{Held, OrderedStore, Read as Cached, StoreError};
 use tl_types::{Generation, GroupId, RowKey};
 
 /// Rows that are in memory; anything else is [`Read::Cold`]. For the driver thread.
@@ -31,6 +31,37 @@ impl<S: OrderedStore> Rows for CachedRows<'_, S> {
 
     fn range(&self, start: &RowKey, end: &RowKey, limit: usize) -> Read<Vec<(RowKey, Bytes)>> {
         match self.store.range_cached(self.group, self.generation, start, end, limit) {
+            Cached::Found(rows) => Read::Found(rows),
+            Cached::Absent => Read::Absent,
+            Cached::Cold => Read::Cold,
+        }
+    }
+}
+
+/// The same while the store holds them still: for the one look at a time that an entry is.
+pub(crate) struct HeldRows<'a>(pub(crate) &'a dyn Held);
+
+impl Rows for HeldRows<'_> {
+    fn get(&self, key: &RowKey) -> Read<Bytes> {
+        let mut value = Bytes::new();
+        match self.look(key, &mut |found| value = found.clone()) {
+            Read::Found(()) => Read::Found(value),
+            Read::Absent => Read::Absent,
+            Read::Cold => Read::Cold,
+            Read::Damaged(what) => Read::Damaged(what),
+        }
+    }
+
+    fn look(&self, key: &RowKey, found: &mut dyn FnMut(&Bytes)) -> Read<()> {
+        match self.0.look(key, found) {
+            Cached::Found(()) => Read::Found(()),
+            Cached::Absent => Read::Absent,
+            Cached::Cold => Read::Cold,
+        }
+    }
+
+    fn range(&self, start: &RowKey, end: &RowKey, limit: usize) -> Read<Vec<(RowKey, Bytes)>> {
+        match self.0.range(start, end, limit) {
             Cached::Found(rows) => Read::Found(rows),
             Cached::Absent => Read::Absent,
             Cached::Cold => Read::Cold,

@@ -51,7 +51,7 @@ impl State {
         let newest_first = std::iter::once(&self.active).chain(self.sealed.iter().rev());
         let mut known: Option<Seq> = None;
         for layer in newest_first {
-            let memtable = layer.rows.read();
+            let memtable = layer.rows.read_recursive();
             let Some((first, next)) = memtable.event_seqs(group, generation, number) else {
                 continue;
             };
