@@ -37,9 +37,6 @@ use self::rows::{BlockingRows, HeldRows};
 pub mod recover;
 pub mod rows;
 
-/// Bytes of applied entries after which the memtable is sealed although it is small: entries that
-/// are refused or repeat an earlier one write no rows, and only a flush lets the log go.
-const LOG_BYTES_PER_MEMTABLE_MAX: usize = 64 * 1024 * 1024;
 /// Counted for an entry on top of its data: what the log writes around it, about.
 const LOG_ENTRY_OVERHEAD: usize = 64;
 
@@ -350,8 +347,7 @@ impl<S: OrderedStore> Node<S> {
             self.answer_reads(read.group, &mut turned);
         }
 
-        let is_due = self.store.needs_rotation() || self.log_bytes >= LOG_BYTES_PER_MEMTABLE_MAX;
-        if is_due && self.store.rotate() {
+        if self.store.needs_rotation(self.log_bytes) && self.store.rotate() {
             self.log_bytes = 0;
             turned.sealed = true;
         }

@@ -47,6 +47,10 @@ use state::State;
 
 /// How often a prefetch reads again because a flush overtook it; then it gives up, being a hint.
 const PREFETCH_ATTEMPTS_MAX: u32 = 4;
+/// A memtable is sealed although it is small behind so many times its size of log, and never
+/// behind less than the bytes below.
+const LOG_PER_MEMTABLE: usize = 4;
+const LOG_BYTES_MIN: usize = 64 * 1024 * 1024;
 /// Bytes of rows in remembered ranges, as a share of the row cache.
 const RANGES_BYTES_DIVISOR: usize = 8;
 
@@ -363,8 +367,10 @@ impl<R: Runs> OrderedStore for Store<R> {
         Ok(())
     }
 
-    fn needs_rotation(&self) -> bool {
-        self.state.read().active.rows.read().bytes() >= self.options.memtable_bytes
+    fn needs_rotation(&self, log_bytes: usize) -> bool {
+        let rows_max = self.options.memtable_bytes;
+        let log_max = rows_max.saturating_mul(LOG_PER_MEMTABLE).max(LOG_BYTES_MIN);
+        log_bytes >= log_max || self.state.read().active.rows.read().bytes() >= rows_max
     }
 
     fn rotate(&self) -> bool {

@@ -163,8 +163,10 @@ pub trait OrderedStore: Send + Sync {
         limit: usize,
     ) -> Result<(), StoreError>;
 
-    /// Whether the active memtable has reached its size.
-    fn needs_rotation(&self) -> bool;
+    /// Whether the active memtable has reached its size, or stands behind so much log
+    /// (`log_bytes` since it was begun) that it must be flushed to let the log go: entries that
+    /// are refused or repeat an earlier one write no rows.
+    fn needs_rotation(&self, log_bytes: usize) -> bool;
 
     /// Seals the active memtable for [`OrderedStore::flush_one`]; false when it holds nothing
     /// new. Between batches only, so that a memtable holds whole entries.

@@ -154,11 +154,22 @@ fn back_pressure_rises_with_sealed_memtables_and_falls_with_flushes() {
         let rows = vec![(RowKey::session(NUMBER), Some(Bytes::from_static(b"v")))];
         let (index, term) = (Index(index), Term(1));
         store.write(GroupWrites { group: GROUP, generation: GENERATION, index, term, rows });
-        assert!(store.needs_rotation());
+        assert!(store.needs_rotation(0));
         assert!(store.rotate());
         assert!(!store.rotate(), "an empty memtable is not sealed");
     }
     assert!(store.is_full());
     assert!(store.flush_one().unwrap());
     assert!(!store.is_full());
+}
+
+#[test]
+fn a_small_memtable_behind_much_log_is_due() {
+    let with =
+        |memtable_bytes| MemStore::new(StoreOptions { memtable_bytes, ..StoreOptions::default() });
+    let small = with(1);
+    assert!(!small.needs_rotation(LOG_BYTES_MIN - 1) && small.needs_rotation(LOG_BYTES_MIN));
+    let large = with(LOG_BYTES_MIN);
+    let log_max = LOG_BYTES_MIN * LOG_PER_MEMTABLE;
+    assert!(!large.needs_rotation(log_max - 1) && large.needs_rotation(log_max));
 }
