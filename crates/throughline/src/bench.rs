@@ -9,6 +9,7 @@
 //! | Module | Answers |
 //! |---|---|
 //! | [`append`] | single appends and batches, beside the ceiling or another server |
+//! | [`mixed`] | everything at once |
 //! | [`fan`], [`replay`] | live delivery to one and to many readers; sessions read from disk |
 //! | [`sessions`] | very many sessions |
 //! | [`start`], [`restart`] | a node that starts on nothing, idles, or starts behind a long log |
@@ -33,6 +34,7 @@ mod child;
 mod fan;
 mod http;
 mod load;
+mod mixed;
 mod net;
 mod print;
 mod protocol;
@@ -54,6 +56,8 @@ pub enum BenchCommand {
     Append(AppendArgs),
     /// Batches over HTTP, an event per line
     Batch(BatchArgs),
+    /// Writes, batches, reads, look-ups and creates while tails are open
+    Mixed(MixedArgs),
     /// From an append to its arrival at an open tail
     Tail(TailArgs),
     /// One append to very many open tails
@@ -76,7 +80,7 @@ pub enum BenchCommand {
 /// Which cells to measure, and for how long.
 #[derive(Debug, Clone, Args)]
 pub struct CellArgs {
-    /// Connections; several cells, separated by commas [default: 1,16,64,256; batch: 16]
+    /// Connections; several cells, separated by commas [default: 1,16,64,256; batch: 16, mixed: 64]
     #[arg(long, value_delimiter = ',', hide_default_value = true,
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub conns: Vec<u16>,
@@ -191,6 +195,22 @@ pub struct BatchArgs {
     /// Sessions that the batches are spread over
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub sessions: u32,
+}
+
+/// `tl bench mixed`.
+#[derive(Debug, Clone, Args)]
+pub struct MixedArgs {
+    #[command(flatten)]
+    pub cells: CellArgs,
+    /// Tails open meanwhile
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(0..=20_000))]
+    pub tails: u16,
+    /// Sessions that the requests are spread over
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub sessions: u32,
+    /// One run of this length without a break instead of slices
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
 }
 
 /// `tl bench tail`.
@@ -340,6 +360,7 @@ pub fn run(command: BenchCommand, out: &Out) -> anyhow::Result<()> {
         },
         BenchCommand::Append(args) => append::append(&args, out),
         BenchCommand::Batch(args) => append::batch(&args, out),
+        BenchCommand::Mixed(args) => mixed::mixed(&args, out),
         BenchCommand::Tail(args) => fan::tail(&args, out),
         BenchCommand::Fanout(args) => fan::fanout(&args, out),
         BenchCommand::Replay(args) => replay::replay(&args, out),

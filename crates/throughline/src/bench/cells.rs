@@ -113,6 +113,9 @@ pub struct Cell {
     /// Syncs of the log during the workload's slices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub syncs: Option<u64>,
+    /// Events that tails beside the workload were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<u64>,
     /// From an acknowledgement to the last delivery.
     #[serde(flatten)]
     pub after_ack: Option<AfterAck>,
@@ -265,6 +268,7 @@ pub fn cell(title: Title, ours: &Taken, theirs: Option<(&'static str, &Taken)>) 
         latency: Latency::of(&ours.latency_us),
         against,
         syncs: None,
+        delivered: None,
         after_ack,
         sustained: None,
     }

@@ -65,6 +65,9 @@ pub fn cell(out: &Out, cell: &Cell) -> anyhow::Result<()> {
         let (p50, p99) = (after.after_ack_p50_us, after.after_ack_p99_us);
         writeln!(stdout, "  last delivery after the answer: p50 {p50} µs, p99 {p99} µs")?;
     }
+    if let Some(delivered) = cell.delivered {
+        writeln!(stdout, "  {delivered} events delivered to open tails")?;
+    }
     if let Some(run) = &cell.sustained {
         writeln!(
             stdout,

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::net::TcpStream;
 
 pub mod append;
+pub mod mixed;
 pub mod postgres;
 pub mod raw;
 pub mod redis;

@@ -148,6 +148,14 @@ fn an_idle_node_and_many_sessions_are_weighed() {
 }
 
 #[test]
+fn a_mixed_load_gets_the_answers_it_expects_while_tails_are_open() {
+    let words = "mixed --conns 3 --tails 2 --sessions 4 --repetitions 3 --slice-ms 50";
+    has_numbers(&line(words, &CELL), &["delivered"]);
+    let words = "mixed --conns 3 --tails 0 --sessions 4 --seconds 1";
+    has_numbers(&line(words, &CELL), &["seconds", "second_min", "resident_late_kib"]);
+}
+
+#[test]
 fn another_server_must_be_named() {
     let ran = run("bench append --against redis --conns 1");
     assert_eq!(ran.code, 1, "{ran:?}");

@@ -76,8 +76,18 @@ impl Writers {
         };
         let seq = self.next[conn][place];
         self.next[conn][place] += events;
-        let number = (conn + place * self.next.len()) % self.sessions as usize;
-        Position { session: self.first + number as u32, seq }
+        Position { session: self.first + self.number(conn, place), seq }
+    }
+
+    /// Id of the session that a connection visits next, and the last position it wrote there.
+    pub fn latest(&self, conn: usize) -> (String, u64) {
+        let place = self.turn[conn];
+        let number = self.first + self.number(conn, place);
+        (format!("{}{number}", self.prefix), self.next[conn][place] - 1)
+    }
+
+    fn number(&self, conn: usize, place: usize) -> u32 {
+        ((conn + place * self.next.len()) % self.sessions as usize) as u32
     }
 
     /// Puts the line and headers of a post to a session behind `out`.
