@@ -6,6 +6,7 @@
 mod data;
 mod export;
 mod following;
+mod limits;
 mod node;
 mod quiet;
 mod tails;
@@ -26,7 +27,30 @@ struct Line {
     demand: &'static str,
     /// Whether it is the one that runs the test command, which may be left out.
     is_test_command: bool,
-    run: fn() -> Result<Verdict>,
+    run: Run,
+}
+
+/// What a line does.
+#[derive(Debug, Clone, Copy)]
+enum Run {
+    /// Always the same.
+    Once(fn() -> Result<Verdict>),
+    /// For as many minutes as the caller wants, and this many when none are given.
+    Minutes(u32, fn(u32) -> Result<Verdict>),
+}
+
+/// Which lines are run, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Leave out the line that runs `cargo xtask test` in a clean clone.
+    #[arg(long)]
+    skip_test_command: bool,
+    /// Run only the lines of these names.
+    #[arg(long, value_name = "LINE")]
+    only: Vec<String>,
+    /// Minutes of each line that can be longer or shorter.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    minutes: Option<u32>,
 }
 
 /// How a line ended, with its figure. An error counts as missed.
@@ -37,10 +61,12 @@ enum Verdict {
 }
 
 /// Runs the lines of a capability.
-pub fn run(name: &str, skip_test_command: bool, only: &[String]) -> Result<ExitCode> {
+pub fn run(name: &str, options: &Options) -> Result<ExitCode> {
+    let Options { skip_test_command, only, minutes } = options;
     let lines = match name {
         "node" => node::LINES,
-        _ => bail!("no capability is called {name}; there is: node"),
+        "limits" => limits::LINES,
+        _ => bail!("no capability is called {name}; there are: node, limits"),
     };
     for name in only {
         if !lines.iter().any(|line| line.name == name) {
@@ -53,13 +79,17 @@ pub fn run(name: &str, skip_test_command: bool, only: &[String]) -> Result<ExitC
     command::cargo(["build", "--release", "--locked", "-p", "throughline"]).run()?;
     let chosen = |line: &&Line| {
         (only.is_empty() || only.iter().any(|name| name == line.name))
-            && !(skip_test_command && line.is_test_command)
+            && !(*skip_test_command && line.is_test_command)
     };
     let mut report = Vec::new();
     let mut missed = 0;
     for line in lines.iter().filter(chosen) {
         println!("\n=== {}: {}", line.name, line.demand);
-        let shown = match (line.run)() {
+        let outcome = match line.run {
+            Run::Once(run) => run(),
+            Run::Minutes(usual, run) => run(minutes.unwrap_or(usual)),
+        };
+        let shown = match outcome {
             Ok(Verdict::Ok(figure)) => format!("{} · {figure} · ok", line.demand),
             Ok(Verdict::Void(figure)) => format!("{} · {figure} · void", line.demand),
             Err(error) => {
@@ -74,8 +104,41 @@ pub fn run(name: &str, skip_test_command: bool, only: &[String]) -> Result<ExitC
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The verdict over figures: void when the machine was not quiet, missed when something is past
+/// its bound.
+fn judge(void: Option<String>, figures: &str, missed: &[String]) -> Result<Verdict> {
+    match (void, missed) {
+        (Some(reason), _) => Ok(Verdict::Void(format!("{figures} ({reason})"))),
+        (None, []) => Ok(Verdict::Ok(figures.to_owned())),
+        (None, missed) => bail!("{figures}; missed: {}", missed.join(", ")),
+    }
+}
+
 /// Reads every row of the store's runs and checks the rules of the key space.
 fn scrub(data: &Path) -> Result<()> {
     let data = data.to_string_lossy();
     command::Call::new(tree::tl()).args(["debug", "run", "--scrub", "--data", &data]).run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_machine_voids_what_would_be_missed_or_met() {
+        let missed = ["0.4 < 0.5".to_owned()];
+        assert!(matches!(judge(None, "f", &[]), Ok(Verdict::Ok(_))));
+        assert!(matches!(judge(Some("busy".into()), "f", &missed), Ok(Verdict::Void(_))));
+        assert!(judge(None, "f", &missed).unwrap_err().to_string().contains("0.4 < 0.5"));
+    }
+
+    #[test]
+    fn lines_of_a_capability_have_different_names() {
+        for lines in [node::LINES, limits::LINES] {
+            let mut names: Vec<&str> = lines.iter().map(|line| line.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), lines.len());
+        }
+    }
 }

@@ -155,6 +155,11 @@ impl Load {
         self.acked_past(runtime, now, FIRST_ACK_MAX)
     }
 
+    /// Events acknowledged so far.
+    pub fn acked_events(&self) -> u64 {
+        *self.acked.borrow()
+    }
+
     /// Waits until more than `events` have been acknowledged.
     pub fn acked_past(&self, runtime: &Runtime, events: u64, longest: Duration) -> Result<()> {
         let mut acked = self.acked.clone();

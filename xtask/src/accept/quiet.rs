@@ -38,6 +38,11 @@ fn load() -> Result<f64> {
     first.parse().with_context(|| format!("the load {first} is no number"))
 }
 
+/// Why a load that has not fallen voids the run.
+pub fn stayed_busy(load: f64) -> String {
+    format!("the load stayed at {load}")
+}
+
 /// Why a ceiling measured with this many clients voids the run, if it does.
 pub fn too_slow(clients: u64, per_second: f64) -> Option<String> {
     let (_, quiet) = CEILINGS.iter().find(|(known, _)| *known == clients)?;
