@@ -19,7 +19,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::lock::{DirLock, LockError};
 use crate::metrics::Metrics;
 use crate::node::recover::{Found, StartError, StartPlan, recover};
-use crate::service::{Inner, Service};
+use crate::service::{Inner, Recent, Service};
 use crate::settings::EngineSettings;
 use crate::shell::admission::Admission;
 use crate::shell::pulse::Pulse;
@@ -158,6 +158,7 @@ impl Engine {
             draining: watch::Sender::new(false),
             ready: ready.clone(),
             log,
+            recent: Recent::default(),
             lists: tokio::sync::Semaphore::new(crate::service::LISTS_AT_ONCE_MAX),
             info: NodeInfo {
                 name: settings.node_name.as_str().into(),

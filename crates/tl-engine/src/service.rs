@@ -29,12 +29,15 @@ mod append;
 mod events;
 mod list;
 mod maintenance;
+mod recent;
 mod sessions;
 mod tail;
 
 pub use append::{Later, Prepared, Proposal};
 pub use list::LISTS_AT_ONCE_MAX;
 pub use tail::Tail;
+
+pub(crate) use recent::Recent;
 
 /// Longest time that a write is held back while flushes are behind.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -81,6 +84,8 @@ pub(crate) struct Inner<S> {
     pub(crate) info: NodeInfo,
     /// What the log has done since it was opened.
     pub(crate) log: Arc<tl_wal::Counters>,
+    /// Sessions that were just written to.
+    pub(crate) recent: Recent,
     /// Turns for lists, which look into every group.
     pub(crate) lists: tokio::sync::Semaphore,
 }

@@ -13,7 +13,7 @@
 //! unknown outcome, and [`Shell::failure`] says why. Nothing is retried on a disk that lied.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::JoinHandle;
 
 use tl_store::OrderedStore;
@@ -104,6 +104,12 @@ impl<S> Mailer<S> {
         self.0.log_full.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// How many memtables were sealed; tells one memtable from the next.
+    #[must_use]
+    pub fn memtables(&self) -> u64 {
+        self.0.memtables.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Puts one item in. After the driver has ended nobody takes it out: its answer never comes.
     pub fn send(&self, mail: Mail) {
         self.0.mail.push(mail);
@@ -121,6 +127,8 @@ pub(crate) struct Shared<S> {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) mail: Mailbox<Mail>,
     pub(crate) answers: Answers,
+    /// Memtables sealed since the start.
+    pub(crate) memtables: AtomicU64,
     /// The log waits for room on its disk.
     pub(crate) log_full: AtomicBool,
     failure: watch::Sender<Option<Arc<str>>>,
@@ -139,6 +147,7 @@ impl<S> Shared<S> {
             metrics,
             mail: Mailbox::default(),
             answers: Answers::default(),
+            memtables: AtomicU64::new(0),
             log_full: AtomicBool::new(false),
             failure: watch::Sender::new(None),
         }

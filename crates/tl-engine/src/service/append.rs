@@ -9,6 +9,7 @@ use tl_store::OrderedStore;
 use tl_types::{ErrorCode, GroupId, Index, SessionId};
 use tl_wire::{HASH_ALGORITHM, SealedEvent};
 
+use super::recent::Mark;
 use super::{Applied, Service, applied, encoded, only_reply, unexpected};
 use crate::api::{Append, Appended, Caller, Indexed, ServiceError};
 use crate::front::Front;
@@ -75,7 +76,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             let caller = caller.clone();
             Ok(Prepared::Later(Box::new(Later { caller, group, entry })))
         };
-        if self.waits_for_flush() || !self.cold_keys(group, &entry).is_empty() {
+        if self.waits_for_flush() || !self.has_rows_in_memory(group, &entry) {
             return later(entry);
         }
         let bytes = encoded(&entry)?;
@@ -108,6 +109,22 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Lets a front live on the driver's thread. A node has one such front at most.
     pub fn attach(&self, front: Box<dyn Front>) {
         self.inner.mailer.send(Mail::Front(front));
+    }
+
+    /// Whether an append needs no row from disk, as far as can be told.
+    fn has_rows_in_memory(&self, group: GroupId, entry: &Entry) -> bool {
+        let mark = match &entry.commands[..] {
+            [Command::Append(append)] => Mark::of(append, self.inner.mailer.memtables()),
+            _ => None,
+        };
+        if mark.is_some_and(|mark| self.inner.recent.has(mark)) {
+            return true;
+        }
+        let is_in_memory = self.cold_keys(group, entry).is_empty();
+        if let (true, Some(mark)) = (is_in_memory, mark) {
+            self.inner.recent.remember(mark);
+        }
+        is_in_memory
     }
 
     fn append_entry(

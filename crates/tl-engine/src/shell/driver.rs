@@ -1,6 +1,7 @@
 //! The driver thread: a small loop around [`Node::turn`].
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tl_core::{Change, Effect};
@@ -162,6 +163,7 @@ impl<S: OrderedStore> Loop<'_, S> {
             self.around.cold.push(beside);
         }
         if turned.sealed {
+            self.around.shared.memtables.fetch_add(1, Ordering::Relaxed);
             self.around.background.ring();
         }
         self.around.shared.metrics.entries_applied.inc_by(turned.applied as u64);
