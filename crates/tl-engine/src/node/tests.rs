@@ -22,7 +22,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let store = Arc::new(MemStore::new(StoreOptions::default()));
+        let options = StoreOptions { memtable_bytes: 16 << 20, ..StoreOptions::default() };
+        let store = Arc::new(MemStore::new(options));
         let plan = StartPlan {
             groups: 1,
             voters: vec![PeerId(1)],
