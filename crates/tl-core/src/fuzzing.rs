@@ -59,7 +59,7 @@ pub fn row(bytes: &[u8]) {
         let kept = after.len() - 1;
         assert_eq!((&after[..kept], after[kept]), (&before[before.len() - kept..], write));
     }
-    if let Ok(directory) = DirectoryRow::decode(row.clone()) {
+    if let Ok(directory) = DirectoryRow::decode(&row) {
         assert_eq!(directory.encode(), row.slice(..directory.encode().len()));
     }
     if let Ok(replies) = crate::reply::codec::read_replies(&mut Reader::new(row.clone())) {
