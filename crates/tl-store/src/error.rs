@@ -17,6 +17,18 @@ pub enum StoreError {
         detail: String,
     },
 
+    /// Try again once the disk has room: what was to be written was not, and all is as it was
+    /// before.
+    #[error("no room on disk at {} for {doing}", file.display())]
+    NoRoom {
+        /// The directory without room.
+        file: PathBuf,
+        /// What was being done.
+        doing: String,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+
     /// Stop the node: the operating system refused. After a failed sync nothing on disk may
     /// be trusted to have arrived.
     #[error("store failed at {} while {doing}", file.display())]
@@ -28,4 +40,12 @@ pub enum StoreError {
         /// The operating system's answer.
         source: io::Error,
     },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later, when there is room.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, StoreError::NoRoom { .. })
+    }
 }

@@ -75,7 +75,8 @@ pub struct Store<R> {
 }
 
 /// After a failed write or sync nobody knows what reached the disk, and asking once more would
-/// be answered with yes: no flush after it may claim anything.
+/// be answered with yes: no flush after it may claim anything. One that found no room is another
+/// matter: its files are gone, and the next attempt writes its own.
 type FlushFailed = bool;
 
 impl LsmStore {
@@ -406,7 +407,7 @@ impl<R: Runs> OrderedStore for Store<R> {
         {
             let memtable = layer.rows.read();
             let ingested = self.runs.ingest(&mut flush_rows(&memtable, &durable));
-            *has_failed = ingested.is_err();
+            *has_failed = ingested.as_ref().is_err_and(|error| !error.is_no_room());
             ingested?;
         }
         self.kill_points().reach("flush-pointer-moved");

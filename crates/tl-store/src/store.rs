@@ -179,16 +179,19 @@ pub trait OrderedStore: Send + Sync {
     /// and says whether there was one. Blocking.
     ///
     /// # Errors
-    /// [`StoreError::Io`] and [`StoreError::Damaged`]: nothing of the memtable counts as
-    /// durable and it stays readable; the node must stop. Every later flush fails too, since
-    /// after a failed sync a second one proves nothing.
+    /// - [`StoreError::NoRoom`]: nothing of the memtable counts as durable, it stays readable and
+    ///   sealed, and what was written of it is removed; to be called again when there is room.
+    /// - [`StoreError::Io`] and [`StoreError::Damaged`]: nothing of the memtable counts as
+    ///   durable and it stays readable; the node must stop. Every later flush fails too, since
+    ///   after a failed sync a second one proves nothing.
     fn flush_one(&self) -> Result<bool, StoreError>;
 
     /// Does one bounded piece of compaction and says whether the runs changed, so that the
     /// caller asks again. Blocking.
     ///
     /// # Errors
-    /// [`StoreError::Io`] and [`StoreError::Damaged`]; the runs stay as they were.
+    /// [`StoreError::NoRoom`], after which it may be called again, [`StoreError::Io`] and
+    /// [`StoreError::Damaged`]; the runs stay as they were.
     fn compact_step(&self) -> Result<bool, StoreError>;
 
     /// Says which generation of a group is live; compaction drops rows of earlier ones.

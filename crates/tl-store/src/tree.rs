@@ -24,6 +24,9 @@
 //! `current` is there, whether the version file is what was written, whether every file it names
 //! exists; see [`manifest`].
 //!
+//! **A full disk** is no reason to stop as long as the pointer has not moved: the half-written
+//! files are removed, and the memtable or the runs stay as they are; see [`leftovers`].
+//!
 //! **Panics.** The crate asserts some things about bytes that it reads. A panic there is damage,
 //! not a bug of the caller, so every call runs under [`guarded`], which turns it into an error.
 
@@ -50,6 +53,7 @@ use crate::memtable::Slot;
 use crate::options::{KillPoints, Pacing, StoreOptions, Work};
 use crate::runs::{RunRows, Runs};
 use crate::store::{ScrubProgress, ScrubReport, StoreStats};
+use leftovers::Before;
 use manifest::Listed;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -57,6 +61,7 @@ pub(crate) use manifest::listed_files;
 
 mod archive;
 mod filter;
+mod leftovers;
 mod manifest;
 mod scrub;
 
@@ -72,7 +77,8 @@ const NEWEST: SeqNo = SeqNo::MAX;
 pub struct Tree {
     tree: AnyTree,
     dir: PathBuf,
-    compacting: Mutex<()>,
+    /// Held by the one flush or compaction at a time, so that new files have one maker.
+    writing: Mutex<()>,
     table_file_bytes: u64,
     purge_rows_min: u64,
     /// Bytes of dropped blobs when a purge last looked at them.
@@ -117,7 +123,7 @@ impl Tree {
         Ok(Tree {
             tree,
             dir: dir.to_path_buf(),
-            compacting: Mutex::new(()),
+            writing: Mutex::new(()),
             table_file_bytes: options.table_file_bytes,
             purge_rows_min: options.purge_rows_min,
             stale_seen: AtomicU64::new(0),
@@ -136,6 +142,27 @@ impl Tree {
         guarded(&self.dir, doing, call).map_err(|error| {
             let (_held, files) = scrub::files_of(&self.tree);
             named(error, &files)
+        })
+    }
+
+    /// Runs what writes new files and moves the pointer to them. When there is no room, what was
+    /// written is removed, and the call may be repeated.
+    fn writing<T>(
+        &self,
+        doing: &str,
+        call: impl FnOnce() -> lsm_tree::Result<T>,
+    ) -> Result<T, StoreError> {
+        let io = |source| StoreError::Io { file: self.dir.clone(), doing: doing.into(), source };
+        let before = Before::an_attempt(&self.dir, self.shape()).map_err(io)?;
+        self.read(doing, call).map_err(|error| {
+            let StoreError::Io { file, doing, source } = error else { return error };
+            if !is_no_room(&source) {
+                return StoreError::Io { file, doing, source };
+            }
+            match before.restore(&self.dir) {
+                Ok(()) => StoreError::NoRoom { file, doing, source },
+                Err(source) => StoreError::Io { file, doing, source },
+            }
         })
     }
 
@@ -159,7 +186,8 @@ impl Tree {
             return Ok(false);
         }
         self.kill_points.reach("purge-begin");
-        self.read("purging", || self.tree.major_compact(self.table_file_bytes, NEWEST))?;
+        self.writing("purging", || self.tree.major_compact(self.table_file_bytes, NEWEST))
+            .inspect_err(|_| self.stale_seen.store(0, Ordering::Relaxed))?;
         self.forget_versions()?;
         self.floors.purged(forgotten);
         self.kill_points.reach("purge-end");
@@ -171,9 +199,14 @@ impl Tree {
     /// The crate keeps them for readers of the past. There are none here: whoever reads holds
     /// the version that was newest when the read began, and its files stay until that ends.
     fn forget_versions(&self) -> Result<(), StoreError> {
-        guarded(&self.dir, "removing old lists of files", || {
+        let forgotten = guarded(&self.dir, "removing old lists of files", || {
             self.tree.get_version_history_lock().maintenance(&self.dir, NEWEST)
-        })
+        });
+        match forgotten {
+            // Some file systems need room to remove a file; the next time takes the rest.
+            Err(StoreError::Io { source, .. }) if is_no_room(&source) => Ok(()),
+            other => other,
+        }
     }
 
     /// What compaction looks at, so that a step that did nothing can be told.
@@ -184,8 +217,9 @@ impl Tree {
 
 impl Runs for Tree {
     fn ingest(&self, rows: &mut dyn Iterator<Item = (FullKey, Slot)>) -> Result<(), StoreError> {
+        let _one = self.writing.lock();
         let blobs = self.dir.join(BLOBS_DIR);
-        guarded(&self.dir, "flushing a memtable", || {
+        self.writing("flushing a memtable", || {
             let mut ingestion = self.tree.ingestion()?;
             let mut paced = 0;
             for (key, slot) in rows {
@@ -246,11 +280,11 @@ impl Runs for Tree {
     }
 
     fn compact_step(&self) -> Result<bool, StoreError> {
-        let _one = self.compacting.lock();
+        let _one = self.writing.lock();
         let before = self.shape();
         let leveled = Leveled::default().with_table_target_size(self.table_file_bytes);
         self.kill_points.reach("compaction-begin");
-        self.read("compacting", || self.tree.compact(Arc::new(leveled), NEWEST))?;
+        self.writing("compacting", || self.tree.compact(Arc::new(leveled), NEWEST))?;
         self.kill_points.reach("compaction-end");
         if self.shape() != before {
             self.forget_versions()?;
@@ -311,6 +345,11 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Whether the disk has no room, or whoever owns the files may have no more of it.
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// A failed sync of a directory, carried out of a place that can only panic.
 struct SyncFailed(io::Error);
 
@@ -361,7 +400,11 @@ fn caught(dir: &Path, doing: &str, panic: Box<dyn Any + Send>) -> StoreError {
     let file = dir.to_path_buf();
     let doing = doing.to_owned();
     match panic.downcast::<SyncFailed>() {
-        Ok(failed) => StoreError::Io { file: file.join(BLOBS_DIR), doing, source: failed.0 },
+        // Not "no room", whatever it says: the crate was left in the middle of its work.
+        Ok(failed) => {
+            let source = io::Error::other(failed.0);
+            StoreError::Io { file: file.join(BLOBS_DIR), doing, source }
+        }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

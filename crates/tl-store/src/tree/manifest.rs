@@ -23,9 +23,9 @@ use super::{BLOBS_DIR, archive};
 use crate::error::StoreError;
 
 /// The crate's name for the pointer to the version in force.
-const CURRENT_FILE: &str = "current";
+pub(super) const CURRENT_FILE: &str = "current";
 /// The crate's name for the directory of tables.
-const TABLES_DIR: &str = "tables";
+pub(super) const TABLES_DIR: &str = "tables";
 /// Bytes of `current`.
 const CURRENT_BYTES: usize = 8 + 16 + 1;
 

@@ -38,7 +38,7 @@ pub(super) fn scrub(
     if let Err(error) = manifest::read(dir).or_else(|_| manifest::read(dir)) {
         match error {
             StoreError::Damaged { .. } => report.damage.push(error),
-            StoreError::Io { .. } => return Err(error),
+            StoreError::Io { .. } | StoreError::NoRoom { .. } => return Err(error),
         }
     }
     let mut progress = ScrubProgress { files_total: files.len(), ..ScrubProgress::default() };

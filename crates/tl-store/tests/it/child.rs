@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Signal, getpid, kill_process};
-use tl_store::{KillPoints, LsmStore};
+use tl_store::{KillPoints, LsmStore, OrderedStore};
 
 use crate::workload;
 
@@ -67,10 +67,28 @@ fn does_as_its_environment_says() {
     };
     let store = LsmStore::open(dir.as_ref(), workload::options(kill_points)).unwrap();
     let from = workload::durable_round(&store) + 1;
-    workload::run(&store, from, from + number(ROUNDS) - 1, |round| {
+    let say = |what: String| {
         use std::io::Write;
         let mut out = std::io::stdout().lock();
-        writeln!(out, "flushed {round}").unwrap();
+        writeln!(out, "{what}").unwrap();
         out.flush().unwrap();
-    });
+    };
+    let flushed = |round| say(format!("flushed {round}"));
+    let no_room = || {
+        assert_eq!(files_in(dir.as_ref()), files_of(&store), "nothing half-made is left");
+        say("no room".to_owned());
+    };
+    workload::run(&store, from, from + number(ROUNDS) - 1, flushed, no_room);
+}
+
+/// How many tables and blob files lie in a store's directory.
+pub fn files_in(dir: &Path) -> (usize, usize) {
+    let count = |name: &str| std::fs::read_dir(dir.join(name)).unwrap().count();
+    (count("tables"), count("blobs"))
+}
+
+/// How many the store knows of.
+pub fn files_of(store: &LsmStore) -> (usize, usize) {
+    let stats = store.stats();
+    (stats.tables, stats.blob_files)
 }

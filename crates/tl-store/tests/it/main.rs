@@ -4,6 +4,7 @@
 
 mod child;
 mod damage;
+mod full_disk;
 mod kill;
 mod model;
 mod readers;

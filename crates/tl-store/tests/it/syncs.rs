@@ -192,6 +192,40 @@ fn killed_at_any_sync_rename_or_removal_the_store_falls_back_to_a_flush() {
     }
 }
 
+#[test]
+fn a_disk_that_has_no_room_once_costs_nothing_or_stops_the_store() {
+    const BEFORE: u64 = 3;
+    const ROUNDS: u64 = 3;
+    let base = tempfile::tempdir().unwrap();
+    let output = Child { dir: base.path(), rounds: BEFORE, kill_at: None, under: Vec::new() }.run();
+    assert_eq!(last_flushed(&output), BEFORE, "{output:?}");
+    let (mut tried_again, mut stopped) = (0, 0);
+    for nth in 1.. {
+        let dir = tempfile::tempdir().unwrap();
+        copy(base.path(), dir.path());
+        let inject = format!("inject=fsync,rename:error=ENOSPC:when={nth}");
+        let (output, trace) = traced(dir.path(), ROUNDS, &["-e", &inject]);
+        let acknowledged = last_flushed(&output).max(BEFORE);
+        let found = workload::check(dir.path());
+        if output.status.success() {
+            assert_eq!((acknowledged, found), (BEFORE + ROUNDS, BEFORE + ROUNDS), "call {nth}");
+            if !trace.contains("INJECTED") {
+                break;
+            }
+            assert!(String::from_utf8_lossy(&output.stdout).contains("no room"), "call {nth}");
+            tried_again += 1;
+        } else {
+            // The pointer may have moved: only a start can tell.
+            assert!(
+                found == acknowledged || found == acknowledged + 1,
+                "call {nth}: round {acknowledged} was acknowledged, found {found}"
+            );
+            stopped += 1;
+        }
+    }
+    assert!(tried_again > 10 && stopped > 5, "{tried_again}, {stopped}");
+}
+
 fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use tl_store::{GroupWrites, KillPoints, LsmStore, OrderedStore, StoreOptions};
+use tl_store::{GroupWrites, KillPoints, LsmStore, OrderedStore, StoreError, StoreOptions};
 use tl_types::keys::GroupField;
 use tl_types::{Generation, GroupId, Index, ResourceNumber, RowKey, Seq, Table, Term};
 
@@ -66,7 +66,21 @@ fn floor(number: ResourceNumber, round: u64) -> Seq {
 }
 
 /// Runs rounds `from..=to`; `flushed` is told of each one once it is durable.
-pub fn run(store: &LsmStore, from: u64, to: u64, mut flushed: impl FnMut(u64)) {
+///
+/// When there is no room, `no_room` is called and the same is tried again.
+pub fn run(
+    store: &LsmStore,
+    from: u64,
+    to: u64,
+    mut flushed: impl FnMut(u64),
+    mut no_room: impl FnMut(),
+) {
+    let mut until_done = |call: &dyn Fn() -> Result<bool, StoreError>| loop {
+        match call() {
+            Err(error) if error.is_no_room() => no_room(),
+            done => break done.unwrap(),
+        }
+    };
     for round in from..=to {
         for index in (round - 1) * ENTRIES + 1..=round * ENTRIES {
             for group in 0..GROUPS {
@@ -74,7 +88,7 @@ pub fn run(store: &LsmStore, from: u64, to: u64, mut flushed: impl FnMut(u64)) {
             }
         }
         assert!(store.rotate());
-        assert!(store.flush_one().unwrap());
+        assert!(until_done(&|| store.flush_one()));
         flushed(round);
         for group in 0..GROUPS {
             for number in 1..=SESSIONS {
@@ -83,7 +97,7 @@ pub fn run(store: &LsmStore, from: u64, to: u64, mut flushed: impl FnMut(u64)) {
             }
         }
         if round % 2 == 0 {
-            while store.compact_step().unwrap() {}
+            while until_done(&|| store.compact_step()) {}
         }
     }
 }
