@@ -168,12 +168,43 @@ impl Preparer {
     /// - [`WalError::Full`] when the disk has no room; try again later.
     /// - [`WalError::Failed`] when the file could not be made. The log itself is not affected.
     pub fn work(&self, pace: &mut dyn FnMut(u64)) -> Result<bool, WalError> {
-        let surplus = self.pool.shelf().surplus.pop();
-        if let Some(name) = surplus {
-            let removed = self.pool.disk.remove(&name).and_then(|()| self.pool.disk.sync_dir());
-            removed.map_err(|source| WalError::Failed { deed: "remove", file: name, source })?;
-            return Ok(true);
-        }
+        Ok(self.remove_one()? || self.make_one(pace)?)
+    }
+
+    /// Bytes that [`make_one`](Preparer::make_one) takes on disk.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.pool.segment_bytes
+    }
+
+    /// How many more files should be made.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.pool.missing()
+    }
+
+    /// How many files are ready.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.pool.ready()
+    }
+
+    /// The half of [`work`](Preparer::work) that gives room back.
+    ///
+    /// # Errors
+    /// As [`work`](Preparer::work).
+    pub fn remove_one(&self) -> Result<bool, WalError> {
+        let Some(name) = self.pool.shelf().surplus.pop() else { return Ok(false) };
+        let removed = self.pool.disk.remove(&name).and_then(|()| self.pool.disk.sync_dir());
+        removed.map_err(|source| WalError::Failed { deed: "remove", file: name, source })?;
+        Ok(true)
+    }
+
+    /// The half of [`work`](Preparer::work) that takes room.
+    ///
+    /// # Errors
+    /// As [`work`](Preparer::work).
+    pub fn make_one(&self, pace: &mut dyn FnMut(u64)) -> Result<bool, WalError> {
         {
             let mut shelf = self.pool.shelf();
             if shelf.ready.len() + shelf.underway >= self.pool.wanted {
