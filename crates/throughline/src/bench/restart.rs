@@ -33,6 +33,8 @@ const CONNS: usize = 16;
 const STEP_BYTES: u64 = 32 << 20;
 /// Memory for rows beside the bytes of the log that they came in: what each costs at most.
 const ROWS_PER_LOG: u64 = 3;
+/// A budget in which as many tables find room as a node may have; only one is ever filled.
+const BUDGET_PER_MEMTABLE: u64 = 24;
 /// Bytes read at a time.
 const READ_BYTES: usize = 1 << 20;
 
@@ -60,8 +62,12 @@ pub fn restart(args: &RestartArgs, out: &Out) -> anyhow::Result<()> {
     let dir = Scratch::new(args.dir.as_deref())?;
     let data = dir.path().join("node");
     // Everything stays in the table in memory, however long it is.
-    let settings =
-        [("TL_ENGINE__MEMTABLE_BYTES", (args.tail * ROWS_PER_LOG).max(16 << 20).to_string())];
+    let memtable_bytes = (args.tail * ROWS_PER_LOG).max(16 << 20);
+    let settings = [
+        ("TL_ENGINE__MEMTABLE_BYTES", memtable_bytes.to_string()),
+        ("TL_ENGINE__MEMORY_BUDGET_BYTES", (memtable_bytes * BUDGET_PER_MEMTABLE).to_string()),
+        ("TL_ENGINE__CACHE_BYTES", (64 << 20).to_string()),
+    ];
     fill(&data, &settings, args.tail)?;
     let log = data.join("log");
     for cache in ["warm", "cold"] {
