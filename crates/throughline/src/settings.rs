@@ -58,6 +58,18 @@ impl Default for LogSettings {
 }
 
 impl Settings {
+    /// The defaults of a node that may hold so much memory: what is not set is a share of it.
+    pub fn within(memory_budget_bytes: u64) -> Settings {
+        let engine = EngineSettings::default().within(memory_budget_bytes);
+        let shares = engine.shares();
+        let http = GatewaySettings {
+            bodies_bytes_max: shares.bodies_bytes,
+            pages_bytes_max: shares.pages_bytes,
+            ..GatewaySettings::default()
+        };
+        Settings { engine, http, logs: LogSettings::default() }
+    }
+
     /// Checks every value against its range; each sentence names its key.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

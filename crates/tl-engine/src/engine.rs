@@ -17,13 +17,15 @@ use crate::api::NodeInfo;
 use crate::hub::Hub;
 use crate::identity::{Identity, IdentityError};
 use crate::lock::{DirLock, LockError};
+use crate::memory::{Budget, MEMTABLES_MAX, Shares};
 use crate::metrics::Metrics;
 use crate::node::recover::{Found, StartError, StartPlan, recover};
 use crate::service::{Inner, Recent, Service};
 use crate::settings::EngineSettings;
 use crate::shell::admission::Admission;
 use crate::shell::pulse::Pulse;
-use crate::shell::{FailureWatch, LogLimits, Shell, time};
+use crate::shell::space::Space;
+use crate::shell::{FailureWatch, LogLimits, Shell, With, time};
 
 /// The peer id of a node that is its own cluster.
 const ONLY_PEER: PeerId = PeerId(1);
@@ -129,22 +131,25 @@ impl Engine {
                 "cut a torn write off the end of the log: it had not been acknowledged"
             );
         }
-        let (hub, metrics) = (Hub::new(), Arc::new(Metrics::default()));
+        let shares = settings.shares();
+        let hub = Hub::holding(usize::try_from(shares.windows_bytes).unwrap_or(usize::MAX));
+        let metrics = Arc::new(Metrics::default());
+        let (space, admission) = watched(settings, &shares, &metrics);
         let runtime = tokio::runtime::Handle::current();
         let log = wal.counters();
-        let shell = Shell::start(
-            node,
-            wal,
-            Arc::clone(&hub),
-            Arc::clone(&metrics),
-            LogLimits {
+        let with = With {
+            hub: Arc::clone(&hub),
+            metrics: Arc::clone(&metrics),
+            space,
+            admission: Arc::clone(&admission),
+            pulse,
+            limits: LogLimits {
                 keep_bytes: settings.log_keep_bytes,
                 piece_bytes: settings.log_segment_bytes / LOG_PIECES_PER_SEGMENT,
             },
-            pulse,
-            &runtime,
-        )
-        .map_err(|source| EngineError::System { what: "start a thread", source })?;
+        };
+        let shell = Shell::start(node, wal, with, &runtime)
+            .map_err(|source| EngineError::System { what: "start a thread", source })?;
         let (ready_sender, ready) = watch::channel(false);
         let service = Service::new(Inner {
             groups,
@@ -152,7 +157,7 @@ impl Engine {
             hub,
             metrics,
             mailer: shell.mailer(),
-            admission: Arc::new(Admission::default()),
+            admission,
             background: shell.background(),
             failure: shell.failure(),
             draining: watch::Sender::new(false),
@@ -231,6 +236,36 @@ impl Drop for Engine {
             task.abort();
         }
     }
+}
+
+/// What a write looks at before it is proposed: room on disk and in memory.
+fn watched(
+    settings: &EngineSettings,
+    shares: &Shares,
+    metrics: &Arc<Metrics>,
+) -> (Arc<Space>, Arc<Admission>) {
+    // Each may be a disk of its own.
+    let dirs = ["log", "store"].map(|name| settings.data_dir.join(name)).to_vec();
+    let space = Arc::new(Space::new(dirs, settings.disk_reserve_bytes));
+    // The first write is judged by what is known; whoever cannot look is told by the watch.
+    drop(space.look());
+    let budget = Budget::new(settings.memory_budget_bytes, shares);
+    let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    metrics.disk_reserve_bytes.set(gauge(settings.disk_reserve_bytes));
+    metrics.memory_budget_bytes.set(gauge(settings.memory_budget_bytes));
+    tracing::info!(
+        budget_bytes = settings.memory_budget_bytes,
+        memtables_bytes = shares.memtable_bytes * MEMTABLES_MAX,
+        cache_bytes = shares.cache_bytes,
+        inflight_bytes = shares.inflight_bytes,
+        windows_bytes = shares.windows_bytes,
+        disk_free_bytes = space.free_bytes(),
+        disk_reserve_bytes = space.reserve_bytes(),
+        "budgets"
+    );
+    let inflight_bytes = usize::try_from(shares.inflight_bytes).unwrap_or(usize::MAX);
+    let admission = Admission::new(inflight_bytes, Arc::clone(&space), budget, Arc::clone(metrics));
+    (space, Arc::new(admission))
 }
 
 /// Random bytes, asked for once here so that a system without them fails at the start.

@@ -18,7 +18,7 @@
 //!
 //! Invariants:
 //!  - a tail never shows a seq above `visible`;
-//!  - all recent windows together hold at most [`RECENT_TOTAL_BYTES_MAX`] bytes;
+//!  - all recent windows together hold at most as many bytes as the hub was made with;
 //!  - the recent window is contiguous and holds at most [`RECENT_EVENTS_MAX`] events and
 //!    [`RECENT_BYTES_MAX`] bytes per session with open tails;
 //!  - a session without tails and without unanswered writes takes no memory here.
@@ -39,7 +39,8 @@ pub const RECENT_EVENTS_MAX: usize = 1_024;
 /// Most bytes kept serialised per session with open tails; one event larger than this is kept
 /// alone.
 pub const RECENT_BYTES_MAX: usize = 1024 * 1024;
-/// Most bytes in the recent windows of all sessions; past it tails read for themselves.
+/// Most bytes in the recent windows of all sessions unless told otherwise; past it tails read for
+/// themselves.
 pub const RECENT_TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Locks that sessions are spread over.
 const SHARDS: usize = 64;
@@ -62,6 +63,8 @@ pub struct Hub {
     settled: Notify,
     /// Bytes in all recent windows.
     recent_bytes: Arc<AtomicUsize>,
+    /// The most they may hold.
+    recent_bytes_max: usize,
 }
 
 /// A turn of the driver under way; its end is its drop, so that a panic ends it too.
@@ -101,6 +104,7 @@ struct TopicState {
     recent_bytes: usize,
     /// What all windows of the node hold together.
     recent_total: Arc<AtomicUsize>,
+    recent_total_max: usize,
 }
 
 impl TopicState {
@@ -139,11 +143,18 @@ impl Hub {
     /// A hub without topics.
     #[must_use]
     pub fn new() -> Arc<Hub> {
+        Hub::holding(RECENT_TOTAL_BYTES_MAX)
+    }
+
+    /// A hub without topics, whose recent windows together hold at most so many bytes.
+    #[must_use]
+    pub fn holding(recent_bytes_max: usize) -> Arc<Hub> {
         Arc::new(Hub {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             turns: AtomicU64::new(0),
             settled: Notify::new(),
             recent_bytes: Arc::default(),
+            recent_bytes_max,
         })
     }
 
@@ -257,6 +268,7 @@ impl Hub {
                     recent: VecDeque::new(),
                     recent_bytes: 0,
                     recent_total: Arc::clone(&self.recent_bytes),
+                    recent_total_max: self.recent_bytes_max,
                 }),
                 wake: Notify::new(),
                 fill: tokio::sync::Mutex::new(()),
@@ -353,7 +365,7 @@ impl Topic {
             state.recent_bytes += bytes;
             let total = state.recent_total.fetch_add(bytes, Ordering::Relaxed) + bytes;
             state.recent.push_back(line.clone());
-            if total > RECENT_TOTAL_BYTES_MAX {
+            if total > state.recent_total_max {
                 return state.forget_all();
             }
             while state.recent.len() > RECENT_EVENTS_MAX

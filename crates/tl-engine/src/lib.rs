@@ -16,6 +16,7 @@ pub mod front;
 pub mod hub;
 pub mod identity;
 pub mod lock;
+pub mod memory;
 pub mod metrics;
 pub mod node;
 pub mod service;

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
@@ -31,6 +33,8 @@ pub struct Metrics {
     pub log_sync_seconds: Histogram,
     /// Entries per log write.
     pub log_batch_entries: Histogram,
+    /// Log segments prepared and not yet used.
+    pub log_segments_ready: Gauge<i64, AtomicI64>,
     /// Memtables written to sorted runs.
     pub flushes: Counter,
     /// Seconds one flush took.
@@ -49,6 +53,50 @@ pub struct Metrics {
     pub inflight_bytes: Gauge<i64, AtomicI64>,
     /// Groups stopped because of damage.
     pub groups_stopped: Gauge<i64, AtomicI64>,
+    /// Writes refused before they were proposed.
+    pub writes_not_admitted: Family<ReasonLabel, Counter>,
+    /// Flushes and compactions that found no room and are tried again.
+    pub no_room: Counter,
+    /// Free bytes of the fullest file system that the node writes to.
+    pub disk_free_bytes: Gauge<i64, AtomicI64>,
+    /// Free bytes below which clients' writes are refused.
+    pub disk_reserve_bytes: Gauge<i64, AtomicI64>,
+    /// Bytes of the store's files.
+    pub store_disk_bytes: Gauge<i64, AtomicI64>,
+    /// Bytes held of the memory budget.
+    pub memory_used_bytes: Gauge<i64, AtomicI64>,
+    /// The memory budget.
+    pub memory_budget_bytes: Gauge<i64, AtomicI64>,
+}
+
+/// Why a write was refused before it was proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedFor {
+    /// Too much is under way.
+    Inflight,
+    /// The memory budget is used up.
+    Memory,
+    /// Flushes are behind.
+    Flush,
+    /// There is no room on disk.
+    Disk,
+}
+
+impl RefusedFor {
+    fn word(self) -> &'static str {
+        match self {
+            RefusedFor::Inflight => "inflight",
+            RefusedFor::Memory => "memory",
+            RefusedFor::Flush => "flush_behind",
+            RefusedFor::Disk => "disk_full",
+        }
+    }
+}
+
+/// Label of refused writes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    reason: &'static str,
 }
 
 impl Default for Metrics {
@@ -65,6 +113,7 @@ impl Default for Metrics {
             log_bytes: Counter::default(),
             log_sync_seconds: seconds(),
             log_batch_entries: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            log_segments_ready: Gauge::default(),
             flushes: Counter::default(),
             flush_seconds: seconds(),
             compactions: Counter::default(),
@@ -74,6 +123,13 @@ impl Default for Metrics {
             inflight_requests: Gauge::default(),
             inflight_bytes: Gauge::default(),
             groups_stopped: Gauge::default(),
+            writes_not_admitted: Family::default(),
+            no_room: Counter::default(),
+            disk_free_bytes: Gauge::default(),
+            disk_reserve_bytes: Gauge::default(),
+            store_disk_bytes: Gauge::default(),
+            memory_used_bytes: Gauge::default(),
+            memory_budget_bytes: Gauge::default(),
         };
         metrics.register_own();
         metrics
@@ -96,6 +152,7 @@ impl Metrics {
         counter("flushes", "Memtables written to sorted runs", &self.flushes);
         counter("compactions", "Compactions of sorted runs", &self.compactions);
         counter("scrubs", "Scrubs that read everything on disk", &self.scrubs);
+        counter("no_room", "Flushes and compactions that found no room", &self.no_room);
         let mut histogram = |name, help, histogram: &Histogram| {
             registry.register(name, help, histogram.clone());
         };
@@ -107,10 +164,27 @@ impl Metrics {
         };
         let damaged = &self.scrub_damaged_files;
         gauge("scrub_damaged_files", "Files that the last scrub found damaged", damaged);
+        gauge("log_segments_ready", "Log segments ready for use", &self.log_segments_ready);
         gauge("tails_open", "Open tails", &self.tails_open);
         gauge("inflight_requests", "Requests proposed and not answered", &self.inflight_requests);
         gauge("inflight_bytes", "Bytes proposed and not answered", &self.inflight_bytes);
         gauge("groups_stopped", "Groups stopped because of damage", &self.groups_stopped);
+        gauge("disk_free_bytes", "Free bytes of the fullest file system", &self.disk_free_bytes);
+        let reserve = &self.disk_reserve_bytes;
+        gauge("disk_reserve_bytes", "Free bytes below which writes are refused", reserve);
+        gauge("store_disk_bytes", "Bytes of the store's files", &self.store_disk_bytes);
+        gauge("memory_used_bytes", "Bytes held of the memory budget", &self.memory_used_bytes);
+        gauge("memory_budget_bytes", "The memory budget", &self.memory_budget_bytes);
+        registry.register(
+            "writes_not_admitted",
+            "Writes refused before they were proposed, by reason",
+            self.writes_not_admitted.clone(),
+        );
+    }
+
+    /// Counts a write that was refused before it was proposed.
+    pub(crate) fn refused_for(&self, why: RefusedFor) {
+        self.writes_not_admitted.get_or_create(&ReasonLabel { reason: why.word() }).inc();
     }
 
     /// Takes over the log's own totals.

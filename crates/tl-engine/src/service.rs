@@ -21,7 +21,7 @@ use crate::hub::{Hub, ReplyGuards};
 use crate::metrics::Metrics;
 use crate::node::Failure;
 use crate::node::rows::{BlockingRows, CachedRows};
-use crate::shell::admission::{self, Admission};
+use crate::shell::admission::{Admission, Purpose};
 use crate::shell::answers::Answer;
 use crate::shell::{Ask, Background, FailureWatch, Mail, Mailer};
 
@@ -245,22 +245,24 @@ impl<S: OrderedStore + 'static> Service<S> {
         group: GroupId,
         entry: Entry,
     ) -> Result<Applied, ServiceError> {
-        let bytes = encoded(&entry)?;
-        let permit = self.inner.admission.admit(bytes.len())?;
-        self.wait_for_flush(caller.deadline).await;
-        self.check_disk()?;
+        let (bytes, purpose) = (encoded(&entry)?, Purpose::of(&entry));
+        let permit = self.inner.admission.admit(bytes.len(), purpose)?;
+        if purpose == Purpose::Takes {
+            self.wait_for_flush(caller.deadline).await;
+            self.check_disk()?;
+        }
         self.warm(group, &entry).await?;
         let answer = self.ask(caller.deadline, Ask::Propose(group, bytes), Some(permit)).await?;
         applied(group, answer)
     }
 
     fn check_disk(&self) -> Result<(), ServiceError> {
-        admission::check_disk(self.inner.mailer.is_log_full(), self.inner.store.is_full())
+        self.inner.admission.check_disk(self.inner.store.is_full())
     }
 
     /// Whether a write is held back until a flush has made room.
     fn waits_for_flush(&self) -> bool {
-        self.inner.store.is_full() && !self.inner.mailer.is_log_full()
+        self.inner.store.is_full() && !self.inner.admission.is_disk_full()
     }
 
     /// While sealed memtables pile up, writes are slowed to the pace of the flushes before they

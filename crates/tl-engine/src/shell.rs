@@ -7,13 +7,15 @@
 //! ```
 //!
 //! A front may live on the driver's thread (see [`crate::front`]); it then waits for sockets and
-//! for the mailbox at once. Beside them: one thread prepares log segments, one looks after what is on disk.
+//! for the mailbox at once. Beside them: one thread prepares log segments, one looks after what is
+//! on disk, one watches how much room there is on disk and in memory.
 //!
-//! A failure of the log or of the store stops the node: every thread ends, open requests get an
-//! unknown outcome, and [`Shell::failure`] says why. Nothing is retried on a disk that lied.
+//! On a full disk background work waits for room. Any other failure of the log or of the store
+//! stops the node: every thread ends, open requests get an unknown outcome, and [`Shell::failure`]
+//! says why. Nothing is retried on a disk that lied.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use tl_store::OrderedStore;
@@ -24,10 +26,11 @@ use crate::front::Front;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::node::{Input, Node};
-use crate::shell::admission::Permit;
+use crate::shell::admission::{Admission, Permit};
 use crate::shell::answers::{Answer, Answers};
 use crate::shell::mailbox::Mailbox;
 use crate::shell::pulse::Pulse;
+use crate::shell::space::Space;
 
 pub mod admission;
 pub mod answers;
@@ -37,9 +40,11 @@ mod flush;
 mod log;
 pub mod mailbox;
 pub(crate) mod pulse;
+pub mod space;
 pub mod time;
 mod upkeep;
 mod waiters;
+mod watcher;
 
 pub use self::flush::Background;
 pub(crate) use self::log::LogLimits;
@@ -98,12 +103,6 @@ impl Ask {
 pub struct Mailer<S>(Arc<Shared<S>>);
 
 impl<S> Mailer<S> {
-    /// Whether the log waits for room on its disk: a write would only wait behind it.
-    #[must_use]
-    pub fn is_log_full(&self) -> bool {
-        self.0.log_full.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
     /// How many memtables were sealed; tells one memtable from the next.
     #[must_use]
     pub fn memtables(&self) -> u64 {
@@ -129,18 +128,18 @@ pub(crate) struct Shared<S> {
     pub(crate) answers: Answers,
     /// Memtables sealed since the start.
     pub(crate) memtables: AtomicU64,
-    /// The log waits for room on its disk.
-    pub(crate) log_full: AtomicBool,
+    /// What is known about room on disk.
+    pub(crate) space: Arc<Space>,
     failure: watch::Sender<Option<Arc<str>>>,
 }
 
 impl<S> Shared<S> {
     #[cfg(test)]
     pub(crate) fn new(store: Arc<S>) -> Shared<S> {
-        Shared::over(store, Hub::new(), Arc::default())
+        Shared::over(store, Hub::new(), Arc::default(), Arc::default())
     }
 
-    fn over(store: Arc<S>, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Shared<S> {
+    fn over(store: Arc<S>, hub: Arc<Hub>, metrics: Arc<Metrics>, space: Arc<Space>) -> Shared<S> {
         Shared {
             store,
             hub,
@@ -148,7 +147,7 @@ impl<S> Shared<S> {
             mail: Mailbox::default(),
             answers: Answers::default(),
             memtables: AtomicU64::new(0),
-            log_full: AtomicBool::new(false),
+            space,
             failure: watch::Sender::new(None),
         }
     }
@@ -196,6 +195,16 @@ pub struct Shell<S> {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// What the threads share with the rest of the node.
+pub(crate) struct With {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) space: Arc<Space>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) limits: LogLimits,
+}
+
 impl<S: OrderedStore + 'static> Shell<S> {
     /// Starts the threads. `runtime` is where answers are handed to waiting requests.
     ///
@@ -204,14 +213,12 @@ impl<S: OrderedStore + 'static> Shell<S> {
     pub(crate) fn start(
         node: Node<S>,
         wal: log::NodeLog,
-        hub: Arc<Hub>,
-        metrics: Arc<Metrics>,
-        limits: LogLimits,
-        pulse: Arc<Pulse>,
+        with: With,
         runtime: &tokio::runtime::Handle,
     ) -> std::io::Result<Shell<S>> {
+        let With { hub, metrics, space, admission, pulse, limits } = with;
         let groups = node.groups();
-        let shared = Arc::new(Shared::over(Arc::clone(node.store()), hub, metrics));
+        let shared = Arc::new(Shared::over(Arc::clone(node.store()), hub, metrics, space));
         let preparer = wal.preparer();
         let log = Arc::new(log::LogBox::new(wal, limits));
         let background = Arc::new(Background::default());
@@ -249,10 +256,17 @@ impl<S: OrderedStore + 'static> Shell<S> {
             )?);
         }
         {
-            let background = Arc::clone(&background);
+            let (shared, background) = (Arc::clone(&shared), Arc::clone(&background));
             threads.push(spawn(
                 "tl-prepare",
-                Box::new(move || flush::prepare(&background, &preparer)),
+                Box::new(move || flush::prepare(&shared, &background, &preparer)),
+            )?);
+        }
+        {
+            let (shared, background) = (Arc::clone(&shared), Arc::clone(&background));
+            threads.push(spawn(
+                "tl-watch",
+                Box::new(move || watcher::run(&shared, &background, &admission)),
             )?);
         }
         {

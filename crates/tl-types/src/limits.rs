@@ -66,7 +66,8 @@ pub const REQUEST_MEMORY_MS: u64 = 10 * 60 * 1000;
 pub const TICK_ROWS_MAX: usize = 1_000;
 /// Most commands in one entry.
 pub const ENTRY_COMMANDS_MAX: usize = 1_000;
-/// Proposed but not yet answered bytes per node. One past: `event_store_backpressure`.
+/// Most bytes proposed but not yet answered per node; a smaller memory budget allows fewer. One
+/// past: `event_store_backpressure`.
 pub const INFLIGHT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Proposed but not yet answered requests per node. One past: `event_store_backpressure`.
 pub const INFLIGHT_REQUESTS_MAX: usize = 65_536;

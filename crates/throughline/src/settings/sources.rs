@@ -8,6 +8,8 @@ use figment::error::Kind;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::Value;
 
+use tl_engine::memory::chosen_budget;
+
 use super::Settings;
 use crate::failure::Failure;
 
@@ -49,7 +51,7 @@ impl Sources {
     /// # Errors
     /// [`Failure::Usage`] with a sentence per mistake.
     pub fn load(&self) -> Result<Settings, Failure> {
-        let mut figment = Figment::from(Serialized::defaults(Settings::default()));
+        let mut figment = Figment::new();
         let mut origins: BTreeMap<String, String> = BTreeMap::new();
         if let Some(path) = &self.config {
             if !path.is_file() {
@@ -68,7 +70,14 @@ impl Sources {
             origins.insert((*key).to_owned(), "the command line".to_owned());
             figment = figment.merge((*key, Value::from(value.clone())));
         }
-        let settings: Settings = figment.extract().map_err(|e| self.explain(e, &origins))?;
+        let over = |memory_budget_bytes| {
+            let defaults = Serialized::defaults(Settings::within(memory_budget_bytes));
+            let settings = Figment::from(defaults).merge(&figment).extract::<Settings>();
+            settings.map_err(|error| self.explain(error, &origins))
+        };
+        // Other sizes are shares of the memory budget, unless they are set: that one comes first.
+        let first = over(chosen_budget())?;
+        let settings = over(first.engine.memory_budget_bytes)?;
         let problems = settings.problems();
         if problems.is_empty() { Ok(settings) } else { Err(Failure::Usage(problems.join("\n  "))) }
     }

@@ -14,7 +14,7 @@ use super::{Applied, Service, applied, encoded, only_reply, unexpected};
 use crate::api::{Append, Appended, Caller, Indexed, ServiceError};
 use crate::front::Front;
 use crate::shell::Mail;
-use crate::shell::admission::Permit;
+use crate::shell::admission::{Permit, Purpose};
 use crate::shell::answers::Answer;
 
 /// An entry that may be proposed as it is.
@@ -80,7 +80,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             return later(entry);
         }
         let bytes = encoded(&entry)?;
-        let permit = self.inner.admission.admit(bytes.len())?;
+        let permit = self.inner.admission.admit(bytes.len(), Purpose::Takes)?;
         self.check_disk()?;
         Ok(Prepared::Now(Proposal { group, entry: bytes, permit }))
     }

@@ -67,6 +67,7 @@ mod tests {
     use tl_types::{ErrorCode, Namespace, Principal, SessionId};
 
     use crate::api::{Caller, CreateSession, Freshness};
+    use crate::shell::admission::Purpose;
     use crate::{Engine, EngineSettings};
 
     use super::*;
@@ -92,7 +93,8 @@ mod tests {
         let create = || CreateSession { id: Some(id.clone()), ..CreateSession::default() };
         service.create_session(&caller, create()).await.expect("created");
 
-        let all = service.inner.admission.admit(INFLIGHT_BYTES_MAX).expect("room");
+        let admission = &service.inner.admission;
+        let all = admission.admit(INFLIGHT_BYTES_MAX, Purpose::Takes).expect("room");
         let refused = service.close_session(&caller, &id).await.expect_err("no room");
         assert_eq!(refused.code, ErrorCode::EventStoreBackpressure);
         let path = caller.session(&id);

@@ -9,16 +9,23 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tl_store::{OrderedStore, StoreError};
 use tl_types::{GroupId, Index, UnixMs};
-use tl_wal::Preparer;
+use tl_wal::{Preparer, WalError};
 use tokio::sync::Notify;
 
 use super::log::LogBox;
 use super::pulse::Pulse;
+use super::space::Space;
 use super::{Mail, Shared};
 use crate::node::Input;
 
 /// Longest rest between two looks for work.
 const REST: Duration = Duration::from_secs(1);
+/// Rest on a disk without room, after which its room is compared.
+const FULL_DISK_REST: Duration = Duration::from_millis(200);
+/// A compaction that found no room is not tried again before.
+const COMPACTION_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// So many rests, and what found no room is tried again in any case.
+const FULL_DISK_RESTS: usize = 50;
 
 /// What the background threads are told.
 #[derive(Debug, Default)]
@@ -106,6 +113,14 @@ impl Background {
         false
     }
 
+    /// Waits until somebody wakes the thread, whatever for, or the end of the rest.
+    fn rest_until_woken(&self) {
+        let mut state = self.state.lock();
+        if !self.stopped.load(Ordering::Relaxed) {
+            self.bell.wait_for(&mut state, REST);
+        }
+    }
+
     /// Waits for the bell or the end of the rest.
     fn rest(&self) {
         let mut state = self.state.lock();
@@ -123,56 +138,140 @@ pub(crate) fn run<S: OrderedStore>(
     background: &Background,
     pulse: &Pulse,
 ) {
+    let mut compaction = Compaction::default();
     while !background.stopped.load(Ordering::Relaxed) && !shared.failed() {
-        let stepped = step(shared, log);
-        if matches!(stepped, Ok(true)) {
-            background.flushed.notify_waiters();
-        }
+        let stepped = step(shared, log, background, &mut compaction);
         pulse.press(shared.store.is_full());
         match stepped {
             Ok(true) => {}
             Ok(false) => background.rest(),
+            Err(error) if error.is_no_room() => wait_for_room(shared, background, &error),
             Err(error) => return shared.fail(crate::chain(&error)),
         }
     }
 }
 
 /// One flush, or else one piece of compaction; false when there was neither.
-fn step<S: OrderedStore>(shared: &Shared<S>, log: &LogBox) -> Result<bool, StoreError> {
+fn step<S: OrderedStore>(
+    shared: &Shared<S>,
+    log: &LogBox,
+    background: &Background,
+    compaction: &mut Compaction,
+) -> Result<bool, StoreError> {
+    match flush(shared, log, background) {
+        Ok(false) => compaction.step(shared),
+        // Compaction may give room back, if it finds enough to begin with.
+        Err(error) if error.is_no_room() => match compaction.step(shared) {
+            Ok(true) => Ok(true),
+            Ok(false) => Err(error),
+            Err(other) => Err(other),
+        },
+        flushed => flushed,
+    }
+}
+
+/// Writes one sealed memtable out and lets the log behind it go.
+fn flush<S: OrderedStore>(
+    shared: &Shared<S>,
+    log: &LogBox,
+    background: &Background,
+) -> Result<bool, StoreError> {
     let started = Instant::now();
-    if shared.store.flush_one()? {
-        shared.metrics.flushes.inc();
-        shared.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
-        let durable: BTreeMap<GroupId, Index> = shared
-            .store
-            .durable_applied()
-            .into_iter()
-            .map(|(group, applied)| (group, applied.index))
-            .collect();
-        let indexes = durable.iter().map(|(group, index)| (*group, *index)).collect();
-        log.release(durable);
-        shared.mail.push(Mail::Input(Input::Flushed(indexes)));
-        return Ok(true);
+    let flushed = shared.store.flush_one();
+    if flushed.as_ref().is_err_and(StoreError::is_no_room) {
+        shared.metrics.no_room.inc();
+        // From now on writes are told that the disk is full, and wait for no flush.
+        if !shared.space.flush_waits(true) {
+            tracing::warn!("no room on disk for rows that are in memory; trying again until it is");
+        }
+        background.flushed.notify_waiters();
     }
-    let compacted = shared.store.compact_step()?;
-    if compacted {
-        shared.metrics.compactions.inc();
+    if !flushed? {
+        return Ok(false);
     }
-    Ok(compacted)
+    if shared.space.flush_waits(false) {
+        tracing::info!("there was room on disk for rows that were in memory");
+    }
+    shared.metrics.flushes.inc();
+    shared.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
+    let durable: BTreeMap<GroupId, Index> = shared
+        .store
+        .durable_applied()
+        .into_iter()
+        .map(|(group, applied)| (group, applied.index))
+        .collect();
+    let indexes = durable.iter().map(|(group, index)| (*group, *index)).collect();
+    log.release(durable);
+    shared.mail.push(Mail::Input(Input::Flushed(indexes)));
+    background.flushed.notify_waiters();
+    Ok(true)
+}
+
+/// Compaction, which may need more room than flushes do and must not hold them up.
+#[derive(Debug, Default)]
+struct Compaction {
+    /// Set when it found no room.
+    not_before: Option<Instant>,
+}
+
+impl Compaction {
+    /// Does one piece; false when there is nothing to do, or was no room lately.
+    fn step<S: OrderedStore>(&mut self, shared: &Shared<S>) -> Result<bool, StoreError> {
+        if self.not_before.is_some_and(|at| Instant::now() < at) {
+            return Ok(false);
+        }
+        self.not_before = None;
+        match shared.store.compact_step() {
+            Ok(true) => {
+                shared.metrics.compactions.inc();
+                Ok(true)
+            }
+            Err(error) if error.is_no_room() => {
+                shared.metrics.no_room.inc();
+                tracing::debug!(error = %crate::chain(&error), "no room to compact");
+                self.not_before = Some(Instant::now() + COMPACTION_AGAIN_AFTER);
+                Ok(false)
+            }
+            other => other,
+        }
+    }
+}
+
+/// Rests until there is more room than there was, or long enough to try all the same: an attempt
+/// writes much, and takes room for a while that the log may need more.
+fn wait_for_room<S>(shared: &Shared<S>, background: &Background, error: &StoreError) {
+    tracing::debug!(error = %crate::chain(error), "waiting for room");
+    // The look of the watching thread may have met the half-written files.
+    drop(shared.space.look());
+    let free_bytes = shared.space.free_bytes();
+    for _ in 0..FULL_DISK_RESTS {
+        if !background.rest_for(FULL_DISK_REST) || shared.space.free_bytes() > free_bytes {
+            return;
+        }
+    }
 }
 
 /// Prepares log segments ahead of the log thread, in pieces, so that zeroing does not compete
 /// with its syncs.
-pub(crate) fn prepare(background: &Background, preparer: &Preparer) {
-    /// Between two pieces of zeros.
-    const PAUSE: Duration = Duration::from_millis(1);
+pub(crate) fn prepare<S>(shared: &Shared<S>, background: &Background, preparer: &Preparer) {
+    let space = &shared.space;
     while !background.stopped.load(Ordering::Relaxed) {
-        match preparer.work(&mut |_written| std::thread::sleep(PAUSE)) {
-            Ok(true) => {}
-            Ok(false) => {
-                let mut state = background.state.lock();
-                if !background.stopped.load(Ordering::Relaxed) {
-                    background.bell.wait_for(&mut state, REST);
+        let worked = prepare_one(space, preparer);
+        let ready = preparer.ready();
+        shared.metrics.log_segments_ready.set(ready as i64);
+        match worked {
+            Ok(worked) => {
+                space.no_spares(false);
+                if !worked {
+                    background.rest_until_woken();
+                }
+            }
+            Err(WalError::Full { .. }) => {
+                if !space.no_spares(ready == 0) && ready == 0 {
+                    tracing::warn!("no log segment is ready, and there is no room for one");
+                }
+                if !background.rest_for(FULL_DISK_REST) {
+                    return;
                 }
             }
             Err(error) => {
@@ -185,4 +284,24 @@ pub(crate) fn prepare(background: &Background, preparer: &Preparer) {
             }
         }
     }
+}
+
+/// Removes or makes one file; false when there was nothing to do. The first file may be made out
+/// of the disk's reserve, since it is one: clients write into it no more by then. Others may not.
+fn prepare_one(space: &Space, preparer: &Preparer) -> Result<bool, WalError> {
+    /// Between two pieces of zeros.
+    const PAUSE: Duration = Duration::from_millis(1);
+    if preparer.remove_one()? {
+        return Ok(true);
+    }
+    if preparer.missing() == 0 {
+        return Ok(false);
+    }
+    let is_first = preparer.ready() == 0;
+    if space.has(preparer.segment_bytes(), is_first) {
+        return preparer.make_one(&mut |_written| std::thread::sleep(PAUSE));
+    }
+    // Zeros up to the last free byte would take room from others, and no segment comes of them.
+    let source = std::io::ErrorKind::StorageFull.into();
+    if is_first { Err(WalError::Full { source }) } else { Ok(false) }
 }

@@ -260,7 +260,7 @@ fn append<S: OrderedStore>(
         if !matches!(error, WalError::Full { .. }) {
             return Err(error);
         }
-        if !shared.log_full.swap(true, Ordering::Relaxed) {
+        if !shared.space.log_waits(true) {
             tracing::warn!("the disk of the log is full; writes wait until there is room");
         }
         if inbox.stopped.load(Ordering::Relaxed) {
@@ -277,7 +277,7 @@ fn append<S: OrderedStore>(
         }
         std::thread::sleep(FULL_DISK_PAUSE);
     }
-    if shared.log_full.swap(false, Ordering::Relaxed) {
+    if shared.space.log_waits(false) {
         tracing::info!("the disk of the log has room again");
     }
     Ok(true)

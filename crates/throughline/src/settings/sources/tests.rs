@@ -14,7 +14,24 @@ fn load(file: Option<&str>, environment: &[(&str, &str)]) -> Result<Settings, St
 
 #[test]
 fn without_sources_the_defaults_are_in_force() {
-    assert_eq!(load(None, &[]), Ok(Settings::default()));
+    assert_eq!(load(None, &[]), Ok(Settings::within(chosen_budget())));
+}
+
+#[test]
+fn what_is_not_set_is_a_share_of_the_memory_budget() {
+    let budget = ("TL_ENGINE__MEMORY_BUDGET_BYTES", "268435456");
+    let settings = load(None, &[budget]).expect("settings");
+    assert_eq!(settings, Settings::within(256 << 20));
+    assert_eq!(settings.engine.cache_bytes, 32 << 20);
+    assert_eq!(settings.http.bodies_bytes_max, 32 << 20);
+    let file = "[engine]\ncache_bytes = 1048576\n";
+    let settings = load(Some(file), &[budget]).expect("settings");
+    assert_eq!(settings.engine.cache_bytes, 1 << 20, "what is set stays");
+    assert_eq!(settings.http.pages_bytes_max, 32 << 20);
+    let error = load(None, &[("TL_ENGINE__MEMORY_BUDGET_BYTES", "134217727")]).expect_err("small");
+    assert!(error.contains("engine.memory_budget_bytes is 134217727; it must be"), "{error}");
+    let error = load(None, &[budget, ("TL_ENGINE__CACHE_BYTES", "268435456")]).expect_err("large");
+    assert!(error.contains("engine.memory_budget_bytes is 268435456; with these"), "{error}");
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn a_full_disk_goes_on_as_soon_as_a_flush_lets_segments_go() {
     for _ in 0..10 {
         bench.push();
     }
-    while !bench.shared.log_full.load(Ordering::Relaxed) {
+    while !bench.shared.space.is_full() {
         std::thread::yield_now();
     }
     bench.inbox.release([(GROUP, Index(80))].into());
