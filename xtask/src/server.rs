@@ -88,6 +88,11 @@ impl Server {
         Ok(())
     }
 
+    /// Number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the process at once, as a crash would: SIGKILL.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill().context("cannot kill the node")?;

@@ -3,10 +3,12 @@
 
 mod crowd;
 
+use std::fmt;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tl_client::verify::Via;
 use tl_client::workload::{Workload, WorkloadOptions};
 use tl_client::{Client, CreateSession, NewEvent, Producer, RetryPolicy};
@@ -26,6 +28,9 @@ const LOAD: Duration = Duration::from_secs(60);
 const WRITERS: usize = 64;
 /// How long an ordinary write may be refused once the crowd is gone.
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
+const WATCH_EVERY: Duration = Duration::from_millis(100);
+/// What the node counts of its memory, in its metrics.
+const COUNTED: &str = "throughline_memory_used_bytes ";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Of a hundred requests, how many may end without an answer that says why.
 const UNCLEAR_PERCENT_MAX: f64 = 1.0;
@@ -46,16 +51,23 @@ pub fn run() -> Result<Verdict> {
     runtime.block_on(crowd::prepare(&client))?;
 
     let (load, stop) = Load::start(&runtime, workload);
+    let most = Arc::new(Mutex::new(Look::default()));
+    let watch = runtime.spawn(watch(client.clone(), server.pid(), Arc::clone(&most)));
     let crowd = runtime.block_on(Crowd::press(&server.url, &sessions, LOAD))?;
-    let acked = load.acked_events();
-    let ledger = load.end(&runtime, stop)?.ledger();
-    let recovered_after = runtime.block_on(until_served(&client))?;
+    watch.abort();
+    let (acked, said) = (load.acked_events(), crowd.said());
+    let most = *most.lock().map_err(|_| anyhow!("the watcher panicked"))?;
     let (kills, peak_bytes) = (group.kills()?, group.peak_bytes()?);
-    ensure!(kills == 0, "the node was killed for want of memory");
+    ensure!(
+        kills == 0,
+        "the node was killed for want of memory; before, {most}; bodies: {said}; {acked} events of \
+         the writers"
+    );
+    let ledger = load.end(&runtime, stop)?.ledger();
+    let recovered_after = runtime.block_on(until_served(&client)).context(said.clone())?;
     crash::check(&runtime, &client, &ledger, Via::Pages)?;
     server.kill()?;
 
-    let said = crowd.said();
     ensure!(acked > 0, "the writers got nothing through: {said}");
     ensure!(crowd.refused() > 0, "nothing was refused: the crowd is too small: {said}");
     ensure!(
@@ -64,7 +76,7 @@ pub fn run() -> Result<Verdict> {
         crowd.unclear_percent()
     );
     Ok(Verdict::Ok(format!(
-        "no kill, at most {} of {} MiB with the page cache, {acked} events of the writers; bodies: \
+        "no kill, at most {} of {} MiB with the page cache, {most}; {acked} events of the writers; bodies: \
          {said}; served again after {:.0} ms",
         peak_bytes >> 20,
         LIMIT_BYTES >> 20,
@@ -79,6 +91,42 @@ fn start(group: &Cgroup, data: &std::path::Path) -> Result<Server> {
     command.args(words).arg(tree::tl()).args(serve_args(data));
     command.env("TL_ENGINE__MEMORY_BUDGET_BYTES", BUDGET_BYTES.to_string());
     Server::spawn(command)
+}
+
+/// What a node held at some moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Look {
+    resident_bytes: u64,
+    /// What it counted itself.
+    counted_bytes: u64,
+}
+
+impl fmt::Display for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (resident, counted) = (self.resident_bytes >> 20, self.counted_bytes >> 20);
+        write!(f, "{resident} MiB resident while it counted {counted}")
+    }
+}
+
+/// Keeps the look with the most resident memory, until it is stopped or the node is gone.
+async fn watch(client: Client, pid: u32, most: Arc<Mutex<Look>>) -> Result<()> {
+    loop {
+        let metrics = client.get_raw("/metrics").await?;
+        let metrics = String::from_utf8_lossy(&metrics);
+        let counted = metrics.lines().find_map(|line| line.strip_prefix(COUNTED));
+        let counted_bytes = counted.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")?.trim().parse().ok());
+        let resident_bytes = kib.unwrap_or(0_u64) << 10;
+        {
+            let mut most = most.lock().map_err(|_| anyhow!("who asks panicked"))?;
+            if resident_bytes > most.resident_bytes {
+                *most = Look { resident_bytes, counted_bytes };
+            }
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
 }
 
 /// Waits until a session can be made and written to.
