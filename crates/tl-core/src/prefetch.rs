@@ -42,9 +42,10 @@ impl Cold<'_> {
             self.look(RowKey::group(GroupField::RequestCount));
             return;
         };
-        let number = self.look(RowKey::directory(path)).and_then(|row| {
+        let mut number = None;
+        self.look_at(RowKey::directory(path), |row| {
             // A damaged row is for `apply` to find.
-            DirectoryRow::decode(&row).ok().map(|row| row.number)
+            number = DirectoryRow::decode(row).ok().map(|row| row.number);
         });
         match command {
             Command::CreateSession(_) => {
@@ -73,15 +74,14 @@ impl Cold<'_> {
         number
     }
 
-    /// The row when it is in memory; a cold one is noted.
-    fn look(&mut self, key: RowKey) -> Option<bytes::Bytes> {
-        match self.rows.get(&key) {
-            Read::Found(row) => Some(row),
-            Read::Absent | Read::Damaged(_) => None,
-            Read::Cold => {
-                self.keys.push(key);
-                None
-            }
+    fn look(&mut self, key: RowKey) {
+        self.look_at(key, |_| {});
+    }
+
+    /// Calls `found` with the row when it is in memory; a cold one is noted.
+    fn look_at(&mut self, key: RowKey, mut found: impl FnMut(&bytes::Bytes)) {
+        if self.rows.look(&key, &mut found) == Read::Cold {
+            self.keys.push(key);
         }
     }
 }

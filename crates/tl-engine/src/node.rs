@@ -156,7 +156,7 @@ pub struct BesideDone {
 impl Beside {
     /// Applies the entry over blocking reads.
     pub fn run<S: OrderedStore>(self, store: &S) -> BesideDone {
-        let rows = BlockingRows::new(store, self.group, self.generation);
+        let rows = BlockingRows::keeping(store, self.group, self.generation);
         let outcome =
             tl_core::apply(&rows, self.index, self.entry).map_err(|stop| stop.to_string());
         BesideDone { group: self.group, outcome }

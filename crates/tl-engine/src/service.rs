@@ -285,26 +285,19 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Loads rows that the entry needs into memory, so that it is applied without a detour. A
     /// hint: what is cold all the same is applied beside the driver.
     async fn warm(&self, group: GroupId, entry: &Entry) -> Result<(), ServiceError> {
-        /// Names lead to numbers and numbers to further rows.
-        const WARM_ROUNDS: usize = 3;
-        for _ in 0..WARM_ROUNDS {
-            let cold = self.cold_keys(group, entry);
-            if cold.is_empty() {
-                return Ok(());
-            }
-            let generation = self.inner.store.applied(group).generation;
-            let keys: Vec<_> =
-                cold.iter().map(|row| tl_types::FullKey::new(group, generation, row)).collect();
-            let store = Arc::clone(&self.inner.store);
-            blocking(move || store.prefetch(&keys)).await?.map_err(|error| damaged(&error))?;
+        if self.cold_keys(group, entry).is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let (store, entry) = (Arc::clone(&self.inner.store), entry.clone());
+        // All rounds in one go: each way to another thread and back costs more than the reads.
+        let warmed = blocking(move || crate::node::rows::warm(&*store, group, &entry)).await?;
+        warmed.map_err(|error| damaged(&error))
     }
 
     /// Rows that the entry needs, as far as they are known, and that are not in memory.
     fn cold_keys(&self, group: GroupId, entry: &Entry) -> Vec<RowKey> {
         let generation = self.inner.store.applied(group).generation;
-        tl_core::cold_keys(entry, &CachedRows::new(&*self.inner.store, group, generation))
+        crate::node::rows::cold_keys(&*self.inner.store, group, generation, entry)
     }
 
     /// The index up to which rows of a group are applied here, linearizable: a read from now on

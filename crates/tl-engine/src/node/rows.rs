@@ -1,9 +1,9 @@
 //! One group's rows as the rules see them: from memory only, or with blocking reads.
 
 use bytes::Bytes;
-use tl_core::{Read, Rows};
+use tl_core::{Entry, Read, Rows};
 use tl_store::{Held, OrderedStore, Read as Cached, StoreError};
-use tl_types::{Generation, GroupId, RowKey};
+use tl_types::{FullKey, Generation, GroupId, RowKey};
 
 /// Rows that are in memory; anything else is [`Read::Cold`]. For the driver thread.
 #[derive(Debug)]
@@ -69,23 +69,69 @@ impl Rows for HeldRows<'_> {
     }
 }
 
+/// Names lead to numbers and numbers to further rows.
+const WARM_ROUNDS: usize = 3;
+
+/// Rows that an entry needs, as far as they are known, and that are not in memory.
+pub(crate) fn cold_keys<S: OrderedStore>(
+    store: &S,
+    group: GroupId,
+    generation: Generation,
+    entry: &Entry,
+) -> Vec<RowKey> {
+    store.hold(group, generation, |held| tl_core::cold_keys(entry, &HeldRows(held)))
+}
+
+/// Loads the rows that an entry needs into memory. Never on the driver thread.
+///
+/// # Errors
+/// As [`OrderedStore::prefetch`].
+pub(crate) fn warm<S: OrderedStore>(
+    store: &S,
+    group: GroupId,
+    entry: &Entry,
+) -> Result<(), StoreError> {
+    for _ in 0..WARM_ROUNDS {
+        let generation = store.applied(group).generation;
+        let cold = cold_keys(store, group, generation, entry);
+        if cold.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<_> = cold.iter().map(|row| FullKey::new(group, generation, row)).collect();
+        store.prefetch(&keys)?;
+    }
+    Ok(())
+}
+
 /// Rows read from disk when they are not in memory. Never on the driver thread.
 #[derive(Debug)]
 pub struct BlockingRows<'a, S> {
     store: &'a S,
     group: GroupId,
     generation: Generation,
+    keeps: bool,
 }
 
 impl<'a, S: OrderedStore> BlockingRows<'a, S> {
     /// One generation of one group.
     pub fn new(store: &'a S, group: GroupId, generation: Generation) -> Self {
-        BlockingRows { store, group, generation }
+        BlockingRows { store, group, generation, keeps: false }
+    }
+
+    /// The same; what is read stays in memory, because it will be needed again soon.
+    pub(crate) fn keeping(store: &'a S, group: GroupId, generation: Generation) -> Self {
+        BlockingRows { keeps: true, ..BlockingRows::new(store, group, generation) }
     }
 }
 
 impl<S: OrderedStore> Rows for BlockingRows<'_, S> {
     fn get(&self, key: &RowKey) -> Read<Bytes> {
+        if self.keeps
+            && let Err(error) =
+                self.store.prefetch(&[FullKey::new(self.group, self.generation, key)])
+        {
+            return damaged(&error);
+        }
         match self.store.get(self.group, self.generation, key) {
             Ok(Some(value)) => Read::Found(value),
             Ok(None) => Read::Absent,

@@ -18,6 +18,8 @@ struct Bench {
     node: Node<MemStore>,
     inbox: Vec<Input>,
     tokens: u64,
+    /// Entries that were applied beside.
+    beside: usize,
 }
 
 impl Bench {
@@ -31,7 +33,7 @@ impl Bench {
             driver: DriverConfig::new(PeerId(1), 1),
         };
         let (node, _, _) = recover(store, Arc::new(MemDisk::new()), plan, NOW).unwrap();
-        let mut bench = Bench { node, inbox: Vec::new(), tokens: 0 };
+        let mut bench = Bench { node, inbox: Vec::new(), tokens: 0, beside: 0 };
         bench.settle();
         bench
     }
@@ -53,6 +55,7 @@ impl Bench {
             all.stopped.extend(turned.stopped);
             all.sealed |= turned.sealed;
             let store = Arc::clone(self.node.store());
+            self.beside += turned.beside.len();
             let beside = turned.beside.into_iter().map(|beside| beside.run(&*store));
             self.inbox.extend(beside.map(Input::BesideDone));
             if !more && self.inbox.is_empty() {
@@ -150,4 +153,40 @@ fn a_stopped_group_answers_reads_that_were_on_their_way() {
         _ => None,
     });
     assert_eq!(read, Some(Failure::Stopped), "{:?}", all.done);
+}
+
+/// A session whose rows are on disk alone.
+fn cold() -> Bench {
+    let mut bench = Bench::new();
+    bench.done(create());
+    bench.done(append(1, 10));
+    let store = bench.node.store();
+    assert!(store.rotate() && store.flush_one().unwrap());
+    store.crash();
+    bench.beside = 0;
+    bench
+}
+
+#[test]
+fn an_entry_applied_beside_leaves_its_rows_in_memory() {
+    let mut bench = cold();
+    bench.done(append(2, 10));
+    assert_eq!(bench.beside, 1);
+    bench.done(append(3, 10));
+    assert_eq!(bench.beside, 1, "the second one finds them");
+}
+
+#[test]
+fn rows_loaded_ahead_spare_the_way_beside() {
+    let mut bench = cold();
+    let entry = Entry::new([append(2, 10)]);
+    let cold_keys = |bench: &Bench| {
+        let generation = bench.node.generation(GROUP);
+        rows::cold_keys(&**bench.node.store(), GROUP, generation, &entry)
+    };
+    assert!(!cold_keys(&bench).is_empty());
+    rows::warm(&**bench.node.store(), GROUP, &entry).unwrap();
+    assert_eq!(cold_keys(&bench), []);
+    bench.done(append(2, 10));
+    assert_eq!(bench.beside, 0);
 }
