@@ -45,7 +45,11 @@ pub fn serve(dir: &Path, fanout: Fanout) -> io::Result<()> {
     let Some(mut writer) = writer else { return Ok(()) };
     let (mut write, delivery) = (vec![0; fanout.size], vec![b'x'; fanout.deliver]);
     loop {
-        writer.read_exact(&mut write)?;
+        match writer.read_exact(&mut write) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        }
         ring.commit(&write)?;
         writer.write_all(&[1; REPLY_BYTES])?;
         for reader in &mut readers {
