@@ -117,7 +117,10 @@ fn build() -> Result<PathBuf> {
     let host = host.context("rustc does not name its host")?;
     let target = tree::root().join("target/fuzz/build");
     let folder = target.to_string_lossy().into_owned();
-    cargo(["build", "--release", "--locked", "--target", host, "--target-dir", &folder])
+    // The versions that are fuzzed are those that are shipped.
+    let lock = |folder: &str| tree::root().join(folder).join("Cargo.lock");
+    fs::copy(lock(""), lock("fuzz")).context("Cargo.lock cannot be copied")?;
+    cargo(["build", "--release", "--target", host, "--target-dir", &folder])
         .dir(&tree::root().join("fuzz"))
         .env("RUSTFLAGS", INSTRUMENT)
         .run()?;
