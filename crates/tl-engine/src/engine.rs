@@ -157,6 +157,7 @@ impl Engine {
             hub,
             metrics,
             mailer: shell.mailer(),
+            lags: Arc::default(),
             admission,
             background: shell.background(),
             failure: shell.failure(),

@@ -1,5 +1,6 @@
 //! What the engine counts. Names are `throughline_<thing>_<unit>[_total]`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
@@ -10,6 +11,15 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+pub use stages::{Stage, Stages, Trace};
+
+mod stages;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BudgetLabel {
+    budget: &'static str,
+}
 
 /// The engine's own metrics; fronts register theirs beside them.
 #[derive(Debug)]
@@ -53,6 +63,16 @@ pub struct Metrics {
     pub inflight_bytes: Gauge<i64, AtomicI64>,
     /// Groups stopped because of damage.
     pub groups_stopped: Gauge<i64, AtomicI64>,
+    /// Tails that have not been given all that they may show.
+    pub tails_behind: Gauge<i64, AtomicI64>,
+    /// Events that the tail furthest behind has not been given.
+    pub tail_lag_events_max: Gauge<i64, AtomicI64>,
+    /// Events that all tails together have not been given.
+    pub tail_lag_events: Gauge<i64, AtomicI64>,
+    /// Where the time of writes goes.
+    pub stages: Arc<Stages>,
+    budget_used: Family<BudgetLabel, Gauge>,
+    budget_max: Family<BudgetLabel, Gauge>,
     /// Writes refused before they were proposed.
     pub writes_not_admitted: Family<ReasonLabel, Counter>,
     /// Flushes and compactions that found no room and are tried again.
@@ -123,6 +143,12 @@ impl Default for Metrics {
             inflight_requests: Gauge::default(),
             inflight_bytes: Gauge::default(),
             groups_stopped: Gauge::default(),
+            tails_behind: Gauge::default(),
+            tail_lag_events_max: Gauge::default(),
+            tail_lag_events: Gauge::default(),
+            stages: Arc::default(),
+            budget_used: Family::default(),
+            budget_max: Family::default(),
             writes_not_admitted: Family::default(),
             no_room: Counter::default(),
             disk_free_bytes: Gauge::default(),
@@ -175,6 +201,20 @@ impl Metrics {
         gauge("store_disk_bytes", "Bytes of the store's files", &self.store_disk_bytes);
         gauge("memory_used_bytes", "Bytes held of the memory budget", &self.memory_used_bytes);
         gauge("memory_budget_bytes", "The memory budget", &self.memory_budget_bytes);
+        gauge("tails_behind", "Tails that have not been given everything", &self.tails_behind);
+        let furthest = &self.tail_lag_events_max;
+        gauge("tail_lag_events_max", "Events that the tail furthest behind misses", furthest);
+        gauge("tail_lag_events", "Events that all tails together miss", &self.tail_lag_events);
+        registry.register(
+            "write_stage_seconds",
+            "Where the time of writes goes: waiting for a turn, the log and its sync, applying, \
+             answering; one write in 16 is followed",
+            self.stages.seconds.clone(),
+        );
+        let used = self.budget_used.clone();
+        registry.register("budget_used_bytes", "Memory in use, by what it is for", used);
+        let max = self.budget_max.clone();
+        registry.register("budget_max_bytes", "Its limit, where it has one of its own", max);
         registry.register(
             "writes_not_admitted",
             "Writes refused before they were proposed, by reason",
@@ -191,6 +231,15 @@ impl Metrics {
     pub(crate) fn log_counts(&self, syncs: u64, written_bytes: u64) {
         self.log_syncs.inner().store(syncs, Ordering::Relaxed);
         self.log_bytes.inner().store(written_bytes, Ordering::Relaxed);
+    }
+
+    /// Says how much of a shared amount of memory is used.
+    pub(crate) fn budget(&self, budget: &'static str, used: u64, limit: Option<u64>) {
+        let label = BudgetLabel { budget };
+        self.budget_used.get_or_create(&label).set(used as i64);
+        if let Some(limit) = limit {
+            self.budget_max.get_or_create(&label).set(limit as i64);
+        }
     }
 
     /// Lets a front add its own metrics under the same prefix.

@@ -27,6 +27,7 @@ use crate::shell::{Ask, Background, FailureWatch, Mail, Mailer};
 
 mod append;
 mod events;
+mod lags;
 mod list;
 mod maintenance;
 mod recent;
@@ -34,6 +35,7 @@ mod sessions;
 mod tail;
 
 pub use append::{Later, Prepared, Proposal};
+pub(crate) use lags::Lags;
 pub use list::LISTS_AT_ONCE_MAX;
 pub use tail::Tail;
 
@@ -84,6 +86,8 @@ pub(crate) struct Inner<S> {
     pub(crate) info: NodeInfo,
     /// What the log has done since it was opened.
     pub(crate) log: Arc<tl_wal::Counters>,
+    /// Open tails and how far behind they are.
+    pub(crate) lags: Arc<Lags>,
     /// Sessions that were just written to.
     pub(crate) recent: Recent,
     /// Turns for lists, which look into every group.
@@ -149,7 +153,24 @@ impl<S: OrderedStore + 'static> Service<S> {
         self.inner.metrics.log_counts(log.syncs, log.written_bytes);
         self.inner.metrics.inflight_bytes.set(bytes as i64);
         self.inner.metrics.inflight_requests.set(requests as i64);
+        let lag = self.inner.lags.look();
+        self.inner.metrics.tails_behind.set(lag.behind as i64);
+        self.inner.metrics.tail_lag_events_max.set(lag.events_max as i64);
+        self.inner.metrics.tail_lag_events.set(lag.events as i64);
+        let store = self.inner.store.stats();
+        let rows = (store.active_bytes + store.sealed_bytes) as u64;
+        self.say_budget("writes", bytes as u64, None);
+        self.say_budget("memtables", rows, None);
+        self.say_budget("row_cache", store.cache_bytes, None);
+        let windows = self.inner.hub.recent_bytes() as u64;
+        self.say_budget("recent_events", windows, None);
         self.inner.metrics.text()
+    }
+
+    /// Sets what a metric says of a shared amount of memory: what is used of it, and its limit
+    /// where it has one of its own.
+    pub fn say_budget(&self, budget: &'static str, used: u64, limit: Option<u64>) {
+        self.inner.metrics.budget(budget, used, limit);
     }
 
     /// Lets a face register its own metrics.

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::Service;
 use super::events::Lines;
+use super::lags::Place;
 use crate::api::{Caller, EventLine, Freshness, ServiceError, TailEnd, TailFrom, TailItem};
 use crate::hub::{Membership, RECENT_EVENTS_MAX};
 
@@ -37,6 +38,7 @@ pub struct Tail<S = LsmStore> {
     service: Service<S>,
     path: ResourcePath,
     member: Membership,
+    place: Place,
     _open: OpenTail<S>,
     draining: watch::Receiver<bool>,
     cursor: Seq,
@@ -92,6 +94,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         };
         let tail = Tail {
             service: self.clone(),
+            place: self.inner.lags.open(member.topic(), cursor),
             path,
             member,
             _open: open,
@@ -164,6 +167,7 @@ impl<S: OrderedStore + 'static> Tail<S> {
                 let events: Vec<EventLine> = self.ready.drain(..count).collect();
                 if let Some(last) = events.last() {
                     self.cursor = last.seq;
+                    self.place.gave(self.cursor);
                 }
                 return Ok(TailItem::Events(events));
             }
@@ -177,6 +181,7 @@ impl<S: OrderedStore + 'static> Tail<S> {
             if self.cursor < sight.visible && !is_draining {
                 if let Some(gap) = self.fill(sight.visible).await? {
                     self.cursor = gap.next_cursor;
+                    self.place.gave(self.cursor);
                     return Ok(TailItem::Gap(gap));
                 }
                 continue;
@@ -268,6 +273,7 @@ impl<S: OrderedStore + 'static> Tail<S> {
             earliest_available_cursor: row.header.floor_seq,
         };
         self.cursor = gap.next_cursor;
+        self.place.gave(self.cursor);
         Ok(Some(gap))
     }
 }

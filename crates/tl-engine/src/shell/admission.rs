@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tl_core::{Command, Entry};
 use tl_types::ErrorCode;
@@ -15,7 +16,7 @@ use tl_types::limits::INFLIGHT_REQUESTS_MAX;
 use super::space::Space;
 use crate::api::ServiceError;
 use crate::memory::{Budget, RESERVE_DIVISOR};
-use crate::metrics::{Metrics, RefusedFor};
+use crate::metrics::{Metrics, RefusedFor, Stage, Trace};
 
 /// What a client's entry does to the space that the node needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,7 @@ pub struct Admission {
 pub struct Permit {
     admission: Arc<Admission>,
     bytes: usize,
+    trace: Option<Trace>,
 }
 
 impl Admission {
@@ -90,7 +92,8 @@ impl Admission {
         };
         let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let requests_before = self.requests.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit { admission: Arc::clone(self), bytes };
+        let trace = self.metrics.stages.begin();
+        let permit = Permit { admission: Arc::clone(self), bytes, trace };
         if bytes_before + bytes > bytes_max || requests_before >= requests_max {
             self.metrics.refused_for(RefusedFor::Inflight);
             return Err(ServiceError::new(
@@ -153,6 +156,18 @@ impl Admission {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+}
+
+impl Permit {
+    /// A stage of the write's way ended just now.
+    pub fn pass(&mut self, stage: Stage) {
+        self.admission.metrics.stages.pass(&mut self.trace, stage);
+    }
+
+    /// A stage of the write's way ended at this moment.
+    pub fn pass_at(&mut self, stage: Stage, at: Instant) {
+        self.admission.metrics.stages.pass_at(&mut self.trace, stage, at);
     }
 }
 

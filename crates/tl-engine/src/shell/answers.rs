@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use super::Shared;
 use super::admission::Permit;
 use crate::hub::ReplyGuards;
+use crate::metrics::Stage;
 use crate::node::Failure;
 
 /// What a request is told.
@@ -88,7 +89,10 @@ pub(crate) async fn deliver<S>(shared: Arc<Shared<S>>) {
             shared.answers.bell.notified().await;
             continue;
         }
-        for addressed in batch {
+        for mut addressed in batch {
+            if let Some(permit) = &mut addressed.permit {
+                permit.pass(Stage::Reply);
+            }
             drop(addressed.permit);
             // Nobody waits any more: dropping the answer lets its events be seen.
             drop(addressed.to.send(addressed.answer));
