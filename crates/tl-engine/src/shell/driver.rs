@@ -21,6 +21,7 @@ use super::{Ask, Mail, Shared, time};
 use crate::api::TailEnd;
 use crate::front::{Front, Offer, Ticket};
 use crate::hub::{ReplyGuards, TopicKey};
+use crate::metrics::Stage;
 use crate::node::{Done, Failure, Input, Node, Turned};
 
 /// Longest wait for mail: the driver's clock ticks at least this often.
@@ -32,8 +33,8 @@ const NUDGE_AFTER: Duration = Duration::from_millis(25);
 enum Waiter {
     /// A request on the runtime.
     Task { to: oneshot::Sender<Answer>, permit: Option<Permit> },
-    /// A request of the front on this thread. The permit is held, not read.
-    Front { ticket: Ticket, _permit: Permit },
+    /// A request of the front on this thread.
+    Front { ticket: Ticket, permit: Permit },
 }
 
 /// The threads around the driver, and what it shares with them.
@@ -75,6 +76,7 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
     let mut more = true;
     while state.gather(more) {
         let turn = around.shared.hub.turn();
+        let started = Instant::now();
         let mut turned = node.turn(time::now(), &mut state.inbox);
         more = turned.more;
         let mut job = turned.log.take();
@@ -84,7 +86,7 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
             // Its sync goes on beside what follows.
             around.log.push(job);
         }
-        state.act(turned);
+        state.act(turned, started);
         drop(turn);
         if let Some(job) = job {
             more |= state.write(job);
@@ -110,14 +112,18 @@ impl<S: OrderedStore> Loop<'_, S> {
         }
         let inbox = &mut self.inbox;
         for Offer { ticket, proposal } in self.offers.drain(..) {
-            let (group, entry) = (proposal.group, proposal.entry);
-            let waiter = Waiter::Front { ticket, _permit: proposal.permit };
+            let (group, entry, mut permit) = (proposal.group, proposal.entry, proposal.permit);
+            permit.pass(Stage::Queue);
+            let waiter = Waiter::Front { ticket, permit };
             let token = Token(self.waiters.add(waiter));
             inbox.push(Input::Propose { group, token, entry });
         }
         for mail in self.mail.drain(..) {
             match mail {
-                Mail::Ask { ask, answer, permit } => {
+                Mail::Ask { ask, answer, mut permit } => {
+                    if let Some(permit) = &mut permit {
+                        permit.pass(Stage::Queue);
+                    }
                     let token = Token(self.waiters.add(Waiter::Task { to: answer, permit }));
                     inbox.push(match ask {
                         Ask::Propose(group, entry) => Input::Propose { group, token, entry },
@@ -158,7 +164,7 @@ impl<S: OrderedStore> Loop<'_, S> {
         true
     }
 
-    fn act(&mut self, turned: Turned) {
+    fn act(&mut self, turned: Turned, started: Instant) {
         for beside in turned.beside {
             self.around.cold.push(beside);
         }
@@ -179,15 +185,22 @@ impl<S: OrderedStore> Loop<'_, S> {
                     // What is applied again after a start was counted when it was accepted.
                     let counted = token.is_some();
                     match waiter {
-                        Some(Waiter::Task { to, permit }) => {
+                        Some(Waiter::Task { to, mut permit }) => {
+                            if let Some(permit) = &mut permit {
+                                permit.pass_at(Stage::Sync, started);
+                                permit.pass(Stage::Apply);
+                            }
                             let guards = self.publish(group, effects, counted, true);
                             let answer = Answer::Applied { index, replies, guards };
                             self.answers.push(Addressed { to, answer, permit });
                         }
-                        Some(Waiter::Front { ticket, .. }) => {
+                        Some(Waiter::Front { ticket, mut permit }) => {
+                            permit.pass_at(Stage::Sync, started);
+                            permit.pass(Stage::Apply);
                             // The reply is written first; then nothing needs to be held back.
                             let guards = ReplyGuards::new();
                             self.answer_front(ticket, Answer::Applied { index, replies, guards });
+                            permit.pass(Stage::Reply);
                             self.publish(group, effects, counted, false);
                         }
                         None => drop(self.publish(group, effects, counted, false)),
