@@ -59,7 +59,10 @@ pub async fn answer(
     };
     let Call { shared, parts, body, .. } = call;
     discard(&parts.headers, body);
-    let mut response = outcome.unwrap_or_else(Problem::reply);
+    let mut response = outcome.unwrap_or_else(|problem| {
+        shared.metrics.refused(problem.code());
+        problem.reply()
+    });
     shared.origins.mark(origin.as_ref(), response.headers_mut());
     let (status, took) = (response.status().as_u16(), started.elapsed());
     shared.metrics.answered(method, route, status, took);

@@ -61,6 +61,7 @@ fn ready_json(readiness: &Readiness) -> Vec<u8> {
 
 /// `GET /metrics`
 pub fn metrics(call: &Call) -> Response<Body> {
+    call.shared.say_budgets();
     let text = prometheus_text(&call.shared.service.metrics_text());
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     typed(StatusCode::OK, content_type, Body::from(text))

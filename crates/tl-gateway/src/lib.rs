@@ -39,6 +39,7 @@ mod metrics;
 pub mod openapi;
 mod pages;
 mod problem;
+mod profile;
 mod reply;
 mod room;
 pub mod routes;

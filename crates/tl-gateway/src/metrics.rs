@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tl_types::ErrorCode;
 
 /// Upper bounds of the request time, seconds: from a cached read to a long poll.
 const SECONDS: [f64; 14] =
@@ -28,6 +29,11 @@ struct RouteLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FrontLabel {
     front: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: &'static str,
 }
 
 /// How a tail is delivered.
@@ -60,6 +66,7 @@ pub struct Metrics {
     connections: Gauge,
     tails: Family<FrontLabel, Gauge>,
     slow_readers: Counter,
+    refusals: Family<CodeLabel, Counter>,
     /// Appends answered on the driver's own thread.
     pub hot_appends: Counter,
 }
@@ -74,6 +81,7 @@ impl Metrics {
             connections: Gauge::default(),
             tails: Family::default(),
             slow_readers: Counter::default(),
+            refusals: Family::default(),
             hot_appends: Counter::default(),
         }
     }
@@ -98,6 +106,11 @@ impl Metrics {
         registry.register("http_connections_open", "Open connections", self.connections.clone());
         registry.register("http_tails_open", "Open tails, by front", self.tails.clone());
         registry.register(
+            "http_refusals",
+            "Requests answered with an error, by its code",
+            self.refusals.clone(),
+        );
+        registry.register(
             "http_slow_readers",
             "Connections cut off because the reader took nothing for too long",
             self.slow_readers.clone(),
@@ -107,6 +120,11 @@ impl Metrics {
             "Appends answered on the driver's own thread",
             self.hot_appends.clone(),
         );
+    }
+
+    /// Counts a request that was answered with an error.
+    pub fn refused(&self, code: ErrorCode) {
+        self.refusals.get_or_create(&CodeLabel { code: code.word() }).inc();
     }
 
     /// Counts one answered request.

@@ -48,7 +48,6 @@ impl Problem {
     }
 
     /// Its public code.
-    #[cfg(test)]
     pub fn code(&self) -> ErrorCode {
         self.code
     }

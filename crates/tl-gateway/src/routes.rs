@@ -15,7 +15,7 @@ use tl_types::ErrorCode;
 use crate::call::Call;
 use crate::problem::Problem;
 use crate::shared::Shared;
-use crate::{append, edge, events, health, pages, sessions, tail};
+use crate::{append, edge, events, health, pages, profile, sessions, tail};
 
 /// What a request reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +35,7 @@ pub enum Endpoint {
     Live,
     Ready,
     Metrics,
+    Profile,
     OpenApi,
     Docs,
     Home,
@@ -45,7 +46,11 @@ impl Endpoint {
     #[must_use]
     pub fn answers_json(self) -> bool {
         match self {
-            Endpoint::Tail | Endpoint::Metrics | Endpoint::Docs | Endpoint::Home => false,
+            Endpoint::Tail
+            | Endpoint::Metrics
+            | Endpoint::Profile
+            | Endpoint::Docs
+            | Endpoint::Home => false,
             Endpoint::CreateSession
             | Endpoint::ListSessions
             | Endpoint::GetSession
@@ -67,7 +72,7 @@ impl Endpoint {
     /// Whether it says how the node is: answered also by a node that has too much to do.
     #[must_use]
     pub fn is_for_operators(self) -> bool {
-        matches!(self, Endpoint::Live | Endpoint::Ready | Endpoint::Metrics)
+        matches!(self, Endpoint::Live | Endpoint::Ready | Endpoint::Metrics | Endpoint::Profile)
     }
 }
 
@@ -87,7 +92,7 @@ const fn route(method: &'static str, path: &'static str, endpoint: Endpoint) -> 
 }
 
 /// All of them.
-pub const ROUTES: [Route; 17] = [
+pub const ROUTES: [Route; 18] = [
     route("POST", "/v1/sessions", Endpoint::CreateSession),
     route("GET", "/v1/sessions", Endpoint::ListSessions),
     route("GET", "/v1/sessions/{id}", Endpoint::GetSession),
@@ -102,6 +107,7 @@ pub const ROUTES: [Route; 17] = [
     route("GET", "/health/live", Endpoint::Live),
     route("GET", "/health/ready", Endpoint::Ready),
     route("GET", "/metrics", Endpoint::Metrics),
+    route("GET", "/debug/pprof/profile", Endpoint::Profile),
     route("GET", "/openapi.json", Endpoint::OpenApi),
     route("GET", "/docs", Endpoint::Docs),
     route("GET", "/", Endpoint::Home),
@@ -154,6 +160,7 @@ pub(crate) async fn dispatch(
         Endpoint::Live => Ok(health::live()),
         Endpoint::Ready => Ok(health::ready(call)),
         Endpoint::Metrics => Ok(health::metrics(call)),
+        Endpoint::Profile => profile::take(call).await,
         Endpoint::OpenApi => Ok(health::openapi()),
         Endpoint::Docs => Ok(pages::docs()),
         Endpoint::Home => Ok(pages::home()),

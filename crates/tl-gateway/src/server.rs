@@ -97,6 +97,7 @@ impl Gateway {
             pages: Arc::new(Semaphore::new((settings.pages_bytes_max / 1024) as usize)),
             turns: Arc::new(Semaphore::new(settings.requests_max as usize)),
             tails: Arc::new(Semaphore::new(settings.tails_max as usize)),
+            profile: Arc::new(Semaphore::new(1)),
             phase: watch::Sender::new(Phase::Running),
             settings,
             service,

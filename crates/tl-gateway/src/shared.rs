@@ -45,6 +45,8 @@ pub struct Shared {
     pub turns: Arc<Semaphore>,
     /// One per tail that may be open.
     pub tails: Arc<Semaphore>,
+    /// The one profile that may be taken at a time.
+    pub profile: Arc<Semaphore>,
     /// Told to every connection and tail.
     pub phase: watch::Sender<Phase>,
 }
@@ -79,6 +81,18 @@ impl Shared {
             return Err(Problem::new(ErrorCode::TooManyTails, message).fact("limit", limit.into()));
         };
         Ok(TailPlace { permit, open: self.metrics.tail(front) })
+    }
+
+    /// Tells the metrics what requests hold of the memory that they share.
+    pub fn say_budgets(&self) {
+        let kib = [
+            ("bodies", &self.bodies, self.settings.bodies_bytes_max),
+            ("pages", &self.pages, self.settings.pages_bytes_max),
+        ];
+        for (budget, free, all) in kib {
+            let used = all.saturating_sub(free.available_permits() as u64 * 1024);
+            self.service.say_budget(budget, used, Some(all));
+        }
     }
 
     /// Room for one page, waited for until the deadline.

@@ -317,6 +317,7 @@ impl HotFront {
             }
             Err(error) => {
                 let status = error.code.status();
+                self.shared.metrics.refused(error.code);
                 self.writer.refused(&mut out, append::refused(error, form), closing, self.now);
                 (status, None)
             }

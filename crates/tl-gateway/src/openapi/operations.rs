@@ -8,6 +8,7 @@ use super::parts::{
     answer, flag, freshness, id, idempotency_key, index_header, indexed, json_body, namespace,
     number, position, query, reference,
 };
+use crate::profile;
 use crate::routes::Endpoint;
 
 /// One operation, before it is written down.
@@ -39,6 +40,7 @@ pub fn describe(endpoint: Endpoint) -> Operation {
         Endpoint::Live => live(),
         Endpoint::Ready => ready(),
         Endpoint::Metrics => metrics(),
+        Endpoint::Profile => profile(),
         Endpoint::OpenApi => openapi(),
         Endpoint::Docs => docs(),
         Endpoint::Home => home(),
@@ -423,6 +425,31 @@ fn metrics() -> Operation {
     Operation {
         answers: vec![(200, text)],
         ..node("metrics", "Metrics", "All counters of the node.")
+    }
+}
+
+fn profile() -> Operation {
+    let bytes = json!({"description": "A profile as pprof reads it: profile.proto, not compressed",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}});
+    let range = |range: std::ops::RangeInclusive<u64>, default| {
+        number(*range.start(), *range.end(), Some(default))
+    };
+    Operation {
+        parameters: vec![
+            query("seconds", "How long", range(profile::SECONDS, profile::SECONDS_DEFAULT)),
+            query(
+                "frequency",
+                "Stacks per second of processor time",
+                range(profile::FREQUENCY, profile::FREQUENCY_DEFAULT),
+            ),
+        ],
+        answers: vec![(200, bytes)],
+        errors: vec![ErrorCode::InvalidLimit, ErrorCode::EventStoreBackpressure],
+        ..node(
+            "profile",
+            "Profile of the processor",
+            "What the node's threads do while they run. One is taken at a time.",
+        )
     }
 }
 

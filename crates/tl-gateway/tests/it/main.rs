@@ -15,6 +15,7 @@ mod node;
 mod openapi;
 mod order;
 mod pages;
+mod profile;
 mod server;
 mod sessions;
 mod tails;

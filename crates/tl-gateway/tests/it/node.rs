@@ -28,6 +28,7 @@ async fn metrics_are_prometheus_text_and_count_by_route() {
     server.session("s").await;
     server.append("s", 1).await;
     server.get("/nowhere/at/all").await;
+    let _behind = server.tail_behind("s").await;
     let reply = server.get("/metrics").await;
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let text = String::from_utf8(reply.body).unwrap();
@@ -37,6 +38,17 @@ async fn metrics_are_prometheus_text_and_count_by_route() {
         "throughline_http_requests_total{method=\"GET\",route=\"unmatched\",status=\"404\"} 1",
         "throughline_http_request_seconds_count{route=\"/v1/sessions/{id}/append\"} 1",
         "# TYPE throughline_http_connections_open gauge",
+        "throughline_http_refusals_total{code=\"not_found\"} 1",
+        "throughline_write_stage_seconds_count{stage=\"queue\"} 1",
+        "throughline_write_stage_seconds_count{stage=\"sync\"} 1",
+        "throughline_write_stage_seconds_count{stage=\"apply\"} 1",
+        "throughline_write_stage_seconds_count{stage=\"reply\"} 1",
+        "throughline_budget_used_bytes{budget=\"pages\"} 0",
+        "throughline_budget_used_bytes{budget=\"bodies\"} 0",
+        "throughline_budget_used_bytes{budget=\"writes\"} 0",
+        "throughline_tails_behind 1",
+        "throughline_tail_lag_events_max 1",
+        "throughline_tail_lag_events 1",
     ] {
         assert!(text.lines().any(|seen| seen == line), "{line} is not in\n{text}");
     }

@@ -161,3 +161,18 @@ impl Server {
         }
     }
 }
+
+impl Server {
+    /// A tail that has been given nothing of what there is.
+    pub async fn tail_behind(&self, id: &str) -> tl_engine::service::Tail {
+        let caller = tl_engine::api::Caller {
+            principal: tl_types::Principal::open_access(),
+            namespace: tl_types::Namespace::default_namespace(),
+            deadline: std::time::Instant::now() + crate::http::PATIENCE,
+            request_id: None,
+        };
+        let id = tl_types::SessionId::new(id).unwrap();
+        let from = tl_engine::api::TailFrom::After(tl_types::Seq(0));
+        self.service.open_tail(&caller, &id, from, Default::default()).await.unwrap()
+    }
+}
