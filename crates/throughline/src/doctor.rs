@@ -1,22 +1,21 @@
 //! `tl doctor`: what this computer is like to run a node on, in plain words.
 
+mod clock;
 mod disk;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use tl_engine::lock::{DirLock, LockError};
-use tl_types::UnixMs;
 
 use crate::failure::Failure;
 use crate::output::{Out, count, table};
 
-/// A clock before this is not set: 2025-01-01.
-const PLAUSIBLE_MS: u64 = 1_735_689_600_000;
+/// The finding that sums up.
+const VERDICT: &str = "verdict";
 /// Open files below which tails and connections soon run out.
 const FILES_COMFORTABLE: u64 = 16_384;
 /// Open files below which a node hardly works.
@@ -48,18 +47,29 @@ pub struct Finding {
     check: &'static str,
     status: Status,
     detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'static str>,
 }
 
 impl Finding {
     fn new(check: &'static str, status: Status, detail: impl Into<String>) -> Finding {
-        Finding { check, status, detail: detail.into() }
+        Finding { check, status, detail: detail.into(), remedy: None }
+    }
+}
+
+impl Finding {
+    fn remedy(self, remedy: &'static str) -> Finding {
+        Finding { remedy: Some(remedy), ..self }
     }
 }
 
 /// Looks at everything; a bad finding is a failed check.
 pub fn run(args: &DoctorArgs, out: &Out) -> anyhow::Result<()> {
-    let mut findings = vec![clock(), open_files(), port(args.listen), data_dir(&args.data)];
+    let mut findings = clock::look(&args.data);
+    findings.extend([open_files(), port(args.listen), data_dir(&args.data)]);
     findings.extend(disk::look(&args.data));
+    findings.push(verdict(&findings));
     if out.is_json() {
         for finding in &findings {
             out.json(finding)?;
@@ -68,7 +78,8 @@ pub fn run(args: &DoctorArgs, out: &Out) -> anyhow::Result<()> {
         let rows: Vec<Vec<String>> = findings.iter().map(cells).collect();
         out.line(&table(&["", "CHECK", "WHAT IT MEANS"], &rows))?;
     }
-    let bad = findings.iter().filter(|finding| finding.status == Status::Bad).count();
+    let bad = |finding: &&Finding| finding.check != VERDICT && finding.status == Status::Bad;
+    let bad = findings.iter().filter(bad).count();
     match bad {
         0 => Ok(()),
         1 => Err(Failure::Check("one thing here keeps a node from running well".into()).into()),
@@ -85,17 +96,28 @@ fn cells(finding: &Finding) -> Vec<String> {
         Status::Warn => "warn",
         Status::Bad => "BAD",
     };
-    vec![mark.to_owned(), finding.check.to_owned(), finding.detail.clone()]
+    let mut meaning = finding.detail.clone();
+    if let Some(remedy) = finding.remedy {
+        meaning.push_str("; ");
+        meaning.push_str(remedy);
+    }
+    vec![mark.to_owned(), finding.check.to_owned(), meaning]
 }
 
-fn clock() -> Finding {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = UnixMs(now.as_millis() as u64);
-    if now.0 < PLAUSIBLE_MS {
-        let detail = format!("says {now}: it is not set; times of events would be wrong");
-        return Finding::new("clock", Status::Bad, detail);
-    }
-    Finding::new("clock", Status::Ok, format!("says {now}"))
+/// Whether the disk or the clock stands in the way.
+fn verdict(findings: &[Finding]) -> Finding {
+    let worst = |checks: &[&str]| {
+        let of = findings.iter().filter(|finding| checks.contains(&finding.check));
+        of.map(|finding| finding.status).max().unwrap_or(Status::Ok)
+    };
+    let (disk, clock) = (worst(&disk::CHECKS), worst(&clock::CHECKS));
+    let said = match (disk, clock) {
+        (Status::Ok, Status::Ok) => "neither the disk nor the clock stands in the way",
+        (_, Status::Ok) => "the disk is the problem",
+        (Status::Ok, _) => "the clock is the problem",
+        _ => "both the disk and the clock are problems",
+    };
+    Finding::new(VERDICT, disk.max(clock), said)
 }
 
 fn open_files() -> Finding {
@@ -166,6 +188,24 @@ fn data_dir(data: &Path) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_verdict_names_the_disk_or_the_clock_or_neither() {
+        let said = |disk, clock| {
+            let findings = [
+                Finding::new("disk sync", disk, ""),
+                Finding::new("clock reading", clock, ""),
+                Finding::new("port", Status::Bad, ""),
+            ];
+            let verdict = verdict(&findings);
+            (verdict.detail, verdict.status)
+        };
+        let (ok, warn, bad) = (Status::Ok, Status::Warn, Status::Bad);
+        assert!(said(ok, ok).0.starts_with("neither"));
+        assert_eq!(said(bad, ok), ("the disk is the problem".to_owned(), bad));
+        assert_eq!(said(ok, warn), ("the clock is the problem".to_owned(), warn));
+        assert!(said(warn, bad).0.starts_with("both") && said(warn, bad).1 == bad);
+    }
 
     #[test]
     fn a_taken_port_is_a_warning() {

@@ -23,6 +23,13 @@ const SYNC_SLOW: Duration = Duration::from_millis(10);
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
+/// A sync this much longer than the middle one is a pause of the disk.
+const PAUSE_TIMES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Its findings that say whether it is fit for a log.
+pub const CHECKS: [&str; 3] = ["free space", "disk", "disk sync"];
+
 /// Everything about the disk.
 pub fn look(data: &Path) -> Vec<Finding> {
     let folder = existing(data);
@@ -31,6 +38,7 @@ pub fn look(data: &Path) -> Vec<Finding> {
         true => {
             let detail = "the directory is in memory: all data is gone when the computer stops";
             Finding::new("disk", Status::Bad, detail)
+                .remedy("name a directory on a disk with --data")
         }
         false => sync_speed(&folder),
     });
@@ -61,11 +69,12 @@ fn space(folder: &Path) -> Finding {
 fn space_finding(free: u64) -> Finding {
     let gib = free as f64 / f64::from(1 << 30);
     let (status, meaning) = match free {
-        free if free < FREE_NEEDED => (Status::Bad, "a node would refuse writes: make room"),
+        free if free < FREE_NEEDED => (Status::Bad, "a node would refuse writes"),
         free if free < FREE_COMFORTABLE => (Status::Warn, "enough to begin, not for long"),
         _ => (Status::Ok, "enough"),
     };
-    Finding::new("free space", status, format!("{gib:.1} GiB: {meaning}"))
+    let finding = Finding::new("free space", status, format!("{gib:.1} GiB: {meaning}"));
+    if status == Status::Ok { finding } else { finding.remedy("make room, or choose another disk") }
 }
 
 #[cfg(target_os = "linux")]
@@ -118,11 +127,16 @@ fn sync_finding(times: Vec<Duration>) -> Finding {
     );
     // Appends that wait for each other share nothing; concurrent ones share a sync.
     let in_turn = (1.0 / median.as_secs_f64().max(1e-9)) as u64;
+    let pause = worst >= PAUSE && worst >= median * PAUSE_TIMES;
     let (status, meaning) = match median {
         median if median < SYNC_UNBELIEVABLE => (
             Status::Bad,
             "no disk is that fast: it confirms what it has not stored, and a power cut loses data"
                 .to_owned(),
+        ),
+        _ if pause => (
+            Status::Warn,
+            "it pauses now and then, and every append waits for the pause to end".to_owned(),
         ),
         median if median <= SYNC_FAST => {
             (Status::Ok, format!("fast: about {in_turn} appends per second one after another"))
@@ -135,7 +149,16 @@ fn sync_finding(times: Vec<Duration>) -> Finding {
             format!("slow: every append waits for it, about {in_turn} per second in turn"),
         ),
     };
-    Finding::new("disk sync", status, format!("{figures}: {meaning}"))
+    let finding = Finding::new("disk sync", status, format!("{figures}: {meaning}"));
+    match status {
+        Status::Ok => finding,
+        Status::Warn => finding.remedy(
+            "use a local SSD for --data, one that nothing else writes to; batches share a sync",
+        ),
+        Status::Bad => finding.remedy(
+            "turn the disk's volatile write cache off, or use one that is safe from power loss",
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +175,9 @@ mod tests {
         assert_eq!(status(Duration::from_micros(150)), Status::Ok);
         assert_eq!(status(Duration::from_millis(5)), Status::Ok);
         assert_eq!(status(Duration::from_millis(40)), Status::Warn);
+        let once = |worst| sync_finding([vec![SYNC_FAST; 9], vec![worst]].concat());
+        assert_eq!(once(PAUSE - Duration::from_millis(1)).status, Status::Ok);
+        assert!(once(PAUSE).status == Status::Warn && once(PAUSE).remedy.is_some());
     }
 
     #[test]

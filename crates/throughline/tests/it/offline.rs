@@ -70,9 +70,10 @@ fn the_doctor_looks_at_everything() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
         .map(|finding| finding["check"].as_str().unwrap().to_owned())
         .collect();
-    for check in ["clock", "open files", "port", "data directory", "free space"] {
+    for check in ["clock", "clock reading", "open files", "port", "data directory", "free space"] {
         assert!(checks.iter().any(|found| found == check), "{check} in {checks:?}");
     }
+    assert_eq!(checks.last().map(String::as_str), Some("verdict"), "it comes last");
     assert!(ran.code == 0 || ran.code == 4, "{ran:?}");
 }
 
