@@ -57,6 +57,11 @@ impl RowCache {
         self.rows.get(key)
     }
 
+    /// Whether the row is here, without counting as a use of it.
+    pub(crate) fn has(&self, key: &FullKey) -> bool {
+        self.rows.peek(key).is_some()
+    }
+
     /// Installs a row, or its absence. The value is copied: as a slice of a log entry or of a
     /// block it would keep much more than itself in memory.
     pub(crate) fn put(&self, key: FullKey, value: Option<&[u8]>) {

@@ -151,6 +151,19 @@ impl Memtable {
         (count > 0).then(|| (Seq(session.first_seq), Seq(session.first_seq + count)))
     }
 
+    /// Whether the row is one of the group's own or of a session that got events here. Of a
+    /// session that was only made or changed nobody knows that it is needed again soon.
+    pub(crate) fn is_active(&self, group: GroupId, generation: Generation, key: &RowKey) -> bool {
+        match key.table() {
+            Table::Group => true,
+            Table::Session | Table::Producer => self
+                .span(group, generation)
+                .and_then(|span| span.session(key.number()))
+                .is_some_and(|session| !session.events.is_empty()),
+            _ => false,
+        }
+    }
+
     /// All rows in key order.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (GroupId, Generation, RowKey, Slot)> + '_ {
         (0..).map(GroupId).zip(&self.spans).flat_map(|(group, spans)| {

@@ -168,7 +168,8 @@ impl<R: Runs> Store<R> {
             let memtable = layer.rows.read();
             for (group, generation, key, slot) in memtable.rows() {
                 let full = FullKey::new(group, generation, &key);
-                if is_hot(&key) {
+                let is_known = || self.cache.has(&full);
+                if is_hot(&key) && (memtable.is_active(group, generation, &key) || is_known()) {
                     self.cache.put(full, slot.as_deref());
                 } else {
                     self.cache.remove(&full);
@@ -473,7 +474,8 @@ impl<R> fmt::Debug for Store<R> {
     }
 }
 
-/// Rows that the next entries of an active session need: kept in the cache across a flush.
+/// Rows that the next entries of an active session need: kept in the cache across a flush. Which
+/// session a name belongs to is not known here, so a name stays if it was there before.
 fn is_hot(key: &RowKey) -> bool {
     match key.table() {
         Table::Group | Table::Directory | Table::Session | Table::Producer => true,

@@ -146,6 +146,21 @@ fn hot_rows_of_a_flushed_memtable_need_no_prefetch() {
 }
 
 #[test]
+fn rows_of_a_session_without_events_stay_in_memory_only_if_they_were_there() {
+    let store = MemStore::new(StoreOptions::default());
+    let (made, known) = (RowKey::session(NUMBER), RowKey::session(ResourceNumber(2)));
+    store.prefetch(&[FullKey::new(GROUP, GENERATION, &known)]).unwrap();
+    let value = Some(Bytes::from_static(b"v"));
+    let rows = vec![(made.clone(), value.clone()), (known.clone(), value)];
+    let (index, term) = (Index(1), Term(1));
+    store.write(GroupWrites { group: GROUP, generation: GENERATION, index, term, rows });
+    store.rotate();
+    store.flush_one().unwrap();
+    assert_eq!(store.get_cached(GROUP, GENERATION, &made), Read::Cold);
+    assert!(matches!(store.get_cached(GROUP, GENERATION, &known), Read::Found(_)));
+}
+
+#[test]
 fn back_pressure_rises_with_sealed_memtables_and_falls_with_flushes() {
     let options = StoreOptions { sealed_max: 2, memtable_bytes: 1, ..StoreOptions::default() };
     let store = MemStore::new(options);
