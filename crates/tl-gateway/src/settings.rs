@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use tl_types::limits::{EVENT_BYTES_MAX, PAGE_BYTES_MAX, TAILS_OPEN_MAX};
 
 /// Most bytes of a request's line and headers together. One past: 431 and the connection ends.
-pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Most headers of a request. One past: 431 and the connection ends.
 pub const HEADERS_MAX: usize = 100;
 /// Bytes that a connection buffers in each direction.
-pub const CONNECTION_BUFFER_BYTES: usize = HEADER_BYTES_MAX + 16 * 1024;
+pub const CONNECTION_BUFFER_BYTES: usize = HEADER_BYTES_MAX + 8 * 1024;
 /// How long the reply to an append may hold its events back from tails when the client does not
 /// read it, milliseconds.
 pub const REPLY_HOLD_MS: u64 = 100;
