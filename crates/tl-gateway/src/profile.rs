@@ -39,10 +39,7 @@ const FILE: HeaderValue = HeaderValue::from_static("attachment; filename=\"profi
 pub async fn take(call: &mut Call) -> Result<Response<Body>, Problem> {
     let asked = Asked::parse(call.query())?;
     let Ok(_only) = Arc::clone(&call.shared.profile).try_acquire_owned() else {
-        return Err(Problem::new(
-            ErrorCode::EventStoreBackpressure,
-            "A profile is being taken; there is one at a time",
-        ));
+        return Err(taken());
     };
     let guard = ProfilerGuardBuilder::default()
         .frequency(i32::try_from(asked.frequency).unwrap_or(i32::MAX))
@@ -66,7 +63,18 @@ fn read(guard: &ProfilerGuard<'_>, frequency: u64) -> Result<Vec<u8>, Problem> {
     Ok(proto::encode(&report, frequency))
 }
 
+fn taken() -> Problem {
+    Problem::new(
+        ErrorCode::EventStoreBackpressure,
+        "A profile is being taken; there is one at a time",
+    )
+}
+
 fn failed(error: &pprof::Error) -> Problem {
+    // Another face of this process is at it.
+    if matches!(error, pprof::Error::Running) {
+        return taken();
+    }
     tracing::error!(%error, "a profile could not be taken");
     Problem::of(ErrorCode::InternalError)
 }

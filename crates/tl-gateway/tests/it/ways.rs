@@ -93,9 +93,15 @@ fn comparable(replies: &[Reply]) -> String {
     let mut text = String::new();
     for reply in replies {
         let mut headers = reply.headers.clone();
-        headers.retain(|(name, _)| name != "date");
+        let mut body = String::from_utf8_lossy(&reply.body);
+        let mut own = vec!["date"];
+        if body.contains("\"created_at\"") {
+            // A damaged path may make a session, whose id and times are the server's own.
+            body = "a session".into();
+            own.push("x-throughline-index");
+        }
+        headers.retain(|(name, _)| !own.contains(&name.as_str()));
         headers.sort();
-        let body = String::from_utf8_lossy(&reply.body);
         writeln!(text, "{} {headers:?} {body}", reply.status).unwrap();
         assert_eq!(reply.headers.iter().filter(|(name, _)| name == "date").count(), 1);
     }
