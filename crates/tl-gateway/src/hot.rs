@@ -16,7 +16,8 @@
 //!    or, as far as it was read with it, in the connection's input.
 //!  - H2 nothing here blocks: sockets do not, and what would wait for a disk goes to the runtime.
 //!  - H3 a call does a bounded amount of work, and holds a bounded number of bytes: requests are
-//!    small here, and what is not whole soon is handed on.
+//!    small here, what is not whole soon is handed on, and what is sent ahead waits in the
+//!    sockets when much waits here.
 //!  - H4 a request moved on was not begun: moving happens before anything is proposed.
 
 mod connection;

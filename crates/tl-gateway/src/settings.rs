@@ -40,9 +40,12 @@ pub const ACCEPT_PAUSE_MS: u64 = 50;
 /// Most bytes of a plain append that the driver's thread serves itself, head and body; larger
 /// ones take the general way.
 pub const HOT_REQUEST_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of requests that are not whole yet, over all connections on the driver's thread; past
-/// it the next such connection takes the general way at once.
+/// Bytes of requests that are not whole yet or were sent ahead, over all connections on the
+/// driver's thread. Past it a connection with the first kind takes the general way at once, and
+/// the second kind is read in small pieces.
 pub const HOT_INPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of such a piece: what one more connection may have sent ahead.
+pub const HOT_CROWDED_READ_BYTES: usize = 8 * 1024;
 /// Bytes that the driver's thread reads from sockets before it does anything else.
 pub const HOT_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A request that is not whole after this takes the general way, milliseconds.

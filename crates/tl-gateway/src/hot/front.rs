@@ -24,7 +24,8 @@ use crate::append::{self, REPLY_BYTES};
 use crate::connection;
 use crate::cors::Origins;
 use crate::settings::{
-    HOT_HANDOVER_MS, HOT_INPUT_BYTES_MAX, HOT_READ_BYTES_MAX, HOT_REQUEST_BYTES_MAX,
+    HOT_CROWDED_READ_BYTES, HOT_HANDOVER_MS, HOT_INPUT_BYTES_MAX, HOT_READ_BYTES_MAX,
+    HOT_REQUEST_BYTES_MAX,
 };
 use crate::shared::{Phase, Place, Shared};
 
@@ -167,6 +168,9 @@ impl HotFront {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.queued = false;
         let mut scratch = std::mem::take(&mut self.scratch);
+        // What is sent ahead of its turn should rather wait in the sockets when much waits here.
+        let is_crowded = self.input_bytes >= HOT_INPUT_BYTES_MAX;
+        let room = if is_crowded { HOT_CROWDED_READ_BYTES } else { READ_BYTES };
         while let Some(connection) = self.connections.get_mut(key)
             && connection.is_free()
             && connection.has_more()
@@ -176,7 +180,7 @@ impl HotFront {
                 break;
             }
             if !connection.fresh {
-                match connection.read(&mut scratch) {
+                match connection.read(&mut scratch[..room]) {
                     Ok(Got::Bytes(bytes)) => {
                         // A request that comes in crumbs is as old as its first one.
                         if connection.input.is_empty() {
@@ -217,11 +221,12 @@ impl HotFront {
             }
         };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !kept.is_empty() {
-            connection.fresh = kept.len() < bytes.len();
-            connection.input = kept.to_vec();
-            self.input_bytes += kept.len();
+        if kept.is_empty() {
+            return;
         }
+        connection.fresh = kept.len() < bytes.len();
+        connection.input = kept.to_vec();
+        self.input_bytes += kept.len();
     }
 
     fn request(&mut self, key: usize, bytes: &[u8], offers: &mut Vec<Offer>) -> Step {

@@ -134,3 +134,41 @@ async fn a_connection_carries_one_tail_at_a_time() {
     while !wire.chunk().await.is_empty() {}
     assert_eq!(wire.head().await.status, 200);
 }
+
+/// Far more is sent ahead than the driver's thread may keep; the rest waits in the sockets.
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_sent_ahead_past_the_room_for_them_are_all_answered_in_order() {
+    const CONNECTIONS: u64 = 160;
+    const AHEAD: u64 = 20;
+    let server = Server::start().await;
+    server.session("s").await;
+    let mut wires = Vec::new();
+    for connection in 0..CONNECTIONS {
+        let mut ahead = String::new();
+        for n in 1..=AHEAD {
+            let mut large = event(&format!("p{connection}"), n);
+            large["payload"] = serde_json::json!({"text": "x".repeat(10_000)});
+            let (body, length) = (large.to_string(), large.to_string().len());
+            ahead.push_str(&format!(
+                "POST /v1/sessions/s/append HTTP/1.1\r\nhost: t\r\n\
+                 content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            ));
+        }
+        let mut wire = server.connect().await;
+        wires.push(tokio::spawn(async move {
+            wire.send(ahead.as_bytes()).await;
+            let mut before = 0;
+            for _ in 0..AHEAD {
+                let reply = wire.reply("POST").await;
+                let seq = reply.json()["seq"].as_u64().unwrap();
+                assert!(reply.status == 201 && seq > before, "{reply:?}");
+                before = seq;
+            }
+        }));
+    }
+    for wire in wires {
+        soon(wire).await.unwrap();
+    }
+    let session = server.get("/v1/sessions/s").await.json();
+    assert_eq!(session["last_seq"], CONNECTIONS * AHEAD);
+}
