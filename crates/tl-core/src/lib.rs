@@ -15,6 +15,7 @@
 pub mod clock;
 pub mod effect;
 pub mod entry;
+pub mod fleet;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod group;
