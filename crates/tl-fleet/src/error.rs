@@ -1,5 +1,7 @@
 //! Why something could not be done, sorted by what the caller does next.
 
+use std::sync::Arc;
+
 /// One field of a request is wrong; the same request will never be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {problem}")]
@@ -21,13 +23,14 @@ impl InvalidInput {
     }
 }
 
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+/// What the driver said, shared because one failure may end many calls.
+type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Why a store did not do what was asked.
 ///
 /// Every write may be repeated after any of these: submissions carry their ids, and what is
 /// done to a claim carries its token.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The request itself is wrong; never repeat it.
     #[error("invalid request: {0}")]

@@ -23,6 +23,7 @@ pub mod limits;
 pub mod list;
 pub mod pods;
 pub mod recover;
+pub mod sqlite;
 pub mod step;
 pub mod store;
 pub mod time;

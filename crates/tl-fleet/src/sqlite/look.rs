@@ -1,0 +1,212 @@
+//! People look at steps.
+
+use rusqlite::{OptionalExtension, params, params_from_iter, types::Value};
+use tl_core::fleet::PRIORITY_AGEING_MS;
+
+use super::fault::Fault;
+use super::rows::{self, STEP_COLUMNS, uint, wall};
+use super::worker::Tx;
+use crate::ids::StepId;
+use crate::limits::{COUNTS_GROUPS_MAX, LIST_ROWS_EXAMINED_MAX};
+use crate::list::{Counts, KindCount, Page, PageRequest, PageToken, StepFilter};
+use crate::recover::DeadLetter;
+use crate::step::{AttemptEnd, AttemptRecord, Kind, Step, StepState};
+
+pub(super) fn step(tx: &Tx<'_>, id: &StepId) -> Result<Option<Step>, Fault> {
+    let mut found = tx.conn.prepare_cached(&format!(
+        "SELECT {STEP_COLUMNS} FROM fleet_steps JOIN fleet_payloads USING (seq) WHERE id = ?1"
+    ))?;
+    let mut found = found.query([rows::id_text(id)])?;
+    match found.next()? {
+        Some(row) => Ok(Some(rows::step(row)?.1)),
+        None => Ok(None),
+    }
+}
+
+/// Attempts that did not complete the step, then the one that is under way or did.
+pub(super) fn attempts(tx: &Tx<'_>, id: &StepId) -> Result<Vec<AttemptRecord>, Fault> {
+    let mut ended = tx.conn.prepare_cached(
+        "SELECT attempt, pod, claimed_at, ended_at, ended, error FROM fleet_attempts
+         WHERE seq = (SELECT seq FROM fleet_steps WHERE id = ?1) ORDER BY attempt",
+    )?;
+    let mut found = ended.query([rows::id_text(id)])?;
+    let mut attempts = Vec::new();
+    while let Some(row) = found.next()? {
+        attempts.push(rows::attempt(row)?);
+    }
+    let mut last = tx.conn.prepare_cached(&format!(
+        "SELECT attempt, claimed_by, claimed_at, finished_at,
+                CASE state WHEN 2 THEN {} ELSE {} END, NULL
+         FROM fleet_steps WHERE id = ?1 AND state IN (2, 3)",
+        AttemptEnd::Open.number(),
+        AttemptEnd::Completed.number(),
+    ))?;
+    let mut found = last.query([rows::id_text(id)])?;
+    if let Some(row) = found.next()? {
+        attempts.push(rows::attempt(row)?);
+    }
+    Ok(attempts)
+}
+
+/// A token is the place after the last row looked at.
+fn place(page: &PageRequest) -> Option<i64> {
+    page.after.as_ref().map_or(Some(i64::MAX), |token| token.0.parse().ok())
+}
+
+pub(super) fn is_token(page: &PageRequest) -> bool {
+    place(page).is_some_and(|place| place > 0)
+}
+
+pub(super) fn list(
+    tx: &Tx<'_>,
+    filter: &StepFilter,
+    page: &PageRequest,
+) -> Result<Page<Step>, Fault> {
+    // What an index or a small row can tell is asked of the database; looking into payloads is
+    // done here, row by row, for no more than the limit.
+    let mut conditions = vec!["seq < ?".to_owned()];
+    let mut values: Vec<Value> = vec![place(page).unwrap_or(i64::MAX).into()];
+    let mut narrow = |condition: &str, value: Value| {
+        conditions.push(condition.to_owned());
+        values.push(value);
+    };
+    if let Some(key) = &filter.unique_key {
+        narrow("unique_key = ?", key.clone().into());
+    }
+    let mut statement = tx.conn.prepare_cached(&format!(
+        "SELECT {STEP_COLUMNS} FROM fleet_steps JOIN fleet_payloads USING (seq)
+         WHERE {} ORDER BY seq DESC LIMIT {}",
+        conditions.join(" AND "),
+        LIST_ROWS_EXAMINED_MAX + 1,
+    ))?;
+    let mut found = statement.query(params_from_iter(values))?;
+    let (mut items, mut examined, mut last) = (Vec::new(), 0, None);
+    while let Some(row) = found.next()? {
+        if items.len() == page.limit || examined == LIST_ROWS_EXAMINED_MAX {
+            let next = last.map(|seq: i64| PageToken(seq.to_string()));
+            return Ok(Page { items, next });
+        }
+        let (seq, step) = rows::step(row)?;
+        (examined, last) = (examined + 1, Some(seq));
+        if filter.passes(&step) {
+            items.push(step);
+        }
+    }
+    Ok(Page { items, next: None })
+}
+
+pub(super) fn dead_letters(
+    tx: &Tx<'_>,
+    redriven: bool,
+    page: &PageRequest,
+) -> Result<Page<DeadLetter>, Fault> {
+    let mut statement = tx.conn.prepare_cached(
+        "SELECT number, id, dead.attempt, kind, reason, error, pod, died_at, redriven_at
+         FROM fleet_dead_letters AS dead JOIN fleet_steps USING (seq)
+         WHERE number < ?1 AND (?2 OR redriven_at IS NULL)
+         ORDER BY number DESC LIMIT ?3",
+    )?;
+    let before = place(page).unwrap_or(i64::MAX);
+    let mut found = statement.query(params![before, redriven, rows::count(page.limit + 1)])?;
+    let (mut items, mut last) = (Vec::new(), 0);
+    while let Some(row) = found.next()? {
+        if items.len() == page.limit {
+            return Ok(Page { items, next: Some(PageToken(last.to_string())) });
+        }
+        let (number, letter) = rows::dead_letter(row)?;
+        last = number;
+        items.push(letter);
+    }
+    Ok(Page { items, next: None })
+}
+
+pub(super) fn counts(tx: &Tx<'_>) -> Result<Counts, Fault> {
+    let mut counts = Counts::default();
+    let total = |state: StepState| -> Result<u64, Fault> {
+        let mut found =
+            tx.conn.prepare_cached("SELECT steps FROM fleet_totals WHERE state = ?1")?;
+        let steps: Option<i64> = found.query_row([state.number()], |row| row.get(0)).optional()?;
+        Ok(uint(steps.unwrap_or(0)))
+    };
+    counts.completed = total(StepState::Completed)?;
+    counts.failed = total(StepState::Failed)?;
+    counts.cancelled = total(StepState::Cancelled)?;
+    count_pending(tx, &mut counts)?;
+    count_others(tx, &mut counts)?;
+    counts.by_kind.sort_by(|one, other| one.kind.cmp(&other.kind));
+    counts.by_kind.truncate(COUNTS_GROUPS_MAX);
+    Ok(counts)
+}
+
+/// From the index alone: it holds the priority, and the rank tells since when a step is ready.
+fn count_pending(tx: &Tx<'_>, counts: &mut Counts) -> Result<(), Fault> {
+    let mut by_kind = tx.conn.prepare_cached(&format!(
+        "SELECT kind, count(*), min(rank + priority * {PRIORITY_AGEING_MS}) FROM fleet_steps
+         WHERE state = 1 GROUP BY kind"
+    ))?;
+    let mut found = by_kind.query([])?;
+    while let Some(row) = found.next()? {
+        let pending = uint(row.get(1)?);
+        counts.pending += pending;
+        counts.by_kind.push(KindCount {
+            kind: Kind::new(row.get::<_, String>(0)?)?,
+            scheduled: 0,
+            pending,
+            claimed: 0,
+            oldest_pending: Some(wall(row.get(2)?)),
+        });
+    }
+    let mut by_priority = tx.conn.prepare_cached(
+        "SELECT priority, count(*) FROM fleet_steps WHERE state = 1
+         GROUP BY priority ORDER BY priority DESC LIMIT ?1",
+    )?;
+    let rows = by_priority.query_map([rows::count(COUNTS_GROUPS_MAX)], |row| {
+        Ok((row.get(0)?, row.get::<_, i64>(1)?))
+    })?;
+    for row in rows {
+        let (priority, steps) = row?;
+        counts.pending_by_priority.push((priority, uint(steps)));
+    }
+    Ok(())
+}
+
+fn count_others(tx: &Tx<'_>, counts: &mut Counts) -> Result<(), Fault> {
+    for (state, sql) in [
+        (
+            StepState::Scheduled,
+            "SELECT kind, count(*) FROM fleet_steps WHERE state = 0 GROUP BY kind",
+        ),
+        (
+            StepState::Claimed,
+            "SELECT kind, count(*) FROM fleet_steps WHERE state = 2 GROUP BY kind",
+        ),
+    ] {
+        let mut found = tx.conn.prepare_cached(sql)?;
+        let mut found = found.query([])?;
+        while let Some(row) = found.next()? {
+            let kind = Kind::new(row.get::<_, String>(0)?)?;
+            let steps = uint(row.get(1)?);
+            let place = match counts.by_kind.iter().position(|count| count.kind == kind) {
+                Some(place) => place,
+                None => {
+                    counts.by_kind.push(KindCount {
+                        kind,
+                        scheduled: 0,
+                        pending: 0,
+                        claimed: 0,
+                        oldest_pending: None,
+                    });
+                    counts.by_kind.len() - 1
+                }
+            };
+            if state == StepState::Scheduled {
+                counts.scheduled += steps;
+                counts.by_kind[place].scheduled = steps;
+            } else {
+                counts.claimed += steps;
+                counts.by_kind[place].claimed = steps;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! One thread with one connection, and calls that share its transactions.
+//!
+//! ```text
+//!   callers ──> bounded queue ──> thread: begin, run every call that waits, commit ──> answers
+//! ```
+//!
+//! A sync costs the same for one step and for a thousand. So whatever has gathered while the
+//! last transaction was syncing shares the next one. When a shared transaction fails, its calls
+//! are run again one by one, so that one that cannot succeed does not take others with it.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tl_types::UnixMs;
+use tokio::sync::oneshot;
+
+use super::clock::Clock;
+use super::fault::{Fault, commit_error, store_error};
+use crate::error::StoreError;
+use crate::store::Answer;
+use crate::time::{StoreTime, Timed};
+
+/// Calls that may wait for the thread. One past: [`StoreError::Busy`].
+pub(super) const WAITING_MAX: usize = 4_096;
+/// Items that share a transaction at most: it is to last milliseconds, for others wait for it.
+const GROUP_ITEMS_MAX: usize = 8_192;
+
+/// A transaction as the calls in it see it.
+pub(super) struct Tx<'c> {
+    pub(super) conn: &'c Connection,
+    /// The store's clock, read once for the whole transaction.
+    pub(super) at: StoreTime,
+    /// The calendar, likewise.
+    pub(super) wall: UnixMs,
+}
+
+/// What a call gives: the outer error ends the transaction, the inner one is its answer and it
+/// has written nothing.
+pub(super) type Done<T> = Result<Result<T, StoreError>, Fault>;
+
+trait Job: Send {
+    fn items(&self) -> usize;
+    fn is_wanted(&self) -> bool;
+    fn run(&mut self, tx: &Tx<'_>) -> Result<(), Fault>;
+    fn answer(self: Box<Self>, outcome: Result<(StoreTime, UnixMs), StoreError>);
+}
+
+struct Call<F, T> {
+    items: usize,
+    work: F,
+    value: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<Timed<T>, StoreError>>,
+}
+
+impl<F, T> Job for Call<F, T>
+where
+    F: FnMut(&Tx<'_>) -> Done<T> + Send,
+    T: Send,
+{
+    fn items(&self) -> usize {
+        self.items
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    fn run(&mut self, tx: &Tx<'_>) -> Result<(), Fault> {
+        self.value = Some((self.work)(tx)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(StoreTime, UnixMs), StoreError>) {
+        let answer = match (outcome, self.value) {
+            (Ok((at, wall)), Some(Ok(value))) => Ok(Timed { value, at, wall }),
+            (Ok(_), Some(Err(error))) | (Err(error), _) => Err(error),
+            (Ok(_), None) => Err(stopped()),
+        };
+        // A caller that has gone does not need it.
+        drop(self.reply.send(answer));
+    }
+}
+
+/// Whether the thread writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Calls share write transactions.
+    Write,
+    /// Each call reads one consistent state.
+    Read,
+}
+
+/// The thread and the way to it.
+#[derive(Debug)]
+pub(super) struct Worker {
+    jobs: Option<SyncSender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    pub(super) fn start(
+        name: &str,
+        mode: Mode,
+        conn: Connection,
+        clock: Clock,
+        turn: Option<Turn>,
+    ) -> std::io::Result<Worker> {
+        let (jobs, queue) = sync_channel(WAITING_MAX);
+        let engine = Engine { mode, conn, clock, turn };
+        let thread =
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || engine.run(&queue))?;
+        Ok(Worker { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Has `work` done in a transaction. It may be run twice, the first time in vain.
+    pub(super) fn call<T: Send + 'static>(
+        &self,
+        items: usize,
+        work: impl FnMut(&Tx<'_>) -> Done<T> + Send + 'static,
+    ) -> Answer<'static, T> {
+        let (reply, answer) = oneshot::channel();
+        let call = Call { items: items.max(1), work, value: None, reply };
+        let sent = match &self.jobs {
+            Some(jobs) => jobs.try_send(Box::new(call)).map_err(|error| match error {
+                TrySendError::Full(_) => StoreError::Busy { waiting: WAITING_MAX },
+                TrySendError::Disconnected(_) => stopped(),
+            }),
+            None => Err(stopped()),
+        };
+        Box::pin(async move {
+            sent?;
+            answer.await.unwrap_or_else(|_| Err(stopped()))
+        })
+    }
+}
+
+impl Drop for Worker {
+    /// Finishes what waits and closes the file.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends by itself; a panic in it was reported where it happened.
+            drop(thread.join());
+        }
+    }
+}
+
+fn stopped() -> StoreError {
+    let source = std::io::Error::other("the thread of the store has stopped");
+    StoreError::Unavailable { source: Arc::new(source) }
+}
+
+struct Engine {
+    mode: Mode,
+    conn: Connection,
+    clock: Clock,
+    turn: Option<Turn>,
+}
+
+impl Engine {
+    fn run(self, queue: &Receiver<Box<dyn Job>>) {
+        let mut left_over: Option<Box<dyn Job>> = None;
+        loop {
+            let Some(first) = left_over.take().or_else(|| queue.recv().ok()) else { return };
+            let mut items = first.items();
+            let mut group = vec![first];
+            if self.mode == Mode::Write {
+                while let Ok(next) = queue.try_recv() {
+                    items += next.items();
+                    if items > GROUP_ITEMS_MAX {
+                        left_over = Some(next);
+                        break;
+                    }
+                    group.push(next);
+                }
+            }
+            // Who has given up waiting must not find its steps claimed later.
+            group.retain(|job| job.is_wanted());
+            if !group.is_empty() {
+                self.serve(group);
+            }
+        }
+    }
+
+    fn serve(&self, mut group: Vec<Box<dyn Job>>) {
+        match self.transact(&mut group) {
+            Ok(at) => group.into_iter().for_each(|job| job.answer(Ok(at))),
+            Err(error) if group.len() == 1 || error_is_everybodys(&error) => {
+                group.into_iter().for_each(|job| job.answer(Err(error.clone())));
+            }
+            Err(_) => group.into_iter().for_each(|job| self.serve(vec![job])),
+        }
+    }
+
+    fn transact(&self, group: &mut [Box<dyn Job>]) -> Result<(StoreTime, UnixMs), StoreError> {
+        let _turn = match &self.turn {
+            Some(turn) => Some(turn.wait()?),
+            None => None,
+        };
+        let begin = match self.mode {
+            Mode::Write => "BEGIN IMMEDIATE",
+            Mode::Read => "BEGIN",
+        };
+        self.conn.execute_batch(begin).map_err(|error| store_error(error.into()))?;
+        // After the lock was granted: a wait for it must not make leases shorter.
+        let (at, wall) = self.clock.now();
+        let tx = Tx { conn: &self.conn, at, wall };
+        let ran = group.iter_mut().try_for_each(|job| job.run(&tx)).map_err(store_error);
+        let ended = ran.and_then(|()| self.conn.execute_batch("COMMIT").map_err(commit_error));
+        if ended.is_err() && !self.conn.is_autocommit() {
+            // Cannot do worse than fail: the next BEGIN then fails too and is reported.
+            drop(self.conn.execute_batch("ROLLBACK"));
+        }
+        ended.map(|()| (at, wall))
+    }
+}
+
+/// Whether each call alone would meet the same error, after the same wait.
+fn error_is_everybodys(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unavailable { .. }
+        | StoreError::OutcomeUnknown { .. }
+        | StoreError::Refused { .. }
+        | StoreError::Schema { .. }
+        | StoreError::Busy { .. } => true,
+        StoreError::Invalid(_) | StoreError::Reaped | StoreError::Corrupt { .. } => false,
+    }
+}
+
+/// Makes processes that share the file take turns at writing.
+///
+/// SQLite itself lets who waits for its lock sleep and try again, so a process that writes
+/// without a pause keeps all others out. Here who waits holds `next`, and who has just written
+/// must get `next` before it may write again.
+#[derive(Debug)]
+pub(super) struct Turn {
+    next: File,
+    now: File,
+}
+
+impl Turn {
+    pub(super) fn open(database: &std::path::Path) -> std::io::Result<Turn> {
+        let beside = |ending: &str| {
+            let mut name = database.as_os_str().to_owned();
+            name.push(ending);
+            File::options().create(true).append(true).open(name)
+        };
+        Ok(Turn { next: beside("-next")?, now: beside("-turn")? })
+    }
+
+    fn wait(&self) -> Result<Held<'_>, StoreError> {
+        let unavailable =
+            |error: std::io::Error| StoreError::Unavailable { source: Arc::new(error) };
+        self.next.lock().map_err(unavailable)?;
+        let now = self.now.lock();
+        let next = self.next.unlock();
+        now.map_err(unavailable)?;
+        let held = Held(&self.now);
+        next.map_err(unavailable)?;
+        Ok(held)
+    }
+}
+
+struct Held<'t>(&'t File);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Closing the file at the latest lets it go.
+        drop(self.0.unlock());
+    }
+}

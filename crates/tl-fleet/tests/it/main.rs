@@ -1,0 +1,5 @@
+//! The public face of the crate, and what every store must hold.
+#![allow(clippy::unwrap_used)]
+
+mod conformance;
+mod sqlite;

@@ -1,0 +1,123 @@
+//! The file: made, shared, damaged, foreign, locked.
+
+use std::sync::Arc;
+
+use tl_fleet::sqlite::{SCHEMA_VERSION, SqliteOptions, SqliteStore};
+use tl_fleet::{StepState, Store, StoreError};
+
+use super::world;
+use crate::conformance::{World, claim_one, completed, finish, numbered, state, submit};
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_the_file_is_opened_again() {
+    let world = world().await;
+    let id = submit(&world.store(), numbered(1)).await;
+    let again = world.open_again();
+    let claim = claim_one(&again).await;
+    finish(&world.store(), claim.key, completed("1")).await;
+    drop(again);
+    assert_eq!(state(&world.open_again(), id).await, StepState::Completed);
+}
+
+#[tokio::test]
+async fn many_may_make_the_tables_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fleet.db");
+    let openers: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || SqliteStore::open(SqliteOptions::new(path)))
+        })
+        .collect();
+    for opener in openers {
+        let store: Arc<dyn Store> = Arc::new(opener.join().unwrap().unwrap());
+        submit(&store, numbered(1)).await;
+    }
+    let store = SqliteStore::open(SqliteOptions::new(path)).unwrap();
+    assert_eq!(store.counts().await.unwrap().value.pending, 8);
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_program_are_left_alone() {
+    let world = world().await;
+    let conn = rusqlite::Connection::open(world.options().path).unwrap();
+    let newer = SCHEMA_VERSION + 1;
+    let set = "UPDATE fleet_meta SET value = ?1 WHERE name = 'schema_version'";
+    conn.execute(set, [newer.to_string()]).unwrap();
+    let refused = SqliteStore::open(world.options());
+    let expected = (newer, SCHEMA_VERSION);
+    match refused {
+        Err(StoreError::Schema { found, wanted }) => assert_eq!((found, wanted), expected),
+        other => panic!("{other:?}"),
+    }
+    conn.execute(set, ["no number"]).unwrap();
+    assert!(matches!(SqliteStore::open(world.options()), Err(StoreError::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn an_application_may_have_its_tables_in_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let app = rusqlite::Connection::open(&path).unwrap();
+    app.execute_batch("PRAGMA user_version = 42; CREATE TABLE steps (mine TEXT);").unwrap();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(SqliteOptions::new(path)).unwrap());
+    submit(&store, numbered(1)).await;
+    let version: i64 = app.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 42);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_sqlites_is_named_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    let text = "these are my notes and not a database\n".repeat(100);
+    std::fs::write(&path, &text).unwrap();
+    let refused = SqliteStore::open(SqliteOptions::new(&path));
+    assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    let nowhere = SqliteStore::open(SqliteOptions::new(folder.path().join("no/such/fleet.db")));
+    assert!(matches!(nowhere, Err(StoreError::Unavailable { .. })), "{nowhere:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_nobody_wrote_is_an_error_and_no_panic() {
+    let world = world().await;
+    let store = world.store();
+    let id = submit(&store, numbered(1)).await;
+    let conn = rusqlite::Connection::open(world.options().path).unwrap();
+    for damage in ["kind = ''", "unique_key = 'k', kind = 'work'", "unique_until = 9"] {
+        conn.execute(&format!("UPDATE fleet_steps SET {damage}"), []).unwrap();
+        let answer = store.steps(vec![id]).await;
+        assert!(matches!(answer, Err(StoreError::Corrupt { .. })), "{damage}: {answer:?}");
+    }
+    conn.execute("UPDATE fleet_steps SET state = 77", []).unwrap();
+    assert!(matches!(store.steps(vec![id]).await, Err(StoreError::Corrupt { .. })));
+    assert!(matches!(store.cancel(vec![id]).await, Err(StoreError::Corrupt { .. })));
+    submit(&store, numbered(2)).await;
+}
+
+#[tokio::test]
+async fn a_step_that_cannot_be_read_does_not_take_others_calls_with_it() {
+    let world = world().await;
+    let store = world.store();
+    let bad = submit(&store, numbered(1)).await;
+    let conn = rusqlite::Connection::open(world.options().path).unwrap();
+    conn.execute("UPDATE fleet_steps SET state = 77", []).unwrap();
+    let calls: Vec<_> = (0..20)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                if number % 5 == 0 {
+                    store.cancel(vec![bad]).await.is_ok()
+                } else {
+                    store.submit(vec![numbered(number)]).await.is_ok()
+                }
+            })
+        })
+        .collect();
+    let mut fine = 0;
+    for call in calls {
+        fine += usize::from(call.await.unwrap());
+    }
+    assert_eq!((fine, store.counts().await.unwrap().value.pending), (16, 16));
+}
