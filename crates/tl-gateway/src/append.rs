@@ -35,6 +35,8 @@ pub async fn append(call: &mut Call) -> Result<Response<Body>, Problem> {
     // The producer position names the write; a request id beside it could only disagree.
     let caller = call.caller()?;
     let (request, form) = parse(&body, kind, call.query(), &caller.principal)?;
+    // The events are copies; the wait is no time to hold both.
+    drop(body);
     let done = call.shared.service.append(&caller, &id, request).await;
     Ok(answer(done.map_err(|error| refused(error, form))?, form, call))
 }

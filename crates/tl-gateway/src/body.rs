@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::problem::Problem;
 use crate::room::Room;
-use crate::settings::{DISCARD_BYTES_MAX, DISCARD_MS};
+use crate::settings::{LINGER_MS, SKIPPED_BYTES_MAX};
 
 /// Reads the whole body.
 ///
@@ -26,7 +26,11 @@ pub async fn read(body: &mut Body, limit: Duration, room: &mut Room) -> Result<B
         return Err(too_large());
     }
     match timeout(limit, collect(body, room)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(bytes)) => {
+            // Nothing is left of it, which a body without a length does not say by itself.
+            *body = Body::empty();
+            Ok(bytes)
+        }
         Ok(Err(Stop::NoRoom)) => Err(Problem::new(
             ErrorCode::EventStoreBackpressure,
             "This node holds as many request bodies as it may; repeat the request after the wait",
@@ -51,32 +55,32 @@ enum Stop {
 }
 
 async fn collect(body: &mut Body, room: &mut Room) -> Result<Bytes, Stop> {
-    let expected = body.size_hint().lower() as usize;
-    let mut first = Bytes::new();
+    // Nothing is read before all that was promised has its room: a body that is refused then
+    // costs no more than its head.
+    let promised = body.size_hint().lower() as usize;
+    if !room.grow(promised) {
+        return Err(Stop::NoRoom);
+    }
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Stop::Broken)?;
         let Ok(data) = frame.into_data() else { continue };
-        if all.len() + first.len() + data.len() > BODY_BYTES_MAX {
+        let bytes = all.len() + data.len();
+        if bytes > BODY_BYTES_MAX {
             return Err(Stop::TooLarge);
         }
-        // Once there is a second piece, the length that was promised is set aside at once.
-        let reserved = if first.is_empty() && all.is_empty() { 0 } else { expected };
-        if !room.grow((all.len() + first.len() + data.len()).max(reserved)) {
+        if all.is_empty() && bytes == promised {
+            // Most bodies come in one piece, which is then the whole without a copy.
+            return Ok(data);
+        }
+        if !room.grow(bytes) {
             return Err(Stop::NoRoom);
         }
-        if first.is_empty() && all.is_empty() {
-            // Most bodies come in one piece, which is then the whole without a copy.
-            first = data;
-            continue;
-        }
-        if all.is_empty() {
-            all.reserve(expected.max(first.len() + data.len()));
-            all.extend_from_slice(&std::mem::take(&mut first));
-        }
+        // A piece is a slice of the connection's buffer, which is held as long as the piece.
+        all.reserve(promised.saturating_sub(all.len()).max(data.len()));
         all.extend_from_slice(&data);
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    Ok(all.freeze())
 }
 
 fn too_large() -> Problem {
@@ -87,24 +91,22 @@ fn too_large() -> Problem {
     .fact("limit", BODY_BYTES_MAX as u64)
 }
 
-/// Reads on and drops what a refused client still sends. Closing with unread bytes would reset
-/// the connection, and the client would never see why. A client that waits to be told to
-/// continue sends nothing and needs no such care.
-pub fn discard(headers: &HeaderMap, mut body: Body) {
-    let promised = body.size_hint().lower();
-    if body.is_end_stream()
-        || headers.contains_key(header::EXPECT)
-        || promised > DISCARD_BYTES_MAX as u64
-    {
-        return;
+/// What becomes of a body that was not read because its request is answered already.
+///
+/// Closing with unread bytes would reset the connection, and the client would never see why. So
+/// a short rest is read and dropped, and the connection goes on; behind a long one the connection
+/// ends, and whatever still comes is dropped at the socket. A client that waits to be told to
+/// continue sends nothing and needs no such care. True when the connection has to end.
+pub fn leave(headers: &HeaderMap, mut body: Body) -> bool {
+    if body.is_end_stream() || headers.contains_key(header::EXPECT) {
+        return false;
     }
-    tokio::spawn(timeout(Duration::from_millis(DISCARD_MS), async move {
-        let mut bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > DISCARD_BYTES_MAX {
-                return;
-            }
-        }
+    let rest = body.size_hint();
+    if rest.upper().is_none_or(|bytes| bytes > SKIPPED_BYTES_MAX) {
+        return true;
+    }
+    tokio::spawn(timeout(Duration::from_millis(LINGER_MS), async move {
+        while let Some(Ok(_)) = body.frame().await {}
     }));
+    false
 }

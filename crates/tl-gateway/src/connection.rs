@@ -20,7 +20,7 @@ use tower::Service as _;
 use crate::held::Held;
 use crate::settings::{CONNECTION_BUFFER_BYTES, HEADER_BYTES_MAX, HEADERS_MAX};
 use crate::shared::{Link, Phase, Place, Shared};
-use crate::socket::Socket;
+use crate::socket::{Socket, Unread};
 
 /// Serves one connection to its end. `begun` was read from it already.
 pub async fn run(
@@ -32,8 +32,9 @@ pub async fn run(
 ) {
     let held = Arc::new(Held::default());
     let stall = Duration::from_millis(shared.settings.write_stall_ms);
-    let socket = Socket::new(stream, begun, Arc::clone(&held), stall);
-    let link = Link { held, place: Arc::new(place) };
+    let unread = Arc::new(Unread::default());
+    let socket = Socket::new(stream, begun, Arc::clone(&held), Arc::clone(&unread), stall);
+    let link = Link { held, unread, place: Arc::new(place) };
     let mut phase = shared.phase.subscribe();
 
     let serve = service_fn(move |request: http::Request<Incoming>| {

@@ -10,14 +10,14 @@ use std::time::Instant;
 
 use axum::body::Body;
 use futures_util::FutureExt;
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body::Body as _;
 use tl_types::ErrorCode;
 use tl_types::limits::URI_BYTES_MAX;
 
-use crate::body::discard;
+use crate::body::leave;
 use crate::call::Call;
 use crate::problem::Problem;
-use crate::room::Room;
 use crate::routes::{Route, dispatch};
 use crate::shared::{Link, Shared};
 
@@ -41,7 +41,7 @@ pub async fn answer(
     }
     let origin = parts.headers.get(header::ORIGIN).cloned();
     let link: Link = parts.extensions.remove().expect("every connection adds its link");
-    let room = Room::new(Arc::clone(&shared.bodies));
+    let room = shared.bodies.room(body.size_hint().upper());
     let mut call = Call { shared, link, parts, body, room, turn: None };
 
     let target = call.parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
@@ -57,12 +57,15 @@ pub async fn answer(
             Err(problem) => Err(problem),
         },
     };
-    let Call { shared, parts, body, .. } = call;
-    discard(&parts.headers, body);
+    let Call { shared, link, parts, body, .. } = call;
     let mut response = outcome.unwrap_or_else(|problem| {
         shared.metrics.refused(problem.code());
         problem.reply()
     });
+    if leave(&parts.headers, body) {
+        link.unread.leave();
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     shared.origins.mark(origin.as_ref(), response.headers_mut());
     let (status, took) = (response.status().as_u16(), started.elapsed());
     shared.metrics.answered(method, route, status, took);

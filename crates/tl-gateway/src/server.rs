@@ -25,7 +25,7 @@ use crate::hot;
 use crate::metrics::Metrics;
 use crate::routes;
 use crate::settings::{ACCEPT_PAUSE_MS, GatewaySettings};
-use crate::shared::{Phase, Place, Shared};
+use crate::shared::{Bodies, Phase, Place, Shared};
 
 /// Why a gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +93,7 @@ impl Gateway {
         let shared = Shared {
             origins: Origins::new(&settings.origins),
             slots: Arc::new(Semaphore::new(settings.connections_max as usize)),
-            bodies: Arc::new(Semaphore::new((settings.bodies_bytes_max / 1024) as usize)),
+            bodies: Bodies::new(settings.bodies_bytes_max),
             pages: Arc::new(Semaphore::new((settings.pages_bytes_max / 1024) as usize)),
             turns: Arc::new(Semaphore::new(settings.requests_max as usize)),
             tails: Arc::new(Semaphore::new(settings.tails_max as usize)),

@@ -16,10 +16,18 @@ pub const CONNECTION_BUFFER_BYTES: usize = HEADER_BYTES_MAX + 8 * 1024;
 pub const REPLY_HOLD_MS: u64 = 100;
 /// Replies to appends that one connection may hold back at a time; the oldest is let go.
 pub const REPLIES_HELD_MAX: usize = 64;
-/// Unread rest of a refused body that is read and dropped so that the client sees the refusal.
-pub const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long a refused body is read on, milliseconds.
-pub const DISCARD_MS: u64 = 2_000;
+/// A body that promises no more than this is a small one.
+pub const SMALL_BODY_BYTES: u64 = 64 * 1024;
+/// Of the room for bodies, this part is for small ones.
+pub const SMALL_BODIES_DIVISOR: u64 = 4;
+/// Unread rest of a refused body that is read and dropped, so that the connection can go on. With
+/// more behind it, or an unknown rest, the connection ends.
+pub const SKIPPED_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes that a client may still send into a connection that ends before it is cut: until then
+/// it can read why.
+pub const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long the rest of a refused body is read on, milliseconds.
+pub const LINGER_MS: u64 = 2_000;
 /// How long the last frame of a WebSocket may take to go out, milliseconds: a reader that was cut
 /// off for being slow has this long to come back and learn why.
 pub const GOODBYE_MS: u64 = 5_000;

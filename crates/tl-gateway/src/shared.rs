@@ -12,7 +12,8 @@ use crate::held::Held;
 use crate::metrics::{Front, Metrics, Open};
 use crate::problem::Problem;
 use crate::room::Room;
-use crate::settings::{GatewaySettings, PAGE_ROOM_BYTES};
+use crate::settings::{GatewaySettings, PAGE_ROOM_BYTES, SMALL_BODIES_DIVISOR, SMALL_BODY_BYTES};
+use crate::socket::Unread;
 
 /// How far a stop has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +39,7 @@ pub struct Shared {
     /// One per connection that may be open.
     pub slots: Arc<Semaphore>,
     /// KiB that request bodies may take together.
-    pub bodies: Arc<Semaphore>,
+    pub bodies: Bodies,
     /// KiB that pages may take together.
     pub pages: Arc<Semaphore>,
     /// One per request that may be worked on.
@@ -86,11 +87,11 @@ impl Shared {
     /// Tells the metrics what requests hold of the memory that they share.
     pub fn say_budgets(&self) {
         let kib = [
-            ("bodies", &self.bodies, self.settings.bodies_bytes_max),
-            ("pages", &self.pages, self.settings.pages_bytes_max),
+            ("bodies", self.bodies.free_kib(), self.settings.bodies_bytes_max),
+            ("pages", self.pages.available_permits(), self.settings.pages_bytes_max),
         ];
-        for (budget, free, all) in kib {
-            let used = all.saturating_sub(free.available_permits() as u64 * 1024);
+        for (budget, free_kib, all) in kib {
+            let used = all.saturating_sub(free_kib as u64 * 1024);
             self.service.say_budget(budget, used, Some(all));
         }
     }
@@ -118,11 +119,41 @@ impl Shared {
     }
 }
 
+/// Room for request bodies. Small ones have a part of their own, which large ones that come slowly
+/// cannot take from them.
+#[derive(Debug)]
+pub struct Bodies {
+    small: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+}
+
+impl Bodies {
+    /// Room for so many bytes in all.
+    pub fn new(bytes_max: u64) -> Bodies {
+        let small_kib = (bytes_max / SMALL_BODIES_DIVISOR / 1024) as usize;
+        let others_kib = (bytes_max / 1024) as usize - small_kib;
+        let semaphore = |kib| Arc::new(Semaphore::new(kib));
+        Bodies { small: semaphore(small_kib), others: semaphore(others_kib) }
+    }
+
+    /// Where a body of at most so many bytes finds its room; `None` when it did not say.
+    pub fn room(&self, bytes_max: Option<u64>) -> Room {
+        let is_small = bytes_max.is_some_and(|bytes| bytes <= SMALL_BODY_BYTES);
+        Room::new(Arc::clone(if is_small { &self.small } else { &self.others }))
+    }
+
+    fn free_kib(&self) -> usize {
+        self.small.available_permits() + self.others.available_permits()
+    }
+}
+
 /// What a request knows of the connection it came on.
 #[derive(Clone)]
 pub struct Link {
     /// Replies whose bytes are not written yet.
     pub held: Arc<Held>,
+    /// Whether a body was left unread.
+    pub unread: Arc<Unread>,
     /// Kept by whatever uses the connection, also by an upgraded tail.
     pub place: Arc<Place>,
 }
@@ -156,5 +187,21 @@ impl Place {
     /// Takes a slot's place in the metrics.
     pub fn new(slot: OwnedSemaphorePermit, metrics: &Metrics) -> Place {
         Place { slot, open: metrics.connection() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_bodies_leave_small_ones_their_room() {
+        let bodies = Bodies::new(16 << 20);
+        let mut large = bodies.room(Some(SMALL_BODY_BYTES + 1));
+        assert!(large.grow(12 << 20), "all that is not for small ones");
+        assert!(!bodies.room(None).grow(1), "one that does not say may be large");
+        let mut small = bodies.room(Some(SMALL_BODY_BYTES));
+        assert!(small.grow(4 << 20) && !small.grow((4 << 20) + 1));
+        assert_eq!(bodies.free_kib(), 0);
     }
 }

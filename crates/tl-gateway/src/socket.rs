@@ -1,13 +1,16 @@
 //! A connection's bytes: the TCP stream with a limit on how long a reader may take nothing, and
-//! the place where held replies are let go (see `held`).
+//! the place where held replies are let go (see `held`). A connection that ends while its client
+//! still sends drops what comes for a moment, so that the client can read its answer.
 //!
-//! Both limits exist only while a write waits, so a connection that flows costs no timer.
+//! Limits of time exist only while something waits, so a connection that flows costs no timer.
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +19,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::held::Held;
-use crate::settings::REPLY_HOLD_MS;
+use crate::settings::{LINGER_BYTES_MAX, LINGER_MS, REPLY_HOLD_MS};
+
+/// Bytes dropped at a time.
+const DROPPED_BYTES: usize = 16 * 1024;
 
 /// One accepted connection.
 #[derive(Debug)]
@@ -25,8 +31,28 @@ pub struct Socket {
     /// Read before, and to be given out first.
     begun: Bytes,
     held: Arc<Held>,
+    unread: Arc<Unread>,
     stall: Duration,
     waiting: Option<Waiting>,
+    lingering: Option<Lingering>,
+}
+
+/// Whether a body was left unread: its client may be sending still.
+#[derive(Debug, Default)]
+pub struct Unread(AtomicBool);
+
+impl Unread {
+    /// A body is left.
+    pub fn leave(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// A closed connection whose client still sends.
+#[derive(Debug)]
+struct Lingering {
+    until: Pin<Box<Sleep>>,
+    left_bytes: usize,
 }
 
 /// What runs out while a write waits.
@@ -39,8 +65,38 @@ struct Waiting {
 impl Socket {
     /// Wraps `stream`, of which `begun` was read already; a write that makes no progress for
     /// `stall` fails as timed out.
-    pub fn new(stream: TcpStream, begun: Bytes, held: Arc<Held>, stall: Duration) -> Socket {
-        Socket { stream, begun, held, stall, waiting: None }
+    pub fn new(
+        stream: TcpStream,
+        begun: Bytes,
+        held: Arc<Held>,
+        unread: Arc<Unread>,
+        stall: Duration,
+    ) -> Socket {
+        Socket { stream, begun, held, unread, stall, waiting: None, lingering: None }
+    }
+
+    /// Drops what still comes, until the client closes or a limit is reached.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let lingering = self.lingering.get_or_insert_with(|| Lingering {
+            until: Box::pin(sleep(Duration::from_millis(LINGER_MS))),
+            left_bytes: LINGER_BYTES_MAX,
+        });
+        let mut scratch = [MaybeUninit::uninit(); DROPPED_BYTES];
+        loop {
+            let mut dropped = ReadBuf::uninit(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut dropped) {
+                Poll::Ready(Ok(())) if dropped.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {
+                    let bytes = dropped.filled().len();
+                    lingering.left_bytes = lingering.left_bytes.saturating_sub(bytes);
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
+                Poll::Pending => return lingering.until.as_mut().poll(cx).map(Ok),
+            }
+            if lingering.left_bytes == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 
     /// A write could not go on: starts or checks the limits.
@@ -134,7 +190,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        if self.unread.0.load(Ordering::Acquire) { self.linger(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 

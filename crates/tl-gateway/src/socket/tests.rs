@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tl_engine::hub::{Hub, Membership, TopicKey};
 use tl_types::{GroupId, ResourceNumber, Seq};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -29,7 +29,8 @@ impl Scene {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        Scene { socket: Socket::new(stream, Bytes::new(), held, stall), _client: client, tail }
+        let socket = Socket::new(stream, Bytes::new(), held, Arc::default(), stall);
+        Scene { socket, _client: client, tail }
     }
 
     fn visible(&self) -> u64 {
@@ -86,16 +87,51 @@ async fn a_write_without_progress_fails_and_the_next_one_has_its_own_time() {
 
 #[tokio::test]
 async fn what_was_read_before_comes_first() {
-    use tokio::io::AsyncReadExt;
-
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     client.write_all(b" and after").await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
-    let mut socket =
-        Socket::new(stream, Bytes::from_static(b"before"), Arc::new(Held::default()), NEVER);
+    let begun = Bytes::from_static(b"before");
+    let mut socket = Socket::new(stream, begun, Arc::default(), Arc::default(), NEVER);
     let mut seen = [0; 16];
     socket.read_exact(&mut seen[..3]).await.unwrap();
     socket.read_exact(&mut seen[3..]).await.unwrap();
     assert_eq!(&seen, b"before and after");
+}
+
+/// Closes a socket into which a client writes `bytes`; what the client got, and how its writing
+/// ended.
+async fn close_under(bytes: usize) -> (Vec<u8>, io::Result<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let unread = Arc::new(Unread::default());
+    unread.leave();
+    let mut socket = Socket::new(stream, Bytes::new(), Arc::default(), unread, NEVER);
+    let (mut reader, mut writer) = client.into_split();
+    let send = tokio::spawn(async move {
+        writer.write_all(&vec![0; bytes]).await?;
+        writer.shutdown().await
+    });
+    socket.write_all(b"no").await.unwrap();
+    socket.shutdown().await.unwrap();
+    drop(socket);
+    let sent = send.await.unwrap();
+    let mut got = Vec::new();
+    // A reset takes with it what was not read before.
+    let _ = reader.read_to_end(&mut got).await;
+    (got, sent)
+}
+
+#[tokio::test]
+async fn a_client_whose_body_was_left_gets_its_answer_while_it_still_sends() {
+    let (got, sent) = close_under(LINGER_BYTES_MAX / 2).await;
+    assert_eq!(got, b"no");
+    sent.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_sends_without_end_is_cut() {
+    let (_, sent) = close_under(8 * LINGER_BYTES_MAX).await;
+    assert!(sent.is_err(), "it was taken to the end");
 }

@@ -36,9 +36,21 @@ async fn bodies() {
     wire.send(b"0\r\n\r\n").await;
     let reply = wire.reply("POST").await;
     assert_eq!(reply.error(), "payload_too_large");
-    // The rest of the refused body was read: the connection is still good.
+    // How much of a refused body is still to come nobody knows: the connection ends.
+    assert_eq!(reply.header("connection"), Some("close"));
+    wire.closed().await;
+
+    // A short rest is read and dropped, and the connection goes on.
+    let mut wire = server.connect().await;
+    wire.request("POST", "/v1/nowhere", &JSON, Some(&body(64 * 1024))).await;
+    let reply = wire.reply("POST").await;
+    assert_eq!((reply.status, reply.header("connection")), (404, None));
     wire.request("GET", "/health/live", &[], None).await;
     assert_eq!(wire.reply("GET").await.status, 200);
+    wire.request("POST", "/v1/nowhere", &JSON, Some(&body(64 * 1024 + 1))).await;
+    let reply = wire.reply("POST").await;
+    assert_eq!((reply.status, reply.header("connection")), (404, Some("close")));
+    wire.closed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
