@@ -3,7 +3,8 @@
 //! Records come in the order in which they were written, every group's mixed with the others'.
 //! A record for an index that is there already replaces it and all behind it, as Raft's own log
 //! did when it was written. Entries that the store has applied are dropped on the way (a few stay
-//! for followers that lag), so that memory holds the tail and not the log.
+//! for followers that lag), so that memory holds the tail and not the log. A caller who knows that
+//! entries are committed may apply them at once; then memory does not even hold the tail.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -50,6 +51,14 @@ pub enum RecoverError {
         in_log: Term,
         /// Its term in the store.
         in_store: Term,
+    },
+    /// An entry was written again behind those that were taken as committed.
+    #[error("group {group}: entry {index} stands in the log again, but was committed before")]
+    Rewritten {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        index: Index,
     },
     /// An entry or the store is ahead of the hard state: a vote may have been forgotten.
     #[error(
@@ -130,6 +139,22 @@ impl Recovery {
         }
     }
 
+    /// Whether an entry is the one behind what a group has applied, with nothing read of the log
+    /// that speaks against it. The caller may apply it if it knows that it is committed.
+    #[must_use]
+    pub fn is_next(&self, group: GroupId, index: Index) -> bool {
+        self.groups.get(&group).is_some_and(|tail| tail.is_next(index))
+    }
+
+    /// The caller has applied the entry that [`Recovery::is_next`] spoke of.
+    pub fn applied(&mut self, group: GroupId, entry: (Index, Term)) {
+        if let Some(tail) = self.groups.get_mut(&group) {
+            tail.clear();
+            tail.start.applied = entry;
+            tail.is_replayed = true;
+        }
+    }
+
     /// Records of groups that do not live here.
     #[must_use]
     pub fn unknown_records(&self) -> u64 {
@@ -156,6 +181,10 @@ struct Tail {
     entries: VecDeque<LogEntry>,
     /// Bytes of those of `entries` that are applied.
     applied_bytes: usize,
+    /// Entries were applied while the log was read.
+    is_replayed: bool,
+    /// The first of them that came again.
+    rewritten: Option<Index>,
 }
 
 impl Tail {
@@ -167,12 +196,17 @@ impl Tail {
             first: Index(0),
             entries: VecDeque::new(),
             applied_bytes: 0,
+            is_replayed: false,
+            rewritten: None,
         }
     }
 
     fn record(&mut self, record: Record, keep_bytes: usize) {
         match record {
             Record::Entry { term, index, data, .. } => {
+                if self.is_replayed && index <= self.start.applied.0 {
+                    self.rewritten.get_or_insert(index);
+                }
                 self.cut_from(index);
                 if self.next() != Some(index) {
                     // Either the first entry of all, or the log was let go up to here in between.
@@ -194,6 +228,19 @@ impl Tail {
             Record::Installed { .. } => self.clear(),
             Record::Membership { .. } => {}
         }
+    }
+
+    /// See [`Recovery::is_next`]. An entry that is applied and in the log must be the same one.
+    fn is_next(&self, index: Index) -> bool {
+        let (applied, applied_term) = self.start.applied;
+        let same = match self.next() {
+            None => true,
+            Some(next) if next == index => {
+                self.entries.back().is_some_and(|last| last.term == applied_term)
+            }
+            Some(_) => false,
+        };
+        index.0 == applied.0 + 1 && same
     }
 
     /// The index right behind the entries read so far, if there are any.
@@ -231,6 +278,9 @@ impl Tail {
 
     fn finish(mut self) -> Result<RecoveredGroup, RecoverError> {
         let group = self.start.group;
+        if let Some(index) = self.rewritten {
+            return Err(RecoverError::Rewritten { group, index });
+        }
         let (applied, applied_term) = self.start.applied;
         let mut base = self.start.applied;
         match self.next() {

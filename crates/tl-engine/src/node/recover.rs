@@ -3,12 +3,20 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use tl_core::{Outcome, Poison};
 use tl_raft::{Driver, DriverConfig, GroupStart, PeerId, RecoverError, Recovery};
-use tl_store::OrderedStore;
-use tl_types::GroupId;
-use tl_wal::{Cut, Disk, Record, Wal, WalError, WalOptions};
+use tl_store::{GroupWrites, OrderedStore};
+use tl_types::{Generation, GroupId, Index, Term};
+use tl_wal::{Cut, Disk, Opened, Record, Wal, WalError, WalOptions};
 
-use super::{Node, Now};
+use super::rows::{BlockingRows, HeldRows};
+use super::{LOG_ENTRY_OVERHEAD, Node, Now, floors_of};
+
+/// Records that the thread which reads the log hands over at a time.
+const PIECE_RECORDS: usize = 64;
+/// Such pieces that may wait to be applied.
+const PIECES_AHEAD_MAX: usize = 4;
 
 /// Why a node could not start from what is on its disk.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +58,9 @@ pub struct Found {
 
 /// Opens the log, reads what the store does not hold yet, and makes the node.
 ///
+/// Where this node alone is the majority, what its log holds is committed: entries are applied
+/// while the log is still being read, on another thread. Else they wait for a leader.
+///
 /// # Errors
 /// [`StartError`]; the node must not run then.
 pub fn recover<S: OrderedStore>(
@@ -58,26 +69,115 @@ pub fn recover<S: OrderedStore>(
     plan: StartPlan,
     now: Now,
 ) -> Result<(Node<S>, Wal, Found), StartError> {
-    let keep_bytes = if plan.voters.len() > 1 { plan.driver.entry_cache_bytes } else { 0 };
+    let is_alone = plan.voters.len() == 1;
+    let keep_bytes = if is_alone { 0 } else { plan.driver.entry_cache_bytes };
     let starts = (0..plan.groups).map(GroupId).map(|group| {
         let applied = store.applied(group);
         GroupStart { group, voters: plan.voters.clone(), applied: (applied.index, applied.term) }
     });
-    let mut recovery = Recovery::new(starts.collect(), keep_bytes);
-    let mut found = Found::default();
-    let (wal, opened) = Wal::open(disk, plan.log, &mut |_, record| {
-        if let Record::Entry { group, index, data, .. } = &record
-            && *index > store.applied(*group).index
-        {
-            found.entries += 1;
-            found.bytes += data.len() as u64;
-        }
-        recovery.record(record);
-    })?;
+    let recovery = Recovery::new(starts.collect(), keep_bytes);
+    let mut replay =
+        Replay { store: &*store, recovery, is_alone, found: Found::default(), log_bytes: 0 };
+    let (wal, opened) = if is_alone {
+        read_beside(disk, plan.log, |record| replay.take(record))?
+    } else {
+        Wal::open(disk, plan.log, &mut |_, record| replay.take(record))?
+    };
+    let Replay { recovery, mut found, log_bytes, .. } = replay;
     found.cut = opened.cut;
     let driver = Driver::new(plan.driver, recovery.finish()?);
     // Only a node that is its own majority may set its clock by itself.
-    let step_clock = plan.voters.len() == 1;
-    let node = Node::new(driver, store, plan.groups, now, step_clock).map_err(StartError::Rows)?;
-    Ok((node, wal, found))
+    let node = Node::new(driver, store, plan.groups, now, is_alone).map_err(StartError::Rows)?;
+    Ok((Node { log_bytes, ..node }, wal, found))
+}
+
+/// Reads the log on a thread of its own and takes its records here, in order.
+fn read_beside(
+    disk: Arc<dyn Disk>,
+    options: WalOptions,
+    mut take: impl FnMut(Record),
+) -> Result<(Wal, Opened), WalError> {
+    std::thread::scope(|scope| {
+        let (sender, pieces) = std::sync::mpsc::sync_channel(PIECES_AHEAD_MAX);
+        let reader = scope.spawn(move || {
+            let mut piece = Vec::with_capacity(PIECE_RECORDS);
+            let opened = Wal::open(disk, options, &mut |_, record| {
+                piece.push(record);
+                if piece.len() == PIECE_RECORDS {
+                    // Nobody takes them only when the other side has panicked.
+                    let _ = sender
+                        .send(std::mem::replace(&mut piece, Vec::with_capacity(PIECE_RECORDS)));
+                }
+            });
+            let _ = sender.send(piece);
+            opened
+        });
+        pieces.into_iter().flatten().for_each(&mut take);
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// What reading the log leads to.
+struct Replay<'a, S> {
+    store: &'a S,
+    recovery: Recovery,
+    /// Every entry of the log is committed.
+    is_alone: bool,
+    found: Found,
+    /// Bytes of entries applied since the memtable was begun.
+    log_bytes: usize,
+}
+
+impl<S: OrderedStore> Replay<'_, S> {
+    fn take(&mut self, record: Record) {
+        if let Record::Entry { group, term, index, data } = &record {
+            let (group, term, index) = (*group, *term, *index);
+            let applied = self.store.applied(group);
+            if index > applied.index {
+                self.found.entries += 1;
+                self.found.bytes += data.len() as u64;
+            }
+            // What cannot be applied goes the usual way, where it stops its group.
+            if self.is_alone
+                && self.recovery.is_next(group, index)
+                && self.apply(group, applied.generation, (index, term), data)
+            {
+                self.recovery.applied(group, (index, term));
+                return;
+            }
+        }
+        self.recovery.record(record);
+    }
+
+    /// Applies an entry; false when it cannot be, and nothing has changed then.
+    fn apply(
+        &mut self,
+        group: GroupId,
+        generation: Generation,
+        (index, term): (Index, Term),
+        data: &Bytes,
+    ) -> bool {
+        let outcome = self
+            .store
+            .hold(group, generation, |held| tl_core::apply(&HeldRows(held), index, data.clone()));
+        let outcome = match outcome {
+            Ok(outcome) if outcome.poison == Some(Poison::Cold) => {
+                let rows = BlockingRows::keeping(self.store, group, generation);
+                tl_core::apply(&rows, index, data.clone())
+            }
+            other => other,
+        };
+        let Ok(Outcome { poison: None, replies, writes: rows, .. }) = outcome else { return false };
+        let floors = floors_of(&replies, &rows);
+        self.store.write(GroupWrites { group, generation, index, term, rows });
+        for (number, floor) in floors {
+            self.store.set_floor(group, generation, number, floor);
+        }
+        self.log_bytes += data.len() + LOG_ENTRY_OVERHEAD;
+        // What is sealed here is flushed when the node runs.
+        if self.store.needs_rotation(self.log_bytes) && self.store.rotate() {
+            self.log_bytes = 0;
+        }
+        true
+    }
 }

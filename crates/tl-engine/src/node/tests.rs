@@ -4,8 +4,8 @@ use tl_core::{Command, Entry, entry};
 use tl_raft::DriverConfig;
 use tl_store::{MemStore, StoreOptions};
 use tl_types::{Incarnation, Namespace, ResourcePath, RowKey, SessionId, Tenant};
-use tl_wal::WalOptions;
 use tl_wal::memdisk::MemDisk;
+use tl_wal::{Record, Wal, WalOptions};
 
 use super::recover::{StartPlan, recover};
 use super::*;
@@ -24,6 +24,25 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::over(MemDisk::new())
+    }
+
+    /// A node whose log holds these entries, and whose store holds nothing.
+    fn behind(entries: Vec<Vec<u8>>) -> Bench {
+        let disk = MemDisk::new();
+        let (group, term) = (GROUP, Term(1));
+        let options = WalOptions::default();
+        let (mut wal, _) = Wal::open(Arc::new(disk.clone()), options, &mut |_, _| ()).unwrap();
+        wal.append(&[Record::HardState { group, term, vote: 1 }]).unwrap();
+        for (index, data) in (1..).map(Index).zip(entries) {
+            wal.append(&[Record::Entry { group, term, index, data: data.into() }]).unwrap();
+        }
+        wal.sync().unwrap();
+        drop(wal);
+        Bench::over(disk)
+    }
+
+    fn over(disk: MemDisk) -> Bench {
         let options = StoreOptions { memtable_bytes: 16 << 20, ..StoreOptions::default() };
         let store = Arc::new(MemStore::new(options));
         let plan = StartPlan {
@@ -32,7 +51,7 @@ impl Bench {
             log: WalOptions::default(),
             driver: DriverConfig::new(PeerId(1), 1),
         };
-        let (node, _, _) = recover(store, Arc::new(MemDisk::new()), plan, NOW).unwrap();
+        let (node, _, _) = recover(store, Arc::new(disk), plan, NOW).unwrap();
         let mut bench = Bench { node, inbox: Vec::new(), tokens: 0, beside: 0 };
         bench.settle();
         bench
@@ -189,4 +208,32 @@ fn rows_loaded_ahead_spare_the_way_beside() {
     assert_eq!(cold_keys(&bench), []);
     bench.done(append(2, 10));
     assert_eq!(bench.beside, 0);
+}
+
+/// Entries as they stand in a log.
+fn logged(command: Command) -> Vec<u8> {
+    let mut entry = Entry::new([command]).encode();
+    entry::set_stamp(&mut entry, UnixMs(NOW.wall_ms));
+    entry
+}
+
+#[test]
+fn a_start_applies_the_log_before_the_first_turn() {
+    let events = (1..=2 * 64 * 5).map(|n| logged(append(n, 10)));
+    let mut bench = Bench::behind([logged(create())].into_iter().chain(events).collect());
+    let last = Index(1 + 2 * 64 * 5);
+    // One more is what the new leader begins with.
+    assert_eq!(bench.node.applied(GROUP), Index(last.0 + 1));
+    let Reply::Appended(appended) = bench.done(append(640, 10)) else { panic!("refused") };
+    assert!(appended.deduped, "the producer is remembered");
+    assert_eq!(appended.last_seq, Seq(640));
+}
+
+#[test]
+fn what_a_start_cannot_apply_stops_its_group_and_nothing_before_it_is_lost() {
+    let entries =
+        vec![logged(create()), logged(append(1, 10)), vec![0xff; 64], logged(append(2, 10))];
+    let bench = Bench::behind(entries);
+    assert_eq!(bench.node.applied(GROUP), Index(2));
+    assert!(bench.node.slots[0].stopped);
 }

@@ -131,3 +131,41 @@ fn records_of_groups_that_live_elsewhere_are_counted() {
     recovery.record(Record::HardState { group: GroupId(99), term: Term(1), vote: 1 });
     assert_eq!(recovery.unknown_records(), 1);
 }
+
+#[test]
+fn what_was_applied_on_the_way_leaves_nothing_behind() {
+    let mut recovery = recovery(1, (1, 1), 0);
+    for record in [hard(2, 1), entry(1, 1)] {
+        recovery.record(record);
+    }
+    for index in 2..=3 {
+        assert!(recovery.is_next(GROUP, Index(index)) && !recovery.is_next(GROUP, Index(9)));
+        recovery.applied(GROUP, (Index(index), Term(2)));
+    }
+    let group = recovered(recovery, []).unwrap();
+    assert_eq!((group.applied, group.base), (Index(3), (Index(3), Term(2))));
+    assert_eq!(terms(&group), [0; 0]);
+}
+
+#[test]
+fn only_what_follows_the_applied_entry_itself_may_be_applied_on_the_way() {
+    let mut other = recovery(1, (1, 1), 0);
+    other.record(entry(1, 2));
+    assert!(!other.is_next(GROUP, Index(2)), "the log has another entry there");
+    let mut hole = recovery(1, (1, 1), 0);
+    assert!(!hole.is_next(GROUP, Index(3)));
+    hole.record(entry(3, 1));
+    assert!(!hole.is_next(GROUP, Index(4)));
+    assert!(!hole.is_next(GroupId(9), Index(1)), "a group that does not live here");
+}
+
+#[test]
+fn an_entry_that_comes_again_behind_its_application_is_named() {
+    let mut recovery = recovery(1, (0, 0), 0);
+    recovery.record(hard(2, 1));
+    for index in 1..=3 {
+        recovery.applied(GROUP, (Index(index), Term(1)));
+    }
+    let error = recovered(recovery, [entry(2, 2)]).unwrap_err();
+    assert_eq!(error, RecoverError::Rewritten { group: GROUP, index: Index(2) });
+}
