@@ -20,7 +20,7 @@ use crate::lock::{DirLock, LockError};
 use crate::memory::{Budget, MEMTABLES_MAX, Shares};
 use crate::metrics::Metrics;
 use crate::node::recover::{Found, StartError, StartPlan, recover};
-use crate::service::{Inner, Recent, Service};
+use crate::service::{BESIDE_AT_ONCE_MAX, Inner, Recent, Service, TailRoom};
 use crate::settings::EngineSettings;
 use crate::shell::admission::Admission;
 use crate::shell::pulse::Pulse;
@@ -166,6 +166,8 @@ impl Engine {
             log,
             recent: Recent::default(),
             lists: tokio::sync::Semaphore::new(crate::service::LISTS_AT_ONCE_MAX),
+            beside: Arc::new(tokio::sync::Semaphore::new(BESIDE_AT_ONCE_MAX)),
+            tail_room: TailRoom::new(shares.tails_bytes),
             info: NodeInfo {
                 name: settings.node_name.as_str().into(),
                 started_at: UnixMs(now.wall_ms),

@@ -337,18 +337,30 @@ impl Topic {
         self.wake.notified()
     }
 
-    /// Recent events after `cursor` and up to `visible`, at most `limit`; empty when the window
-    /// does not reach back that far or holds nothing newer.
+    /// Recent events after `cursor` and up to `visible`, at most `limit`, and none further once
+    /// there are `bytes_max` bytes; empty when the window does not reach back that far or holds
+    /// nothing newer.
     #[must_use]
-    pub fn recent_after(&self, cursor: Seq, visible: Seq, limit: usize) -> Vec<EventLine> {
+    pub fn recent_after(
+        &self,
+        cursor: Seq,
+        visible: Seq,
+        (limit, bytes_max): (usize, usize),
+    ) -> Vec<EventLine> {
         let state = self.state.lock();
         let Some(first) = state.recent.front().map(|line| line.seq) else { return Vec::new() };
         if cursor.next() < first {
             return Vec::new();
         }
         let skip = (cursor.next().0 - first.0) as usize;
+        let mut bytes = 0;
         let lines = state.recent.iter().skip(skip).take(limit);
-        lines.take_while(|line| line.seq <= visible).cloned().collect()
+        let wanted = lines.take_while(|line| {
+            let has_room = bytes < bytes_max;
+            bytes += line.json.len();
+            has_room && line.seq <= visible
+        });
+        wanted.cloned().collect()
     }
 
     /// Shares events that one tail has read and serialised. A run behind the window goes on with
@@ -477,13 +489,14 @@ mod tests {
         let member = hub.join(KEY);
         let topic = member.topic();
         topic.share(&[line(1, 10), line(2, 10), line(2, 10), line(3, 10)]);
-        assert_eq!(seqs(&topic.recent_after(Seq(1), Seq(9), 10)), [2, 3]);
-        assert_eq!(seqs(&topic.recent_after(Seq(1), Seq(2), 10)), [2]);
+        assert_eq!(seqs(&topic.recent_after(Seq(1), Seq(9), (10, 1 << 30))), [2, 3]);
+        assert_eq!(seqs(&topic.recent_after(Seq(1), Seq(2), (10, 1 << 30))), [2]);
+        assert_eq!(seqs(&topic.recent_after(Seq(0), Seq(9), (10, 11))), [1, 2]);
         topic.share(&[line(7, 10)]);
-        assert_eq!(seqs(&topic.recent_after(Seq(6), Seq(9), 10)), [7]);
-        assert!(topic.recent_after(Seq(2), Seq(9), 10).is_empty());
+        assert_eq!(seqs(&topic.recent_after(Seq(6), Seq(9), (10, 1 << 30))), [7]);
+        assert!(topic.recent_after(Seq(2), Seq(9), (10, 1 << 30)).is_empty());
         topic.share(&[line(8, RECENT_BYTES_MAX), line(9, RECENT_BYTES_MAX)]);
-        assert_eq!(seqs(&topic.recent_after(Seq(8), Seq(9), 10)), [9]);
+        assert_eq!(seqs(&topic.recent_after(Seq(8), Seq(9), (10, 1 << 30))), [9]);
         for seq in 10..10 + 2 * RECENT_EVENTS_MAX as u64 {
             topic.share(&[line(seq, 1)]);
         }
@@ -536,10 +549,10 @@ mod tests {
             member.topic().share(&[line(1, RECENT_BYTES_MAX)]);
         }
         assert_eq!(hub.recent_bytes(), RECENT_TOTAL_BYTES_MAX);
-        assert!(members[79].topic().recent_after(Seq(0), Seq(1), 1).is_empty());
+        assert!(members[79].topic().recent_after(Seq(0), Seq(1), (1, 1)).is_empty());
         members[0].topic().forget_recent();
         members[79].topic().share(&[line(1, RECENT_BYTES_MAX)]);
-        assert_eq!(members[79].topic().recent_after(Seq(0), Seq(1), 1).len(), 1);
+        assert_eq!(members[79].topic().recent_after(Seq(0), Seq(1), (1, 1)).len(), 1);
         drop(members);
         assert_eq!(hub.recent_bytes(), 0);
     }

@@ -5,6 +5,7 @@
 //!           + caches      rows and blocks of the sorted runs
 //!           + in flight   writes proposed and not answered
 //!           + windows     recent events that tails share
+//!           + tails       events read for single tails and not given out
 //!           + bodies      requests being read         (minded by the face)
 //!           + pages       replies being read out      (minded by the face)
 //!           + the rest    connections, code, what the allocator keeps
@@ -55,6 +56,8 @@ pub struct Shares {
     pub inflight_bytes: u64,
     /// Recent events that tails share.
     pub windows_bytes: u64,
+    /// Events read for single tails and not given out.
+    pub tails_bytes: u64,
     /// Request bodies under way.
     pub bodies_bytes: u64,
     /// Pages on their way to their readers.
@@ -70,7 +73,8 @@ impl Shares {
             memtable_bytes: (budget / 48).min(MEMTABLE_BYTES_CHOSEN_MAX),
             cache_bytes: budget / 8,
             inflight_bytes: (budget / 4).min(INFLIGHT_BYTES_MAX as u64),
-            windows_bytes: budget / 16,
+            windows_bytes: budget / 32,
+            tails_bytes: budget / 16,
             bodies_bytes: budget / 8,
             pages_bytes: budget / 8,
         }
@@ -82,6 +86,7 @@ impl Shares {
         self.memtable_bytes.saturating_mul(MEMTABLES_MAX).saturating_add(self.cache_bytes)
             + self.inflight_bytes
             + self.windows_bytes
+            + self.tails_bytes
             + self.bodies_bytes
             + self.pages_bytes
     }

@@ -38,9 +38,12 @@ pub use append::{Later, Prepared, Proposal};
 pub(crate) use lags::Lags;
 pub use list::LISTS_AT_ONCE_MAX;
 pub use tail::Tail;
+pub(crate) use tail::TailRoom;
 
 pub(crate) use recent::Recent;
 
+/// Work on other threads at a time.
+pub(crate) const BESIDE_AT_ONCE_MAX: usize = 32;
 /// Longest time that a write is held back while flushes are behind.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Between two looks for groups with due work.
@@ -92,6 +95,10 @@ pub(crate) struct Inner<S> {
     pub(crate) recent: Recent,
     /// Turns for lists, which look into every group.
     pub(crate) lists: tokio::sync::Semaphore,
+    /// Turns for work on other threads.
+    pub(crate) beside: Arc<tokio::sync::Semaphore>,
+    /// KiB of events that tails may have read and not given out.
+    pub(crate) tail_room: TailRoom,
 }
 
 /// An applied entry.
@@ -311,7 +318,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
         let (store, entry) = (Arc::clone(&self.inner.store), entry.clone());
         // All rounds in one go: each way to another thread and back costs more than the reads.
-        let warmed = blocking(move || crate::node::rows::warm(&*store, group, &entry)).await?;
+        let warmed = self.beside(move || crate::node::rows::warm(&*store, group, &entry)).await?;
         warmed.map_err(|error| damaged(&error))
     }
 
@@ -366,6 +373,22 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
     }
 
+    /// Work that may wait for a disk, off the runtime's workers. Waits its turn: each such thread
+    /// has memory of its own, and a disk is not quicker for more than a few reads at a time.
+    async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let places = Arc::clone(&self.inner.beside);
+        let place = places.acquire_owned().await.expect("never closed");
+        let done = tokio::task::spawn_blocking(move || {
+            // Also of a caller that has stopped waiting.
+            let _place = place;
+            work()
+        });
+        done.await.map_err(|_| unexpected("background work ended early"))
+    }
+
     /// Runs a read over rows in memory, or beside the runtime when some are on disk.
     async fn read<T: Send + 'static>(
         &self,
@@ -379,9 +402,8 @@ impl<S: OrderedStore + 'static> Service<S> {
             Err(Poison::Damaged(what)) => Err(damage(&what)),
             Err(Poison::Cold) => {
                 let store = Arc::clone(&self.inner.store);
-                let found =
-                    blocking(move || look(&BlockingRows::new(&*store, group, generation))).await?;
-                match found {
+                let look = move || look(&BlockingRows::new(&*store, group, generation));
+                match self.beside(look).await? {
                     Ok(found) => Ok(found),
                     Err(Poison::Damaged(what)) => Err(damage(&what)),
                     Err(Poison::Cold) => Err(ServiceError::new(
@@ -452,13 +474,6 @@ fn principal_digest(caller: &Caller) -> [u8; 16] {
     text.push(0);
     text.extend_from_slice(caller.principal.actor.to_string().as_bytes());
     xxhash_rust::xxh3::xxh3_128(&text).to_be_bytes()
-}
-
-/// Work that may wait for a disk, off the runtime's workers.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ServiceError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| unexpected("background work ended early"))
 }
 
 fn failed(group: GroupId, failure: Failure) -> ServiceError {

@@ -14,7 +14,7 @@ use tl_types::{
 };
 use tl_wire::reply::{Gap, GapReason, event_json};
 
-use super::{Service, blocking, damage};
+use super::{Service, damage};
 use crate::api::{Caller, EventLine, EventPage, Freshness, Indexed, ReadEvents, ServiceError};
 use crate::hub::TopicKey;
 use crate::node::rows::{BlockingRows, CachedRows};
@@ -99,8 +99,8 @@ impl<S: OrderedStore + 'static> Service<S> {
             Err(ReadError::Rows(Poison::Cold)) => {
                 let store = Arc::clone(store);
                 let (group, number) = (key.group, key.number);
-                let read =
-                    blocking(move || read_cold(&*store, group, generation, number, query, &tenant));
+                let read = self
+                    .beside(move || read_cold(&*store, group, generation, number, query, &tenant));
                 read.await.map_err(|error| ReadError::Rows(Poison::Damaged(error.to_string())))?
             }
             Err(error) => Err(error),

@@ -16,7 +16,7 @@ use tl_types::{ErrorCode, GroupId, SessionId};
 use tl_wire::json::write::quoted;
 use tl_wire::query::Listing;
 
-use super::{Service, blocking, damage};
+use super::{Service, damage};
 use crate::api::{Caller, ListSessions, ServiceError, Session, SessionPage};
 use crate::node::rows::BlockingRows;
 
@@ -65,15 +65,17 @@ impl<S: OrderedStore + 'static> Service<S> {
         let turn = self.inner.lists.acquire();
         let turn = tokio::time::timeout_at(deadline.into(), turn).await;
         let Ok(Ok(_turn)) = turn else { return Err(overdue()) };
-        let merged = blocking(move || {
-            let ask = |group: GroupId, after: Option<SessionId>, limit: usize| {
-                let generation = store.applied(group).generation;
-                let rows = BlockingRows::new(&*store, group, generation);
-                page(&rows, &ListQuery { after, limit, ..query.clone() })
-            };
-            Merge::new(groups, limit, query.after.clone()).run(ask, || Instant::now() >= deadline)
-        })
-        .await?;
+        let merged = self
+            .beside(move || {
+                let ask = |group: GroupId, after: Option<SessionId>, limit: usize| {
+                    let generation = store.applied(group).generation;
+                    let rows = BlockingRows::new(&*store, group, generation);
+                    page(&rows, &ListQuery { after, limit, ..query.clone() })
+                };
+                Merge::new(groups, limit, query.after.clone())
+                    .run(ask, || Instant::now() >= deadline)
+            })
+            .await?;
         merged.map_err(|failure| match failure {
             Failure::Overdue => overdue(),
             Failure::Rows(poison) => damage(&poison.to_string()),

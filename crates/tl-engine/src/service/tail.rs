@@ -10,6 +10,7 @@
 //! leaves none out, or says [`TailItem::Gap`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tl_core::{SessionRow, SessionState};
@@ -17,7 +18,7 @@ use tl_store::{LsmStore, OrderedStore};
 use tl_types::limits::TAILS_OPEN_MAX;
 use tl_types::{ErrorCode, ResourcePath, Seq, SessionId};
 use tl_wire::reply::{Gap, GapReason};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Service;
 use super::events::Lines;
@@ -31,6 +32,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const STEP_EVENTS: usize = 256;
 /// Bytes taken from rows at a time (one event always goes): a slow reader holds no more.
 const STEP_BYTES: usize = 256 * 1024;
+/// The same from the shared window, and from rows when more than half of the room is taken.
+const SMALL_STEP_BYTES: usize = 32 * 1024;
 
 /// One open tail. Dropping it closes it.
 #[derive(Debug)]
@@ -44,7 +47,35 @@ pub struct Tail<S = LsmStore> {
     cursor: Seq,
     /// Read and not given yet; at most one step.
     ready: VecDeque<EventLine>,
+    /// Room for the step that was read last, until the reader comes for the next one.
+    room: Option<OwnedSemaphorePermit>,
     report_gaps: bool,
+}
+
+/// Room for what tails have read and their readers have not taken, over all tails. What comes from
+/// the shared window is counted there.
+#[derive(Debug)]
+pub(crate) struct TailRoom {
+    kib: Arc<Semaphore>,
+    /// Free KiB under which steps are small.
+    crowded_kib: usize,
+}
+
+impl TailRoom {
+    /// Room for so many bytes; at least for one small step.
+    pub(crate) fn new(bytes: u64) -> TailRoom {
+        let kib = usize::try_from(bytes / 1024).unwrap_or(Semaphore::MAX_PERMITS);
+        let kib = kib.clamp(SMALL_STEP_BYTES / 1024, Semaphore::MAX_PERMITS);
+        TailRoom { kib: Arc::new(Semaphore::new(kib)), crowded_kib: kib / 2 }
+    }
+
+    /// Waits for room for one step, and says how large it is.
+    async fn step(&self) -> (OwnedSemaphorePermit, usize) {
+        let is_crowded = self.kib.available_permits() <= self.crowded_kib;
+        let bytes = if is_crowded { SMALL_STEP_BYTES } else { STEP_BYTES };
+        let kib = Arc::clone(&self.kib).acquire_many_owned((bytes / 1024) as u32);
+        (kib.await.expect("never closed"), bytes)
+    }
 }
 
 /// Counts an open tail while it lives.
@@ -101,6 +132,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             draining: self.inner.draining.subscribe(),
             cursor,
             ready: VecDeque::new(),
+            room: None,
             report_gaps: false,
         };
         // Read again now that wakes are heard: nothing applied in between is missed.
@@ -171,7 +203,9 @@ impl<S: OrderedStore + 'static> Tail<S> {
                 }
                 return Ok(TailItem::Events(events));
             }
-            let topic = std::sync::Arc::clone(self.member.topic());
+            // Whoever asks again has taken what was given before.
+            self.room = None;
+            let topic = Arc::clone(self.member.topic());
             let wake = topic.wake();
             tokio::pin!(wake);
             wake.as_mut().enable();
@@ -214,8 +248,9 @@ impl<S: OrderedStore + 'static> Tail<S> {
 
     /// Reads events after the cursor into `ready`, or finds that they are gone.
     async fn fill(&mut self, visible: Seq) -> Result<Option<Gap>, ServiceError> {
-        let topic = std::sync::Arc::clone(self.member.topic());
-        let recent = topic.recent_after(self.cursor, visible, STEP_EVENTS);
+        let topic = Arc::clone(self.member.topic());
+        let small_step = (STEP_EVENTS, SMALL_STEP_BYTES);
+        let recent = topic.recent_after(self.cursor, visible, small_step);
         if !recent.is_empty() {
             self.take(recent);
             return Ok(None);
@@ -223,13 +258,15 @@ impl<S: OrderedStore + 'static> Tail<S> {
         // Near the live end tails want the same events: one reads them for all.
         let near = visible.0 - self.cursor.0 <= RECENT_EVENTS_MAX as u64 / 2;
         let _reader = if near { Some(topic.fill.lock().await) } else { None };
-        let shared = topic.recent_after(self.cursor, visible, STEP_EVENTS);
+        let shared = topic.recent_after(self.cursor, visible, small_step);
         if !shared.is_empty() {
             self.take(shared);
             return Ok(None);
         }
         let key = self.member.key();
-        let step = (STEP_EVENTS, STEP_BYTES);
+        let (room, step_bytes) = self.service.inner.tail_room.step().await;
+        self.room = Some(room);
+        let step = (STEP_EVENTS, step_bytes);
         let read = self.service.event_lines(key, &self.path.tenant, self.cursor, visible, step);
         match read.await? {
             Lines::Events(lines) if lines.is_empty() => Err(ServiceError::new(
@@ -275,5 +312,29 @@ impl<S: OrderedStore + 'static> Tail<S> {
         self.cursor = gap.next_cursor;
         self.place.gave(self.cursor);
         Ok(Some(gap))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn steps_are_small_when_room_is_short_and_wait_when_there_is_none() {
+        let room = TailRoom::new(2 * STEP_BYTES as u64);
+        let mut held = vec![room.step().await];
+        assert_eq!(held[0].1, STEP_BYTES);
+        while room.kib.available_permits() > 0 {
+            held.push(room.step().await);
+        }
+        assert!(held[1..].iter().all(|(_, bytes)| *bytes == SMALL_STEP_BYTES));
+        assert_eq!(held.len(), 1 + STEP_BYTES / SMALL_STEP_BYTES);
+        let mut next = std::pin::pin!(room.step());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        held.pop();
+        assert_eq!(next.await.1, SMALL_STEP_BYTES);
     }
 }
