@@ -38,11 +38,19 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Threads for work that may wait for a disk. Each costs about a MiB once it has worked: the
+/// allocator keeps pages for it.
+const BLOCKING_THREADS_MAX: usize = 24;
+
 fn main() -> ExitCode {
     use_small_pages();
     let cli = cli::Cli::parse();
     let json = cli.json;
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return failure::report(&anyhow::Error::new(error), json),
     };

@@ -43,7 +43,7 @@ pub(crate) use tail::TailRoom;
 pub(crate) use recent::Recent;
 
 /// Work on other threads at a time.
-pub(crate) const BESIDE_AT_ONCE_MAX: usize = 32;
+pub(crate) const BESIDE_AT_ONCE_MAX: usize = 16;
 /// Longest time that a write is held back while flushes are behind.
 const FLUSH_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Between two looks for groups with due work.
