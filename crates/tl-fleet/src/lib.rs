@@ -21,8 +21,11 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod list;
+pub mod pod;
 pub mod pods;
 pub mod recover;
+pub mod run;
+pub mod service;
 pub mod sqlite;
 pub mod step;
 pub mod store;
@@ -36,12 +39,17 @@ pub use error::{InvalidInput, StoreError};
 pub use ids::{Attempt, ClaimToken, Epoch, Incarnation, PodId, PodLife, StepId};
 pub use json::JsonText;
 pub use list::{Counts, KindCount, Page, PageRequest, PageToken, StepFilter};
+pub use pod::{
+    Counted, Cycle, Guard, PodError, PodHandle, PodSettings, PodStatus, RunningPod, Stage,
+};
 pub use pods::{
     Beat, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, PodState, ReapedPod, Registered,
 };
 pub use recover::{
     Cancelled, DeadLetter, DeadReason, Forgotten, RecoverRequest, Recovered, Redriven, Retention,
 };
+pub use run::{Exec, Handler, HandlerError, Handlers, Run, Stop};
+pub use service::{FleetService, Overview};
 pub use step::{
     AttemptEnd, AttemptRecord, Kind, NewStep, RunAt, Step, StepState, Submitted, Unique,
     UniqueUntil,

@@ -110,7 +110,7 @@ async fn the_view_ranks_as_the_store_does() {
             })
             .unwrap();
         let run_at = tl_types::UnixMs(run_at.unsigned_abs());
-        assert_eq!(rank, tl_core::fleet::rank(run_at, i32::try_from(priority).unwrap()));
+        assert_eq!(rank, tl_core::fleet::rank(run_at, priority));
     }
 }
 

@@ -1,0 +1,92 @@
+//! Calls to the store behind a time limit and the breaker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tl_core::fleet::{Admission, Breaker, BreakerSettings, BreakerState};
+
+use super::clock::now_ms;
+use crate::error::StoreError;
+use crate::store::{Answer, Store};
+use crate::time::Timed;
+
+/// The store as a pod or a service sees it: no call waits for ever, and a database that is
+/// away is left alone for a while.
+#[derive(Debug)]
+pub struct Guard {
+    store: Arc<dyn Store>,
+    breaker: Mutex<Breaker>,
+    call: Duration,
+}
+
+/// The breaker is open.
+#[derive(Debug, thiserror::Error)]
+#[error("the database is left alone for {after_ms} ms more, after calls that failed")]
+pub struct LeftAlone {
+    /// When to ask again.
+    pub after_ms: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} ms", .0.as_millis())]
+struct TooSlow(Duration);
+
+impl Guard {
+    /// Guards a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, settings: BreakerSettings, call_ms: u64) -> Guard {
+        let breaker = Mutex::new(Breaker::new(settings));
+        Guard { store, breaker, call: Duration::from_millis(call_ms) }
+    }
+
+    /// The store itself.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Whether calls pass just now.
+    #[must_use]
+    pub fn state(&self) -> BreakerState {
+        self.breaker.lock().state()
+    }
+
+    /// Milliseconds until a call may pass; 0 when it may now.
+    #[must_use]
+    pub fn wait_ms(&self) -> u64 {
+        match self.state() {
+            BreakerState::Open { until_ms } => until_ms.saturating_sub(now_ms()),
+            BreakerState::Closed | BreakerState::HalfOpen => 0,
+        }
+    }
+
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// What the store says; [`StoreError::Unavailable`] with [`LeftAlone`] when the breaker is
+    /// open; [`StoreError::OutcomeUnknown`] when no answer came in time.
+    pub async fn call<'s, T>(
+        &'s self,
+        call: impl FnOnce(&'s dyn Store) -> Answer<'s, T>,
+    ) -> Result<Timed<T>, StoreError> {
+        match self.breaker.lock().admit(now_ms()) {
+            Admission::Pass | Admission::Probe => {}
+            Admission::Wait { after_ms } => {
+                return Err(StoreError::Unavailable { source: Arc::new(LeftAlone { after_ms }) });
+            }
+        }
+        let answer = match tokio::time::timeout(self.call, call(&*self.store)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::OutcomeUnknown { source: Arc::new(TooSlow(self.call)) }),
+        };
+        match &answer {
+            Err(error) if error.is_outage() => {
+                self.breaker.lock().failed(now_ms(), fastrand::f64());
+            }
+            // Busy says nothing of the database, only of us; a probe must be ended all the same.
+            Ok(_) | Err(_) => self.breaker.lock().succeeded(),
+        }
+        answer
+    }
+}
