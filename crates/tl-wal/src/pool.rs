@@ -27,7 +27,7 @@ const PIECE_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Spare {
     pub name: String,
-    pub file: Box<dyn DiskFile>,
+    pub file: Arc<dyn DiskFile>,
     pub segment_bytes: u64,
 }
 
@@ -135,7 +135,7 @@ impl Pool {
         write_all_at(file.as_ref(), &head.encode(), 0)?;
         file.sync()?;
         self.disk.sync_dir()?;
-        Ok(Spare { name: name.to_owned(), file, segment_bytes: bytes })
+        Ok(Spare { name: name.to_owned(), file: file.into(), segment_bytes: bytes })
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {

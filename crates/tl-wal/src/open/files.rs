@@ -52,7 +52,7 @@ impl Files {
                         return Err(WalError::Foreign { segment: info.name, owner, expected });
                     }
                     let segment_bytes = head.segment_bytes.min(SEGMENT_BYTES_MAX);
-                    let spare = Spare { name: info.name, file, segment_bytes };
+                    let spare = Spare { name: info.name, file: file.into(), segment_bytes };
                     if head.life == 0 {
                         files.spares.push(spare);
                         continue;

@@ -1,10 +1,12 @@
-//! Reading the log's segments in order, one in memory at a time.
+//! Reading the log's segments in order: one is checked while a thread reads the next.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use bytes::Bytes;
 
-use crate::disk::read_up_to;
+use crate::disk::{DiskFile, read_up_to};
 use crate::error::{Damage, Fault, WalError};
 use crate::format::{
     FLAG_FIRST, FLAG_LAST, FLAG_STATE, HEAD_BYTES, RECORD_HEADER_BYTES, RecordHead, RecordKind,
@@ -87,17 +89,34 @@ impl<'a> Replay<'a> {
         // Segments before the oldest needed one were released; a crash may have come while one
         // of them was being made ready for its next use.
         let begin = lives.iter().position(|life| *life >= self.start_life).unwrap_or(last);
-        for at in begin..last {
-            let next_first = files.log[at + 1].head.first;
-            self.full_segment(&mut files.log[at], at == begin, next_first)?;
-        }
-        self.last_segment(&mut files.log[last], last == begin)
+        let sources: Vec<Source> = files.log[begin..].iter().map(Source::of).collect();
+        std::thread::scope(|scope| {
+            // What is sent waits for the one that is being checked; so three are in memory.
+            let (sender, segments) = sync_channel(1);
+            scope.spawn(move || {
+                for source in sources {
+                    let bytes = source.read();
+                    let failed = bytes.is_err();
+                    // Nobody takes it once damage or an unknown format has ended the replay.
+                    if sender.send(bytes).is_err() || failed {
+                        return;
+                    }
+                }
+            });
+            for at in begin..last {
+                let next_first = files.log[at + 1].head.first;
+                let bytes = next(&segments)?;
+                self.full_segment(&mut files.log[at], &bytes, at == begin, next_first)?;
+            }
+            let bytes = next(&segments)?;
+            self.last_segment(&mut files.log[last], &bytes, last == begin)
+        })
     }
 
     /// Reads from the last segment which is the oldest one needed. Notes in earlier segments are
     /// in later heads already.
     fn find_start(&mut self, last: &Found) -> Result<(), WalError> {
-        let bytes = read(last)?;
+        let bytes = Source::of(last).read()?;
         let scan = Scan { head: last.head, bytes: &bytes };
         let mut offset = HEAD_BYTES;
         while let At::Record(record) = scan.at(offset) {
@@ -112,16 +131,16 @@ impl<'a> Replay<'a> {
     fn full_segment(
         &mut self,
         found: &mut Found,
+        bytes: &Bytes,
         begin: bool,
         next_first: Position,
     ) -> Result<(), WalError> {
-        let bytes = read(found)?;
-        let scan = Scan { head: found.head, bytes: &bytes };
+        let scan = Scan { head: found.head, bytes };
         if !self.damages.is_empty() {
             self.survey(&scan, HEAD_BYTES, found, next_first);
             return Ok(());
         }
-        let stop = self.walk(&scan, &bytes, &mut found.segment, begin)?;
+        let stop = self.walk(&scan, bytes, &mut found.segment, begin)?;
         let end = scan.position(stop.offset);
         if stop.next_life == Some(found.head.life + 1) && end == next_first {
             return Ok(());
@@ -138,9 +157,13 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn last_segment(&mut self, found: &mut Found, begin: bool) -> Result<Tail, WalError> {
-        let bytes = read(found)?;
-        let scan = Scan { head: found.head, bytes: &bytes };
+    fn last_segment(
+        &mut self,
+        found: &mut Found,
+        bytes: &Bytes,
+        begin: bool,
+    ) -> Result<Tail, WalError> {
+        let scan = Scan { head: found.head, bytes };
         let mut tail = Tail {
             life: found.head.life,
             offset: HEAD_BYTES,
@@ -152,7 +175,7 @@ impl<'a> Replay<'a> {
             self.survey(&scan, HEAD_BYTES, found, Position(u64::MAX));
             return Ok(tail);
         }
-        let stop = self.walk(&scan, &bytes, &mut found.segment, begin)?;
+        let stop = self.walk(&scan, bytes, &mut found.segment, begin)?;
         tail.offset = stop.offset;
         tail.next_life = stop.next_life;
         if stop.next_life.is_some() {
@@ -328,9 +351,27 @@ impl<'a> Replay<'a> {
     }
 }
 
-fn read(found: &Found) -> Result<Bytes, WalError> {
-    let spare = &found.segment.spare;
-    let bytes = read_up_to(spare.file.as_ref(), spare.segment_bytes as usize)
-        .map_err(failed("read", spare.name.clone()))?;
-    Ok(Bytes::from(bytes))
+/// Where the bytes of one segment are.
+struct Source {
+    name: String,
+    file: Arc<dyn DiskFile>,
+    bytes: usize,
+}
+
+impl Source {
+    fn of(found: &Found) -> Source {
+        let spare = &found.segment.spare;
+        let bytes = spare.segment_bytes as usize;
+        Source { name: spare.name.clone(), file: Arc::clone(&spare.file), bytes }
+    }
+
+    fn read(&self) -> Result<Bytes, WalError> {
+        let bytes = read_up_to(self.file.as_ref(), self.bytes);
+        Ok(Bytes::from(bytes.map_err(failed("read", self.name.clone()))?))
+    }
+}
+
+/// The next segment from the thread that reads them.
+fn next(segments: &Receiver<Result<Bytes, WalError>>) -> Result<Bytes, WalError> {
+    segments.recv().expect("as many segments are read as are asked for")
 }
