@@ -219,10 +219,11 @@ impl RunningPod {
             drop(tokio::time::timeout(FLUSH, nothing_runs(&shared)).await);
         }
         drop(tokio::time::timeout(FLUSH, all_reported(&shared)).await);
+        // First the keeper ends, so that nothing is said after the goodbye.
+        shared.stage.send_replace(Stage::Stopped);
         if let Some(life) = shared.life() {
             drop(shared.guard.call(|store| store.leave(life)).await);
         }
-        shared.stage.send_replace(Stage::Stopped);
         self.handle().status()
     }
 }

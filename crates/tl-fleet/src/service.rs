@@ -118,7 +118,10 @@ impl FleetService {
     /// # Errors
     /// [`StoreError`].
     pub async fn claim(&self, request: ClaimRequest) -> Result<Timed<Vec<Claim>>, StoreError> {
-        self.guard.call(|store| store.claim(request)).await
+        let guard = Arc::clone(&self.guard);
+        // Who asked has been told that it failed.
+        let late = move |claims, _| async move { guard.give_back(claims).await };
+        Ok(self.guard.claim(request, late).await?.0)
     }
 
     /// Goes on holding claims; see [`crate::Store::renew`].

@@ -111,9 +111,15 @@ impl SqliteStore {
     ) -> Result<SqliteStore, StoreError> {
         let unavailable =
             |error: std::io::Error| StoreError::Unavailable { source: Arc::new(error) };
-        let mut conn = connect(&options.path, WRITER_CACHE_KIB).map_err(store_error)?;
-        schema::migrate(&mut conn, &options.clock)?;
         let turn = Turn::open(&options.path).map_err(unavailable)?;
+        let conn = {
+            // Two that switch a new file to its log at once do not wait for each other: one
+            // would be told that the file is busy.
+            let _turn = turn.wait()?;
+            let mut conn = connect(&options.path, WRITER_CACHE_KIB).map_err(store_error)?;
+            schema::migrate(&mut conn, &options.clock)?;
+            conn
+        };
         let clock = options.clock.clone();
         let writer = Worker::start("fleet-writer", Mode::Write, conn, clock, Some(turn))
             .map_err(unavailable)?;

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use tl_core::fleet::{POLL_MS_MIN, next_poll_ms, wanted};
 
-use super::clock::now_ms;
 use super::execute::dispatch;
 use super::shared::{Shared, Stage};
-use crate::claim::{ClaimRequest, Claimant};
+use crate::claim::{Claim, ClaimRequest, Claimant};
 use crate::error::StoreError;
 use crate::limits::BATCH_MAX;
 
@@ -70,14 +69,16 @@ async fn claim(shared: &Arc<Shared>, want: u32, wait_ms: u64) -> Next {
     let steps_max = (want as usize).min(BATCH_MAX);
     let lease_ms = shared.settings.step_lease_ms;
     let request = ClaimRequest { claimant: Claimant::Pod(life), kinds, steps_max, lease_ms };
-    let sent_ms = now_ms();
-    match shared.guard.call(|store| store.claim(request)).await {
-        Ok(claims) => {
-            let claimed = claims.value.len();
-            shared.counters.claimed.add(claimed);
+    let late = Arc::clone(shared);
+    let asked = shared.guard.claim(request, move |claims, sent_ms| async move {
+        take_late(&late, claims, sent_ms).await;
+    });
+    match asked.await {
+        Ok((claims, sent_ms)) => {
+            let claims = claims.value;
+            let claimed = claims.len();
             shared.counters.claims_empty.add(usize::from(claimed == 0));
-            shared.held.insert(claims.value, sent_ms, lease_ms);
-            dispatch(shared);
+            take_in(shared, claims, sent_ms);
             let want = u32::try_from(steps_max).unwrap_or(u32::MAX);
             Next::At(next_poll_ms(wait_ms, want, u32::try_from(claimed).unwrap_or(u32::MAX)))
         }
@@ -91,5 +92,20 @@ async fn claim(shared: &Arc<Shared>, want: u32, wait_ms: u64) -> Next {
             let spread = fastrand::u64(50..150);
             Next::Later(Duration::from_millis(shared.guard.wait_ms() + spread))
         }
+    }
+}
+
+fn take_in(shared: &Arc<Shared>, claims: Vec<Claim>, sent_ms: u64) {
+    shared.counters.claimed.add(claims.len());
+    shared.held.insert(claims, sent_ms, shared.settings.step_lease_ms);
+    dispatch(shared);
+}
+
+/// Steps that were claimed though the guard had given up waiting.
+async fn take_late(shared: &Arc<Shared>, claims: Vec<Claim>, sent_ms: u64) {
+    if shared.stage() == Stage::Running {
+        take_in(shared, claims, sent_ms);
+    } else {
+        shared.guard.give_back(claims).await;
     }
 }

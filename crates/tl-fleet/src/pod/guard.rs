@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tl_core::fleet::{Admission, Breaker, BreakerSettings, BreakerState};
+use tokio::sync::oneshot;
 
 use super::clock::now_ms;
+use crate::claim::{Claim, ClaimRequest, Finish, Outcome};
 use crate::error::StoreError;
 use crate::store::{Answer, Store};
 use crate::time::Timed;
@@ -89,4 +91,43 @@ impl Guard {
         }
         answer
     }
+
+    /// Claims in a task of its own: when the answer comes after the guard has given up
+    /// waiting, `late` has the steps, so that they do not lie claimed until their lease runs
+    /// out. Beside the steps it gives when they were asked for, by the process's clock.
+    ///
+    /// # Errors
+    /// As [`Guard::call`].
+    pub(crate) async fn claim<W: Future<Output = ()> + Send>(
+        self: &Arc<Self>,
+        request: ClaimRequest,
+        late: impl FnOnce(Vec<Claim>, u64) -> W + Send + 'static,
+    ) -> Result<(Timed<Vec<Claim>>, u64), StoreError> {
+        let sent_ms = now_ms();
+        let guard = Arc::clone(self);
+        let claims = self.call(move |_| {
+            let (reply, answer) = oneshot::channel();
+            tokio::spawn(async move {
+                let claims = guard.store.claim(request).await;
+                if let Err(Ok(claims)) = reply.send(claims) {
+                    late(claims.value, sent_ms).await;
+                }
+            });
+            Box::pin(async move { answer.await.unwrap_or_else(|_| Err(gone())) })
+        });
+        Ok((claims.await?, sent_ms))
+    }
+
+    /// Gives claims back that nobody will work on.
+    pub(crate) async fn give_back(&self, claims: Vec<Claim>) {
+        let release = |claim: &Claim| Finish { key: claim.key, outcome: Outcome::Released };
+        let finishes = claims.iter().map(release).collect();
+        if let Err(error) = self.call(|store| store.finish(finishes)).await {
+            tracing::warn!(%error, steps = claims.len(), "steps claimed late wait for their lease");
+        }
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable { source: Arc::new(std::io::Error::other("the runtime goes down")) }
 }

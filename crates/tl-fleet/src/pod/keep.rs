@@ -75,6 +75,10 @@ async fn beat(shared: &Arc<Shared>, guard: &Guard) {
 }
 
 async fn register(shared: &Arc<Shared>, guard: &Guard) -> bool {
+    if shared.stage() != Stage::Running {
+        // A pod that goes down begins no other life.
+        return true;
+    }
     let settings = &shared.settings;
     let info = PodInfo {
         pod: settings.pod.clone(),
@@ -118,6 +122,8 @@ async fn heartbeat(shared: &Arc<Shared>, guard: &Guard, life: PodLife) -> bool {
                 lead(shared, guard, &life).await;
                 true
             }
+            // It has said goodbye itself.
+            Beat::Reaped if shared.stage() == Stage::Stopped => true,
             Beat::Reaped => {
                 tracing::warn!(pod = %life.pod, incarnation = %life.incarnation,
                     "this life is over; its work is dropped");

@@ -251,7 +251,8 @@ impl Turn {
         Ok(Turn { next: beside("-next")?, now: beside("-turn")? })
     }
 
-    fn wait(&self) -> Result<Held<'_>, StoreError> {
+    /// Waits for this process's turn, for as long as it takes.
+    pub(super) fn wait(&self) -> Result<Held<'_>, StoreError> {
         let unavailable =
             |error: std::io::Error| StoreError::Unavailable { source: Arc::new(error) };
         self.next.lock().map_err(unavailable)?;
@@ -264,7 +265,8 @@ impl Turn {
     }
 }
 
-struct Held<'t>(&'t File);
+/// A turn; over when dropped.
+pub(super) struct Held<'t>(&'t File);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {

@@ -28,7 +28,9 @@ async fn a_pod_whose_life_ran_out_drops_its_work_and_begins_another() {
         handle.status().epoch.is_some_and(|now| now > epoch)
     })
     .await;
-    // It takes the step back as leader and, with the gate open, runs it again.
+    // It takes the step back as leader and, with the gate open, runs it again after its wait.
+    counted(&handle, "the step is taken back", |counted| counted.recovered == 1).await;
+    clock.advance(100);
     gate.open(1);
     let step = finished(&frozen, id).await;
     assert_eq!((step.state, step.attempt.0), (StepState::Completed, 2));
