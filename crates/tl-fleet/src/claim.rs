@@ -175,6 +175,20 @@ pub enum Outcome {
     Released,
 }
 
+impl Outcome {
+    /// Bytes of the result, if there is one.
+    #[must_use]
+    pub fn result_bytes(&self) -> usize {
+        match self {
+            Outcome::Completed { result } => result.len_bytes(),
+            Outcome::Failed { .. }
+            | Outcome::Fatal { .. }
+            | Outcome::Cancelled
+            | Outcome::Released => 0,
+        }
+    }
+}
+
 /// The end of one claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finish {

@@ -38,12 +38,17 @@ pub const BATCH_MAX: usize = 1_000;
 /// Most bytes of payloads or results in one call to a store. One item of the largest size
 /// always fits.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most steps looked up by id in one call: each may be megabytes.
+pub const LOOKUP_MAX: usize = 16;
 /// Most kinds in one claim.
 pub const KINDS_MAX: usize = 64;
 /// Most rows of one page of a list.
 pub const PAGE_MAX: usize = 1_000;
 /// Rows looked at for one page; a selective filter may so give a short page with a token.
 pub const LIST_ROWS_EXAMINED_MAX: usize = 10_000;
+/// Bytes of payloads and results looked at for one page, and bytes that one page has; it always
+/// has at least one whole step.
+pub const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest text looked for in arguments and metadata, bytes.
 pub const SEARCH_BYTES_MAX: usize = 255;
 /// Rows that one call to recover, reap or retain changes at most.

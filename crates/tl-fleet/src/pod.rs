@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   fetcher ──claim──> held ready ──> running ──> reports ──finish──> store
-//!   keeper (own thread, own connection): heartbeat, renew, fence, lead
-//!   duties (while it leads): recover, reap, retain        journal: reports during an outage
+//!   keeper (own thread, own connection): heartbeat, renew, fence, lead;
+//!     while it leads: recover, reap, retain               journal: reports during an outage
 //! ```
 //!
 //! Invariants:
@@ -190,7 +190,6 @@ impl RunningPod {
             tokio::spawn(fetch::run(Arc::clone(&shared))),
             tokio::spawn(report::run(Arc::clone(&shared), reported)),
             tokio::spawn(report::replay(Arc::clone(&shared))),
-            tokio::spawn(duties::run(Arc::clone(&shared))),
         ];
         Ok(RunningPod { shared, tasks })
     }

@@ -25,12 +25,12 @@ use tokio::sync::watch;
 
 use self::fault::{Fault, store_error};
 use self::finish::Totals;
-use self::worker::{Mode, Turn, Tx, Worker};
+use self::worker::{Mode, Turn, Tx, Weight, Worker};
 use crate::claim::{Claim, ClaimRequest, Finish, Finished, Renewal, Renewed, check_lease};
 use crate::effects::{EffectNoted, NewEffect};
 use crate::error::{InvalidInput, StoreError};
 use crate::ids::{Epoch, PodLife, StepId};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_MAX, SWEEP_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_MAX, LOOKUP_MAX, SWEEP_MAX};
 use crate::list::{Counts, Page, PageRequest, StepFilter};
 use crate::pods::{
     Beat, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod, Registered,
@@ -128,10 +128,10 @@ impl SqliteStore {
 
     fn write<T: Send + 'static>(
         &self,
-        items: usize,
+        weight: Weight,
         mut work: impl FnMut(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Answer<'static, T> {
-        self.writer.call(items, move |tx| work(tx).map(Ok))
+        self.writer.call(weight, move |tx| work(tx).map(Ok))
     }
 
     fn read<T: Send + 'static>(
@@ -139,7 +139,7 @@ impl SqliteStore {
         mut work: impl FnMut(&Tx<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Answer<'static, T> {
         match self.reader() {
-            Ok(reader) => reader.call(1, move |tx| work(tx).map(Ok)),
+            Ok(reader) => reader.call(Weight::of(1), move |tx| work(tx).map(Ok)),
             Err(error) => Box::pin(async move { Err(error) }),
         }
     }
@@ -250,14 +250,18 @@ fn check_bytes(field: &'static str, bytes: usize) -> Result<(), InvalidInput> {
 fn check_finishes(finishes: &[Finish]) -> Result<(), InvalidInput> {
     check_batch("finishes", finishes.len())?;
     finishes.iter().try_for_each(Finish::check)?;
-    let bytes = finishes.iter().map(|finish| match &finish.outcome {
-        crate::claim::Outcome::Completed { result } => result.len_bytes(),
-        crate::claim::Outcome::Failed { .. }
-        | crate::claim::Outcome::Fatal { .. }
-        | crate::claim::Outcome::Cancelled
-        | crate::claim::Outcome::Released => 0,
-    });
-    check_bytes("results", bytes.sum())
+    check_bytes("results", result_bytes(finishes))
+}
+
+fn result_bytes(finishes: &[Finish]) -> usize {
+    finishes.iter().map(|finish| finish.outcome.result_bytes()).sum()
+}
+
+fn check_lookup(ids: usize) -> Result<(), InvalidInput> {
+    if ids > LOOKUP_MAX {
+        return Err(InvalidInput::new("ids", format!("must be at most {LOOKUP_MAX}")));
+    }
+    Ok(())
 }
 
 fn check_sweep(field: &'static str, items: usize) -> Result<(), InvalidInput> {
@@ -316,12 +320,13 @@ impl Store for SqliteStore {
 
     fn ping(&self) -> Answer<'_, ()> {
         // As a write: a database that takes none is not ready.
-        self.write(1, |_| Ok(()))
+        self.write(Weight::of(1), |_| Ok(()))
     }
 
     fn submit(&self, steps: Vec<NewStep>) -> Answer<'_, Vec<Submitted>> {
         checked!(check_submit(&steps));
-        let answer = self.write(steps.len(), move |tx| {
+        let bytes = steps.iter().map(NewStep::payload_bytes).sum();
+        let answer = self.write(Weight { items: steps.len(), bytes }, move |tx| {
             steps.iter().map(|step| submit::submit(tx.conn, tx.wall, step)).collect()
         });
         self.waking(answer)
@@ -329,21 +334,22 @@ impl Store for SqliteStore {
 
     fn claim(&self, request: ClaimRequest) -> Answer<'_, Vec<Claim>> {
         checked!(request.check());
-        self.writer.call(request.steps_max, move |tx| claim::claim(tx, &request))
+        self.writer.call(Weight::of(request.steps_max), move |tx| claim::claim(tx, &request))
     }
 
     fn renew(&self, lease_ms: u64, renewals: Vec<Renewal>) -> Answer<'_, Vec<Renewed>> {
         checked!(check_lease(lease_ms));
         checked!(check_batch("renewals", renewals.len()));
         checked!(renewals.iter().try_for_each(Renewal::check));
-        self.write(renewals.len(), move |tx| {
+        self.write(Weight::of(renewals.len()), move |tx| {
             renewals.iter().map(|renewal| claim::renew(tx, lease_ms, renewal)).collect()
         })
     }
 
     fn finish(&self, finishes: Vec<Finish>) -> Answer<'_, Vec<Finished>> {
         checked!(check_finishes(&finishes));
-        self.write(finishes.len(), move |tx| {
+        let bytes = result_bytes(&finishes);
+        self.write(Weight { items: finishes.len(), bytes }, move |tx| {
             let mut totals = Totals::default();
             let finished = finishes
                 .iter()
@@ -357,30 +363,31 @@ impl Store for SqliteStore {
     fn note_effects(&self, effects: Vec<NewEffect>) -> Answer<'_, Vec<EffectNoted>> {
         checked!(check_batch("effects", effects.len()));
         checked!(effects.iter().try_for_each(NewEffect::check));
-        self.write(effects.len(), move |tx| {
+        self.write(Weight::of(effects.len()), move |tx| {
             effects.iter().map(|effect| finish::note_effect(tx.conn, tx.wall, effect)).collect()
         })
     }
 
     fn recover(&self, request: RecoverRequest) -> Answer<'_, Vec<Recovered>> {
         checked!(request.check());
-        let answer = self.write(request.steps_max, move |tx| recover::recover(tx, &request));
+        let answer =
+            self.write(Weight::of(request.steps_max), move |tx| recover::recover(tx, &request));
         self.waking(answer)
     }
 
     fn register(&self, info: PodInfo, lease_ms: u64) -> Answer<'_, Registered> {
         checked!(info.check());
         checked!(check_lease(lease_ms));
-        self.write(1, move |tx| pods::register(tx, &info, lease_ms))
+        self.write(Weight::of(1), move |tx| pods::register(tx, &info, lease_ms))
     }
 
     fn heartbeat(&self, beat: Heartbeat) -> Answer<'_, Beat> {
         checked!(check_lease(beat.lease_ms));
-        self.write(1, move |tx| pods::heartbeat(tx, &beat))
+        self.write(Weight::of(1), move |tx| pods::heartbeat(tx, &beat))
     }
 
     fn leave(&self, life: PodLife) -> Answer<'_, ()> {
-        self.write(1, move |tx| pods::leave(tx, &life))
+        self.write(Weight::of(1), move |tx| pods::leave(tx, &life))
     }
 
     fn pods(&self) -> Answer<'_, Vec<Pod>> {
@@ -389,7 +396,7 @@ impl Store for SqliteStore {
 
     fn lead(&self, life: PodLife, lease_ms: u64) -> Answer<'_, Leadership> {
         checked!(check_lease(lease_ms));
-        self.writer.call(1, move |tx| pods::lead(tx, &life, lease_ms))
+        self.writer.call(Weight::of(1), move |tx| pods::lead(tx, &life, lease_ms))
     }
 
     fn leader(&self) -> Answer<'_, Option<Leader>> {
@@ -398,16 +405,16 @@ impl Store for SqliteStore {
 
     fn reap(&self, epoch: Epoch, pods_max: usize) -> Answer<'_, LeaderWrite<Vec<ReapedPod>>> {
         checked!(check_sweep("pods_max", pods_max));
-        self.writer.call(pods_max, move |tx| pods::reap(tx, epoch, pods_max))
+        self.writer.call(Weight::of(pods_max), move |tx| pods::reap(tx, epoch, pods_max))
     }
 
     fn retain(&self, epoch: Epoch, keep: Retention) -> Answer<'_, LeaderWrite<Forgotten>> {
         checked!(check_sweep("steps_max", keep.steps_max));
-        self.writer.call(keep.steps_max, move |tx| recover::retain(tx, epoch, &keep))
+        self.writer.call(Weight::of(keep.steps_max), move |tx| recover::retain(tx, epoch, &keep))
     }
 
     fn steps(&self, ids: Vec<StepId>) -> Answer<'_, Vec<Option<Step>>> {
-        checked!(check_batch("ids", ids.len()));
+        checked!(check_lookup(ids.len()));
         self.read(move |tx| ids.iter().map(|id| look::step(tx, id)).collect())
     }
 
@@ -427,7 +434,7 @@ impl Store for SqliteStore {
 
     fn cancel(&self, ids: Vec<StepId>) -> Answer<'_, Vec<Cancelled>> {
         checked!(check_batch("ids", ids.len()));
-        self.write(ids.len(), move |tx| {
+        self.write(Weight::of(ids.len()), move |tx| {
             let mut totals = Totals::default();
             let cancelled = ids
                 .iter()
@@ -440,7 +447,7 @@ impl Store for SqliteStore {
 
     fn redrive(&self, ids: Vec<StepId>) -> Answer<'_, Vec<Redriven>> {
         checked!(check_batch("ids", ids.len()));
-        let answer = self.write(ids.len(), move |tx| {
+        let answer = self.write(Weight::of(ids.len()), move |tx| {
             let mut totals = Totals::default();
             let redriven = ids
                 .iter()

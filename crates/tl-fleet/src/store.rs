@@ -146,14 +146,15 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     // People look and step in.
 
-    /// Steps by id.
+    /// Steps by id, at most [`crate::limits::LOOKUP_MAX`].
     fn steps(&self, ids: Vec<StepId>) -> Answer<'_, Vec<Option<Step>>>;
 
     /// All attempts at a step, first to last; empty for an unknown one.
     fn attempts(&self, id: StepId) -> Answer<'_, Vec<AttemptRecord>>;
 
     /// Steps that pass a filter, newest submissions first, looking at no more than
-    /// [`crate::limits::LIST_ROWS_EXAMINED_MAX`] rows.
+    /// [`crate::limits::LIST_ROWS_EXAMINED_MAX`] rows and
+    /// [`crate::limits::PAGE_BYTES_MAX`] bytes.
     fn list(&self, filter: StepFilter, page: PageRequest) -> Answer<'_, Page<Step>>;
 
     /// How many steps stand where.

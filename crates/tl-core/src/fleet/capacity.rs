@@ -10,7 +10,7 @@ pub struct Pressure {
 }
 
 /// Share of the waiting time from which capacity is lowered.
-const CPU_HIGH: f64 = 0.6;
+const CPU_HIGH: f64 = 0.8;
 /// Share of the memory's limit from which capacity is lowered.
 const MEMORY_HIGH: f64 = 0.85;
 
@@ -60,8 +60,8 @@ mod tests {
     #[test]
     fn pressure_lowers_capacity_down_to_one() {
         let cpu = |cpu_ratio| Pressure { cpu_ratio, memory_ratio: 0.0 };
-        assert_eq!(capacity(100, 1.0, cpu(0.6)), 100);
-        assert_eq!(capacity(100, 1.0, cpu(0.8)), 49);
+        assert_eq!(capacity(100, 1.0, cpu(0.8)), 100);
+        assert_eq!(capacity(100, 1.0, cpu(0.9)), 50);
         assert_eq!(capacity(100, 1.0, cpu(1.0)), 1);
         let memory = Pressure { cpu_ratio: 0.0, memory_ratio: 2.0 };
         assert_eq!(capacity(100, 1.0, memory), 1);

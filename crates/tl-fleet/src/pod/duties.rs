@@ -21,6 +21,8 @@ use crate::step::StepState;
 const RETAIN_EVERY: u32 = 60;
 /// Calls of one cycle at most; what is left is found by the next.
 const SWEEPS_MAX: usize = 100;
+/// Steps of one call: few enough that heartbeats on the same connection get through.
+const SWEEP: usize = 1_000;
 
 /// What one recovery cycle found and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,18 +54,18 @@ impl Cycle {
     }
 }
 
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: &Shared, guard: &Guard) {
     let mut stage = shared.stage.subscribe();
     let mut cycles = 0_u32;
     while shared.stage() != Stage::Stopped {
         if let Some(epoch) = shared.epoch() {
-            match cycle(&shared.guard, &shared.settings, &shared.local, epoch).await {
+            match cycle(guard, &shared.settings, &shared.local, epoch).await {
                 Ok(Some(cycle)) => shared.counters.recovered.add(cycle.recovered.len()),
                 Ok(None) => shared.lead_is_over(),
                 Err(error) => tracing::debug!(%error, "recovery has to wait"),
             }
             if cycles.is_multiple_of(RETAIN_EVERY) {
-                retain(&shared, epoch).await;
+                retain(shared, guard, epoch).await;
             }
             cycles = cycles.wrapping_add(1);
         }
@@ -98,12 +100,12 @@ pub(super) async fn cycle(
             .map(|charged| retry_delay_ms(settings.backoff, charged, fastrand::f64()))
             .collect();
         let request = RecoverRequest {
-            steps_max: SWEEP_MAX,
+            steps_max: SWEEP,
             retry_in_ms: waits,
             poison_after: settings.poison_after,
         };
         let recovered = guard.call(|store| store.recover(request)).await?;
-        let more = recovered.value.len() == SWEEP_MAX;
+        let more = recovered.value.len() == SWEEP;
         if !recovered.value.is_empty() {
             note(local, &cycle.cycle_id, recovered.wall, recovered.value.clone()).await;
         }
@@ -137,10 +139,10 @@ async fn note(local: &Arc<Local>, cycle_id: &str, at: UnixMs, recovered: Vec<Rec
     }
 }
 
-async fn retain(shared: &Shared, epoch: Epoch) {
+async fn retain(shared: &Shared, guard: &Guard, epoch: Epoch) {
     for _ in 0..SWEEPS_MAX {
         let keep = shared.settings.retention;
-        match shared.guard.call(|store| store.retain(epoch, keep)).await {
+        match guard.call(|store| store.retain(epoch, keep)).await {
             Ok(answer) => match answer.value {
                 LeaderWrite::Done(forgotten) => {
                     shared.counters.forgotten.add(forgotten.steps as usize);

@@ -86,7 +86,13 @@ impl Guard {
             Err(error) if error.is_outage() => {
                 self.breaker.lock().failed(now_ms(), fastrand::f64());
             }
-            // Busy says nothing of the database, only of us; a probe must be ended all the same.
+            // Says nothing of the database, only of us; a probe has failed all the same.
+            Err(StoreError::Busy { .. }) => {
+                let mut breaker = self.breaker.lock();
+                if breaker.state() == BreakerState::HalfOpen {
+                    breaker.failed(now_ms(), fastrand::f64());
+                }
+            }
             Ok(_) | Err(_) => self.breaker.lock().succeeded(),
         }
         answer

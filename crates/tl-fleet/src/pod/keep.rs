@@ -7,6 +7,7 @@ use std::time::Duration;
 use tl_core::fleet::{Candidate, Fence, LeadRow, may_lead};
 
 use super::clock::now_ms;
+use super::duties;
 use super::guard::Guard;
 use super::shared::{Shared, Stage};
 use crate::claim::Renewed;
@@ -39,7 +40,7 @@ pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<std::thread::JoinHan
 
 async fn keep(shared: &Arc<Shared>) {
     let guard = connect(shared).await;
-    tokio::join!(beat(shared, &guard), renew(shared, &guard));
+    tokio::join!(beat(shared, &guard), renew(shared, &guard), duties::run(shared, &guard));
 }
 
 async fn connect(shared: &Shared) -> Guard {

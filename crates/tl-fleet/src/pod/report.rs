@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 
 use super::shared::{Shared, Stage};
-use crate::claim::{Finish, Finished, Outcome};
+use crate::claim::{Finish, Finished};
 use crate::error::StoreError;
 use crate::limits::{BATCH_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::step::StepState;
@@ -19,23 +19,14 @@ const REPLAY: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(shared: Arc<Shared>, mut reports: Receiver<Finish>) {
     while let Some(first) = reports.recv().await {
-        let mut bytes = result_bytes(&first);
+        let mut bytes = first.outcome.result_bytes();
         let mut batch = vec![first];
         while batch.len() < REPORTS_MAX && bytes + RESULT_BYTES_MAX <= BATCH_BYTES_MAX {
             let Ok(next) = reports.try_recv() else { break };
-            bytes += result_bytes(&next);
+            bytes += next.outcome.result_bytes();
             batch.push(next);
         }
         deliver(&shared, batch).await;
-    }
-}
-
-fn result_bytes(finish: &Finish) -> usize {
-    match &finish.outcome {
-        Outcome::Completed { result } => result.len_bytes(),
-        Outcome::Failed { .. } | Outcome::Fatal { .. } | Outcome::Cancelled | Outcome::Released => {
-            0
-        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! People look at steps.
 
-use rusqlite::{OptionalExtension, params, params_from_iter, types::Value};
+use rusqlite::{OptionalExtension, Row, params};
 use tl_core::fleet::PRIORITY_AGEING_MS;
 
 use super::fault::Fault;
 use super::rows::{self, STEP_COLUMNS, uint, wall};
 use super::worker::Tx;
 use crate::ids::StepId;
-use crate::limits::{COUNTS_GROUPS_MAX, LIST_ROWS_EXAMINED_MAX};
+use crate::json::JsonText;
+use crate::limits::{COUNTS_GROUPS_MAX, LIST_ROWS_EXAMINED_MAX, PAGE_BYTES_MAX};
 use crate::list::{Counts, KindCount, Page, PageRequest, PageToken, StepFilter};
 use crate::recover::DeadLetter;
 use crate::step::{AttemptEnd, AttemptRecord, Kind, Step, StepState};
@@ -57,42 +58,74 @@ pub(super) fn is_token(page: &PageRequest) -> bool {
     place(page).is_some_and(|place| place > 0)
 }
 
+/// Looks at small rows first, and into payloads only of those that pass so far.
 pub(super) fn list(
     tx: &Tx<'_>,
     filter: &StepFilter,
     page: &PageRequest,
 ) -> Result<Page<Step>, Fault> {
-    // What an index or a small row can tell is asked of the database; looking into payloads is
-    // done here, row by row, for no more than the limit.
-    let mut conditions = vec!["seq < ?".to_owned()];
-    let mut values: Vec<Value> = vec![place(page).unwrap_or(i64::MAX).into()];
-    let mut narrow = |condition: &str, value: Value| {
-        conditions.push(condition.to_owned());
-        values.push(value);
-    };
-    if let Some(key) = &filter.unique_key {
-        narrow("unique_key = ?", key.clone().into());
-    }
-    let mut statement = tx.conn.prepare_cached(&format!(
-        "SELECT {STEP_COLUMNS} FROM fleet_steps JOIN fleet_payloads USING (seq)
-         WHERE {} ORDER BY seq DESC LIMIT {}",
-        conditions.join(" AND "),
-        LIST_ROWS_EXAMINED_MAX + 1,
+    let named = if filter.unique_key.is_some() { "unique_key = ?2" } else { "?2 IS NULL" };
+    let mut rows = tx.conn.prepare_cached(&format!(
+        "SELECT seq, state, kind, claimed_by, created_at FROM fleet_steps
+         WHERE seq < ?1 AND {named} ORDER BY seq DESC LIMIT ?3"
     ))?;
-    let mut found = statement.query(params_from_iter(values))?;
-    let (mut items, mut examined, mut last) = (Vec::new(), 0, None);
-    while let Some(row) = found.next()? {
-        if items.len() == page.limit || examined == LIST_ROWS_EXAMINED_MAX {
-            let next = last.map(|seq: i64| PageToken(seq.to_string()));
-            return Ok(Page { items, next });
+    let before = place(page).unwrap_or(i64::MAX);
+    let examined_max = rows::count(LIST_ROWS_EXAMINED_MAX + 1);
+    let mut rows = rows.query(params![before, filter.unique_key, examined_max])?;
+    let (mut items, mut bytes, mut examined, mut last) = (Vec::new(), 0, 0, before);
+    while let Some(row) = rows.next()? {
+        let full = items.len() == page.limit || bytes >= PAGE_BYTES_MAX;
+        if full || examined == LIST_ROWS_EXAMINED_MAX {
+            return Ok(Page { items, next: Some(PageToken(last.to_string())) });
         }
-        let (seq, step) = rows::step(row)?;
-        (examined, last) = (examined + 1, Some(seq));
-        if filter.passes(&step) {
-            items.push(step);
+        examined += 1;
+        last = row.get(0)?;
+        if passes_small(filter, row)?
+            && let Some(step) = step_at(tx, last)?
+        {
+            bytes += step_bytes(&step);
+            if filter.passes(&step) {
+                items.push(step);
+            }
         }
     }
     Ok(Page { items, next: None })
+}
+
+/// What the columns of the small row can tell.
+fn passes_small(filter: &StepFilter, row: &Row<'_>) -> Result<bool, Fault> {
+    let text = |index| -> Result<Option<&str>, Fault> {
+        Ok(row.get_ref(index)?.as_str_or_null().map_err(rusqlite::Error::from)?)
+    };
+    let state = rows::step_state(row.get(1)?)?;
+    let created_at = wall(row.get(4)?);
+    Ok((filter.states.is_empty() || filter.states.contains(&state))
+        && filter.created_from.is_none_or(|from| created_at >= from)
+        && filter.created_before.is_none_or(|before| created_at < before)
+        && match &filter.kind {
+            Some(kind) => text(2)? == Some(kind.as_str()),
+            None => true,
+        }
+        && match &filter.pod {
+            Some(pod) => text(3)? == Some(pod.as_str()),
+            None => true,
+        })
+}
+
+fn step_at(tx: &Tx<'_>, seq: i64) -> Result<Option<Step>, Fault> {
+    let mut found = tx.conn.prepare_cached(&format!(
+        "SELECT {STEP_COLUMNS} FROM fleet_steps JOIN fleet_payloads USING (seq) WHERE seq = ?1"
+    ))?;
+    let mut found = found.query([seq])?;
+    match found.next()? {
+        Some(row) => Ok(Some(rows::step(row)?.1)),
+        None => Ok(None),
+    }
+}
+
+fn step_bytes(step: &Step) -> usize {
+    let result = step.result.as_ref().map_or(0, JsonText::len_bytes);
+    step.args.len_bytes() + step.metadata.len_bytes() + result
 }
 
 pub(super) fn dead_letters(
@@ -134,7 +167,6 @@ pub(super) fn counts(tx: &Tx<'_>) -> Result<Counts, Fault> {
     count_pending(tx, &mut counts)?;
     count_others(tx, &mut counts)?;
     counts.by_kind.sort_by(|one, other| one.kind.cmp(&other.kind));
-    counts.by_kind.truncate(COUNTS_GROUPS_MAX);
     Ok(counts)
 }
 
@@ -148,6 +180,9 @@ fn count_pending(tx: &Tx<'_>, counts: &mut Counts) -> Result<(), Fault> {
     while let Some(row) = found.next()? {
         let pending = uint(row.get(1)?);
         counts.pending += pending;
+        if counts.by_kind.len() == COUNTS_GROUPS_MAX {
+            continue;
+        }
         counts.by_kind.push(KindCount {
             kind: Kind::new(row.get::<_, String>(0)?)?,
             scheduled: 0,
@@ -171,42 +206,43 @@ fn count_pending(tx: &Tx<'_>, counts: &mut Counts) -> Result<(), Fault> {
 }
 
 fn count_others(tx: &Tx<'_>, counts: &mut Counts) -> Result<(), Fault> {
-    for (state, sql) in [
-        (
-            StepState::Scheduled,
-            "SELECT kind, count(*) FROM fleet_steps WHERE state = 0 GROUP BY kind",
-        ),
-        (
-            StepState::Claimed,
-            "SELECT kind, count(*) FROM fleet_steps WHERE state = 2 GROUP BY kind",
-        ),
-    ] {
-        let mut found = tx.conn.prepare_cached(sql)?;
-        let mut found = found.query([])?;
-        while let Some(row) = found.next()? {
-            let kind = Kind::new(row.get::<_, String>(0)?)?;
-            let steps = uint(row.get(1)?);
-            let place = match counts.by_kind.iter().position(|count| count.kind == kind) {
-                Some(place) => place,
-                None => {
-                    counts.by_kind.push(KindCount {
-                        kind,
-                        scheduled: 0,
-                        pending: 0,
-                        claimed: 0,
-                        oldest_pending: None,
-                    });
-                    counts.by_kind.len() - 1
-                }
-            };
-            if state == StepState::Scheduled {
-                counts.scheduled += steps;
-                counts.by_kind[place].scheduled = steps;
-            } else {
-                counts.claimed += steps;
-                counts.by_kind[place].claimed = steps;
-            }
+    for (kind, steps) in
+        by_kind(tx, "SELECT kind, count(*) FROM fleet_steps WHERE state = 0 GROUP BY kind")?
+    {
+        counts.scheduled += steps;
+        if let Some(count) = count_of(&mut counts.by_kind, kind) {
+            count.scheduled = steps;
+        }
+    }
+    for (kind, steps) in
+        by_kind(tx, "SELECT kind, count(*) FROM fleet_steps WHERE state = 2 GROUP BY kind")?
+    {
+        counts.claimed += steps;
+        if let Some(count) = count_of(&mut counts.by_kind, kind) {
+            count.claimed = steps;
         }
     }
     Ok(())
+}
+
+fn by_kind(tx: &Tx<'_>, sql: &str) -> Result<Vec<(Kind, u64)>, Fault> {
+    let mut found = tx.conn.prepare_cached(sql)?;
+    let mut found = found.query([])?;
+    let mut counts = Vec::new();
+    while let Some(row) = found.next()? {
+        counts.push((Kind::new(row.get::<_, String>(0)?)?, uint(row.get(1)?)));
+    }
+    Ok(counts)
+}
+
+/// The count of a kind, new when it is not there; nothing past the limit.
+fn count_of(counts: &mut Vec<KindCount>, kind: Kind) -> Option<&mut KindCount> {
+    if let Some(place) = counts.iter().position(|count| count.kind == kind) {
+        return counts.get_mut(place);
+    }
+    if counts.len() == COUNTS_GROUPS_MAX {
+        return None;
+    }
+    counts.push(KindCount { kind, scheduled: 0, pending: 0, claimed: 0, oldest_pending: None });
+    counts.last_mut()
 }

@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -25,6 +26,8 @@ use crate::time::{StoreTime, Timed};
 
 /// Calls that may wait for the thread. One past: [`StoreError::Busy`].
 pub(super) const WAITING_MAX: usize = 4_096;
+/// Bytes of payloads and results that may wait for the thread. One past: the same.
+pub(super) const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Items that share a transaction at most: it is to last milliseconds, for others wait for it.
 const GROUP_ITEMS_MAX: usize = 8_192;
 
@@ -48,8 +51,45 @@ trait Job: Send {
     fn answer(self: Box<Self>, outcome: Result<(StoreTime, UnixMs), StoreError>);
 }
 
+/// What a call weighs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weight {
+    /// Rows that it writes, about.
+    pub(super) items: usize,
+    /// Bytes that it brings along.
+    pub(super) bytes: usize,
+}
+
+impl Weight {
+    pub(super) fn of(items: usize) -> Weight {
+        Weight { items, bytes: 0 }
+    }
+}
+
+/// Bytes that wait, given back when the call is done with.
+struct Room {
+    waiting_bytes: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Room {
+    fn take(waiting_bytes: &Arc<AtomicUsize>, bytes: usize) -> Option<Room> {
+        let room = Room { waiting_bytes: Arc::clone(waiting_bytes), bytes };
+        // Given back by the drop when there is none.
+        let before = waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        (bytes == 0 || before + bytes <= WAITING_BYTES_MAX).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.waiting_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 struct Call<F, T> {
     items: usize,
+    _room: Room,
     work: F,
     value: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<Timed<T>, StoreError>>,
@@ -98,6 +138,7 @@ pub(super) enum Mode {
 pub(super) struct Worker {
     jobs: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    waiting_bytes: Arc<AtomicUsize>,
 }
 
 impl Worker {
@@ -112,17 +153,21 @@ impl Worker {
         let engine = Engine { mode, conn, clock, turn };
         let thread =
             std::thread::Builder::new().name(name.to_owned()).spawn(move || engine.run(&queue))?;
-        Ok(Worker { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Worker { jobs: Some(jobs), thread: Some(thread), waiting_bytes: Arc::default() })
     }
 
     /// Has `work` done in a transaction. It may be run twice, the first time in vain.
     pub(super) fn call<T: Send + 'static>(
         &self,
-        items: usize,
+        weight: Weight,
         work: impl FnMut(&Tx<'_>) -> Done<T> + Send + 'static,
     ) -> Answer<'static, T> {
         let (reply, answer) = oneshot::channel();
-        let call = Call { items: items.max(1), work, value: None, reply };
+        let Some(room) = Room::take(&self.waiting_bytes, weight.bytes) else {
+            return Box::pin(async { Err(StoreError::Busy { waiting: WAITING_MAX }) });
+        };
+        let items = weight.items.max(1);
+        let call = Call { items, _room: room, work, value: None, reply };
         let sent = match &self.jobs {
             Some(jobs) => jobs.try_send(Box::new(call)).map_err(|error| match error {
                 TrySendError::Full(_) => StoreError::Busy { waiting: WAITING_MAX },

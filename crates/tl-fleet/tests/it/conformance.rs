@@ -84,6 +84,7 @@ macro_rules! conformance {
             look: counts_say_how_many_stand_where,
             look: unknown_ids_are_answered_and_not_errors,
             look: a_foreign_page_token_is_refused,
+            look: a_page_and_a_lookup_have_a_limit_of_bytes,
             look: a_store_apart_sees_the_same,
             look: who_waits_for_work_is_told,
         );

@@ -20,6 +20,7 @@ mod drain;
 mod exec;
 mod life;
 mod outage;
+mod process;
 mod work;
 
 /// Longest wait for something that must happen; reached only when it does not.

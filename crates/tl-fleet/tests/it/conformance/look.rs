@@ -1,6 +1,6 @@
 //! People look.
 
-use tl_fleet::limits::PAGE_MAX;
+use tl_fleet::limits::{LOOKUP_MAX, PAGE_MAX};
 use tl_fleet::{
     NewStep, PageRequest, PageToken, Redriven, RunAt, StepFilter, StepId, StepState, StoreError,
     Unique, UniqueUntil,
@@ -158,4 +158,28 @@ pub async fn who_waits_for_work_is_told(world: &impl World) {
     wakes.mark_unchanged();
     submit(&store, numbered(1)).await;
     wakes.changed().await.unwrap();
+}
+
+pub async fn a_page_and_a_lookup_have_a_limit_of_bytes(world: &impl World) {
+    let store = world.store();
+    let half = format!(r#"{{"a":"{}"}}"#, "x".repeat(500_000));
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let steps: Vec<_> =
+            (0..10).map(|_| NewStep { args: json(&half), ..NewStep::new(kind("large")) }).collect();
+        ids.extend(steps.iter().map(|step| step.id));
+        store.submit(steps).await.unwrap();
+    }
+    let first = store.list(StepFilter::default(), PageRequest::first(100)).await.unwrap().value;
+    assert!((1..50).contains(&first.items.len()), "{} of 50", first.items.len());
+    let rest = PageRequest { after: first.next.clone(), limit: 100 };
+    let rest = store.list(StepFilter::default(), rest).await.unwrap().value;
+    assert_eq!(first.items.len() + rest.items.len(), 50);
+    // What a search looks into counts too, found or not.
+    let nowhere = StepFilter { contains: Some("nowhere".to_owned()), ..StepFilter::default() };
+    let none = store.list(nowhere, PageRequest::first(100)).await.unwrap().value;
+    assert!(none.items.is_empty() && none.next.is_some());
+    assert_eq!(store.steps(ids[..LOOKUP_MAX].to_vec()).await.unwrap().value.len(), LOOKUP_MAX);
+    let many = store.steps(ids[..=LOOKUP_MAX].to_vec()).await;
+    assert!(matches!(many, Err(StoreError::Invalid(invalid)) if invalid.field == "ids"));
 }

@@ -1,9 +1,10 @@
 //! The file: made, shared, damaged, foreign, locked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tl_fleet::sqlite::{SCHEMA_VERSION, SqliteOptions, SqliteStore};
-use tl_fleet::{StepState, Store, StoreError};
+use tl_fleet::{JsonText, NewStep, StepState, Store, StoreError};
 
 use super::world;
 use crate::conformance::{World, claim_one, completed, finish, numbered, state, submit};
@@ -120,4 +121,28 @@ async fn a_step_that_cannot_be_read_does_not_take_others_calls_with_it() {
         fine += usize::from(call.await.unwrap());
     }
     assert_eq!((fine, store.counts().await.unwrap().value.pending), (16, 16));
+}
+
+#[tokio::test]
+async fn calls_that_bring_too_many_bytes_at_once_are_refused_and_later_ones_are_not() {
+    let world = world().await;
+    let store = world.store();
+    // Nothing is written while another program has the file.
+    let away = rusqlite::Connection::open(world.options().path).unwrap();
+    away.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let args = JsonText::of("args", &BTreeMap::from([("a", "x".repeat(1_000_000))])).unwrap();
+    let heavy = || {
+        let step = || NewStep { args: args.clone(), ..numbered(1) };
+        store.submit((0..15).map(|_| step()).collect())
+    };
+    // Four batches of fifteen megabytes fit, not five.
+    let waiting: Vec<_> = (0..4).map(|_| heavy()).collect();
+    assert!(matches!(heavy().await, Err(StoreError::Busy { .. })));
+    let light = store.submit(vec![numbered(2)]);
+    drop(away);
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap().value.len(), 15);
+    }
+    light.await.unwrap();
+    heavy().await.unwrap();
 }
