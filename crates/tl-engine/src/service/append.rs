@@ -31,6 +31,16 @@ pub struct Later {
     caller: Caller,
     group: GroupId,
     entry: Entry,
+    /// Nothing but rows is missing, and they have not been looked for yet.
+    wants_rows: bool,
+}
+
+impl Later {
+    /// Whether [`Service::load_rows`] and then [`Service::prepare_again`] is the short way.
+    #[must_use]
+    pub fn wants_rows(&self) -> bool {
+        self.wants_rows
+    }
 }
 
 /// What can be done with an append at once.
@@ -38,7 +48,7 @@ pub struct Later {
 pub enum Prepared {
     /// Propose it.
     Now(Proposal),
-    /// Hand it to [`Service::finish_append`].
+    /// Hand it to [`Service::finish_append`], or load its rows and prepare it again.
     Later(Box<Later>),
 }
 
@@ -72,14 +82,40 @@ impl<S: OrderedStore + 'static> Service<S> {
     ) -> Result<Prepared, ServiceError> {
         let (group, entry) = self.append_entry(caller, id, request)?;
         self.check_serving(group)?;
-        let later = |entry| {
-            let caller = caller.clone();
-            Ok(Prepared::Later(Box::new(Later { caller, group, entry })))
-        };
         if self.waits_for_flush() || !self.has_rows_in_memory(group, &entry) {
-            return later(entry);
+            let wants_rows = !self.waits_for_flush();
+            let caller = caller.clone();
+            return Ok(Prepared::Later(Box::new(Later { caller, group, entry, wants_rows })));
         }
-        let bytes = encoded(&entry)?;
+        self.proposal(group, &entry)
+    }
+
+    /// Loads the rows that an append waits for. Blocking.
+    ///
+    /// # Errors
+    /// `internal_error` when they cannot be read.
+    pub fn load_rows(&self, later: &Later) -> Result<(), ServiceError> {
+        crate::node::rows::warm(&*self.inner.store, later.group, &later.entry)
+            .map_err(|error| super::damaged(&error))
+    }
+
+    /// Looks again at an append whose rows were loaded. Does not block.
+    ///
+    /// # Errors
+    /// Those of [`Service::prepare_append`].
+    pub fn prepare_again(&self, mut later: Box<Later>) -> Result<Prepared, ServiceError> {
+        let Later { group, entry, .. } = &*later;
+        self.check_serving(*group)?;
+        if self.waits_for_flush() || !self.has_rows_in_memory(*group, entry) {
+            // Memory is short of room for rows: the long way waits as often as it takes.
+            later.wants_rows = false;
+            return Ok(Prepared::Later(later));
+        }
+        self.proposal(*group, entry)
+    }
+
+    fn proposal(&self, group: GroupId, entry: &Entry) -> Result<Prepared, ServiceError> {
+        let bytes = encoded(entry)?;
         let permit = self.inner.admission.admit(bytes.len(), Purpose::Takes)?;
         self.check_disk()?;
         Ok(Prepared::Now(Proposal { group, entry: bytes, permit }))
@@ -90,7 +126,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// # Errors
     /// Those of [`Service::append`].
     pub async fn finish_append(&self, later: Later) -> Result<Indexed<Appended>, ServiceError> {
-        let Later { caller, group, entry } = later;
+        let Later { caller, group, entry, .. } = later;
         self.appended(self.propose_entry(&caller, group, entry).await?)
     }
 

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use tl_engine::api::{Freshness, ReadEvents};
+use tl_engine::api::{Append, Freshness, ReadEvents};
+use tl_engine::front::Prepared;
 use tl_engine::{Engine, EngineSettings, Service};
 use tl_types::Seq;
 
@@ -104,5 +105,37 @@ async fn a_log_that_was_deleted_before_anything_reached_the_store_is_missed() {
     std::fs::remove_dir_all(dir.path()).unwrap();
     let engine = start(dir.path()).await;
     create(&engine.service(), "chat").await;
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_whose_rows_are_on_disk_alone_can_be_prepared_once_they_are_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path()).await;
+    let service = engine.service();
+    for name in ["quiet", "busy"] {
+        create(&service, name).await;
+    }
+    append(&service, "quiet", vec![event("p", 1, "first")]).await.unwrap();
+    let text = "x".repeat(40_000);
+    for n in 1..=160 {
+        append(&service, "busy", vec![event("p", n, &text)]).await.unwrap();
+    }
+    stop(engine).await;
+
+    let engine = start(dir.path()).await;
+    let service = engine.service();
+    assert!(engine.report().found.entries < 160, "the first entries are not in memory any more");
+    let request = || Append { events: vec![event("p", 2, "second")], expected_seq: Some(Seq(1)) };
+    let prepare = || service.prepare_append(&caller(), &id("quiet"), request()).unwrap();
+    let Prepared::Later(later) = prepare() else { panic!("its rows are nowhere in memory") };
+    assert!(later.wants_rows());
+    service.load_rows(&later).unwrap();
+    let again = service.prepare_again(later).unwrap();
+    assert!(matches!(again, Prepared::Now(_)), "{again:?}");
+    assert!(matches!(prepare(), Prepared::Now(_)), "another one finds them too");
+    drop(again);
+    let done = service.append(&caller(), &id("quiet"), request()).await.unwrap();
+    assert_eq!(done.value.last_seq, Seq(2));
     stop(engine).await;
 }

@@ -107,10 +107,15 @@ impl HotFront {
         Arc::clone(&self.inbox)
     }
 
-    fn take_mail(&mut self) {
+    fn take_mail(&mut self, offers: &mut Vec<Offer>) {
         for mail in self.inbox.take() {
             match mail {
                 Mail::Open(stream, place) => self.open(stream, place),
+                Mail::Rows(ticket, Ok(later)) => {
+                    let prepared = self.shared.service.prepare_again(later);
+                    self.go_on(ticket, prepared, offers);
+                }
+                Mail::Rows(ticket, Err(error)) => self.conclude(ticket, |_, _| Err(error)),
                 Mail::Done(ticket, said) => self.conclude(ticket, |_, _| said),
                 Mail::Phase(phase) => self.enter(phase),
             }
@@ -268,36 +273,53 @@ impl HotFront {
         self.requests += 1;
         let ticket = Ticket((self.requests << KEY_BITS) | key as u64);
         let turn = self.shared.turn().ok()?;
-        let under_way = |group| UnderWay {
+        let prepared = self.shared.service.prepare_append(&caller, &id, request);
+        self.connections[key].under_way = Some(UnderWay {
             ticket,
-            group,
+            // What is answered without a proposal names none.
+            group: GroupId(0),
             form,
             started: self.now,
             deadline,
             _turn: turn,
             _open: self.shared.metrics.request(),
-        };
-        match self.shared.service.prepare_append(&caller, &id, request) {
+        });
+        self.go_on(ticket, prepared, offers);
+        Some(())
+    }
+
+    /// Offers a prepared append, or has done what it waits for; nothing if its client has left.
+    fn go_on(
+        &mut self,
+        ticket: Ticket,
+        prepared: Result<Prepared, ServiceError>,
+        offers: &mut Vec<Offer>,
+    ) {
+        let under_way = self.connections.get_mut(key_of(ticket)).and_then(|connection| {
+            connection.under_way.as_mut().filter(|under_way| under_way.ticket == ticket)
+        });
+        let Some(under_way) = under_way else { return };
+        let (service, inbox) = (self.shared.service.clone(), Arc::clone(&self.inbox));
+        match prepared {
             Ok(Prepared::Now(proposal)) => {
-                let group = proposal.group();
-                self.connections[key].under_way = Some(under_way(group));
+                under_way.group = proposal.group();
                 offers.push(Offer { ticket, proposal });
             }
+            // Without a front there is no connection that could be told.
+            Ok(Prepared::Later(later)) if later.wants_rows() => {
+                self.runtime.spawn_blocking(move || {
+                    let loaded = service.load_rows(&later).map(|()| later);
+                    drop(inbox.send(Mail::Rows(ticket, loaded)));
+                });
+            }
             Ok(Prepared::Later(later)) => {
-                self.connections[key].under_way = Some(under_way(GroupId(0)));
-                let (service, inbox) = (self.shared.service.clone(), Arc::clone(&self.inbox));
                 self.runtime.spawn(async move {
                     let said = service.finish_append(*later).await;
-                    // Without a front there is no connection that could be told.
                     drop(inbox.send(Mail::Done(ticket, said)));
                 });
             }
-            Err(error) => {
-                self.connections[key].under_way = Some(under_way(GroupId(0)));
-                self.conclude(ticket, |_, _| Err(error));
-            }
+            Err(error) => self.conclude(ticket, |_, _| Err(error)),
         }
-        Some(())
     }
 
     /// Answers the request of a ticket, if its client still waits.
@@ -306,7 +328,7 @@ impl HotFront {
         ticket: Ticket,
         said: impl FnOnce(&Shared, GroupId) -> Result<Indexed<Appended>, ServiceError>,
     ) {
-        let key = (ticket.0 & ((1 << KEY_BITS) - 1)) as usize;
+        let key = key_of(ticket);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(under_way) = connection.under_way.take_if(|open| open.ticket == ticket) else {
             return;
@@ -415,6 +437,11 @@ impl HotFront {
     }
 }
 
+/// The connection that a ticket is for.
+fn key_of(ticket: Ticket) -> usize {
+    (ticket.0 & ((1 << KEY_BITS) - 1)) as usize
+}
+
 impl Front for HotFront {
     fn waker(&self) -> Waker {
         let bell = self.poll.bell();
@@ -430,7 +457,7 @@ impl Front for HotFront {
             self.changed(event);
         }
         self.events = events;
-        self.take_mail();
+        self.take_mail(offers);
         let mut budget = HOT_READ_BYTES_MAX;
         // Those that come back because the budget is used up wait for the next call.
         for _ in 0..self.queue.len() {

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 
 use parking_lot::Mutex;
 use tl_engine::api::{Appended, Indexed, ServiceError};
-use tl_engine::front::Ticket;
+use tl_engine::front::{Later, Ticket};
 
 use super::poll::Bell;
 use crate::shared::{Phase, Place};
@@ -13,6 +13,8 @@ use crate::shared::{Phase, Place};
 pub enum Mail {
     /// A connection that has just been accepted, not blocking.
     Open(TcpStream, Place),
+    /// An append whose rows were loaded, or could not be.
+    Rows(Ticket, Result<Box<Later>, ServiceError>),
     /// The answer to an append that had to wait.
     Done(Ticket, Result<Indexed<Appended>, ServiceError>),
     /// The server stops.
