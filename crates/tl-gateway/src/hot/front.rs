@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use slab::Slab;
 use tl_engine::api::{Appended, Caller, Indexed, ServiceError};
-use tl_engine::front::{Answer, Front, Offer, Prepared, Ticket, Waker};
+use tl_engine::front::{Answer, Front, Later, Offer, Prepared, Ticket, Waker};
 use tl_types::limits::REQUEST_MS_DEFAULT;
 use tl_types::{ErrorCode, GroupId, Namespace, Principal};
 use tokio::runtime::Handle;
@@ -33,6 +33,8 @@ use crate::shared::{Phase, Place, Shared};
 const READ_BYTES: usize = HOT_REQUEST_BYTES_MAX;
 /// How often connections are looked at for time-outs.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// Appends whose rows one thread loads, one after another.
+const LOADS_PER_THREAD: usize = 4;
 /// Bits of a ticket that name the connection; the rest count requests.
 const KEY_BITS: u32 = 24;
 /// The route as metrics name it.
@@ -48,6 +50,8 @@ pub struct HotFront {
     connections: Slab<Connection>,
     /// Connections to be looked at.
     queue: VecDeque<usize>,
+    /// Appends whose rows are to be loaded.
+    cold: Vec<(Ticket, Box<Later>)>,
     /// Bytes of requests that are not whole, over all connections.
     input_bytes: usize,
     requests: u64,
@@ -89,6 +93,7 @@ impl HotFront {
             poll,
             connections: Slab::new(),
             queue: VecDeque::new(),
+            cold: Vec::new(),
             input_bytes: 0,
             requests: 0,
             now,
@@ -111,11 +116,13 @@ impl HotFront {
         for mail in self.inbox.take() {
             match mail {
                 Mail::Open(stream, place) => self.open(stream, place),
-                Mail::Rows(ticket, Ok(later)) => {
-                    let prepared = self.shared.service.prepare_again(later);
-                    self.go_on(ticket, prepared, offers);
+                Mail::Rows(loaded) => {
+                    for (ticket, loaded) in loaded {
+                        let service = &self.shared.service;
+                        let prepared = loaded.and_then(|later| service.prepare_again(later));
+                        self.go_on(ticket, prepared, offers);
+                    }
                 }
-                Mail::Rows(ticket, Err(error)) => self.conclude(ticket, |_, _| Err(error)),
                 Mail::Done(ticket, said) => self.conclude(ticket, |_, _| said),
                 Mail::Phase(phase) => self.enter(phase),
             }
@@ -299,26 +306,38 @@ impl HotFront {
             connection.under_way.as_mut().filter(|under_way| under_way.ticket == ticket)
         });
         let Some(under_way) = under_way else { return };
-        let (service, inbox) = (self.shared.service.clone(), Arc::clone(&self.inbox));
         match prepared {
             Ok(Prepared::Now(proposal)) => {
                 under_way.group = proposal.group();
                 offers.push(Offer { ticket, proposal });
             }
-            // Without a front there is no connection that could be told.
-            Ok(Prepared::Later(later)) if later.wants_rows() => {
-                self.runtime.spawn_blocking(move || {
-                    let loaded = service.load_rows(&later).map(|()| later);
-                    drop(inbox.send(Mail::Rows(ticket, loaded)));
-                });
-            }
+            Ok(Prepared::Later(later)) if later.wants_rows() => self.cold.push((ticket, later)),
             Ok(Prepared::Later(later)) => {
+                let (service, inbox) = (self.shared.service.clone(), Arc::clone(&self.inbox));
                 self.runtime.spawn(async move {
                     let said = service.finish_append(*later).await;
+                    // Without a front there is no connection that could be told.
                     drop(inbox.send(Mail::Done(ticket, said)));
                 });
             }
             Err(error) => self.conclude(ticket, |_, _| Err(error)),
+        }
+    }
+
+    /// Has the rows loaded that appends wait for, a few appends a thread: waking one costs as much
+    /// as loading what the page cache has.
+    fn load_rows(&mut self) {
+        while !self.cold.is_empty() {
+            let rest = self.cold.split_off(self.cold.len().min(LOADS_PER_THREAD));
+            let some = std::mem::replace(&mut self.cold, rest);
+            let (service, inbox) = (self.shared.service.clone(), Arc::clone(&self.inbox));
+            self.runtime.spawn_blocking(move || {
+                let load = |(ticket, later): (Ticket, Box<Later>)| {
+                    (ticket, service.load_rows(&later).map(|()| later))
+                };
+                // Without a front there is no connection that could be told.
+                drop(inbox.send(Mail::Rows(some.into_iter().map(load).collect())));
+            });
         }
     }
 
@@ -464,6 +483,7 @@ impl Front for HotFront {
             let Some(key) = self.queue.pop_front() else { break };
             self.look(key, offers, &mut budget);
         }
+        self.load_rows();
         if self.now.duration_since(self.swept) >= SWEEP_EVERY {
             self.sweep();
         }

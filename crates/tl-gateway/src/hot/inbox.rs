@@ -13,8 +13,8 @@ use crate::shared::{Phase, Place};
 pub enum Mail {
     /// A connection that has just been accepted, not blocking.
     Open(TcpStream, Place),
-    /// An append whose rows were loaded, or could not be.
-    Rows(Ticket, Result<Box<Later>, ServiceError>),
+    /// Appends whose rows were loaded, or could not be.
+    Rows(Vec<(Ticket, Result<Box<Later>, ServiceError>)>),
     /// The answer to an append that had to wait.
     Done(Ticket, Result<Indexed<Appended>, ServiceError>),
     /// The server stops.
