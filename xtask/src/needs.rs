@@ -35,6 +35,8 @@ pub const TEST: &[Need] = &[
     need("strace", "strace", "shows that an append's reply follows the finished sync"),
     need("unshare", "util-linux", "runs the documents' blocks and the demo without a network"),
     need("ip", "iproute2", "brings the loopback device up inside that"),
+    need("pg_createcluster", "postgresql", "brings Postgres, which the fleet's suite runs on"),
+    need("runuser", "util-linux", "starts Postgres as user postgres where we are root"),
 ];
 
 /// What `cargo xtask dataset` calls besides.

@@ -14,6 +14,7 @@
 //! Delivery is at least once; what is reported counts at most once. The rules that need no
 //! database are in `tl_core::fleet`.
 
+mod checks;
 pub mod claim;
 pub mod effects;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod limits;
 pub mod list;
 pub mod pod;
 pub mod pods;
+pub mod postgres;
 pub mod recover;
 pub mod run;
 pub mod service;

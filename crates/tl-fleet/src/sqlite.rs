@@ -26,11 +26,13 @@ use tokio::sync::watch;
 use self::fault::{Fault, store_error};
 use self::finish::Totals;
 use self::worker::{Mode, Turn, Tx, Weight, Worker};
+use crate::checks::{
+    check_batch, check_finishes, check_lookup, check_submit, check_sweep, check_token, result_bytes,
+};
 use crate::claim::{Claim, ClaimRequest, Finish, Finished, Renewal, Renewed, check_lease};
 use crate::effects::{EffectNoted, NewEffect};
 use crate::error::{InvalidInput, StoreError};
 use crate::ids::{Epoch, PodLife, StepId};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_MAX, LOOKUP_MAX, SWEEP_MAX};
 use crate::list::{Counts, Page, PageRequest, StepFilter};
 use crate::pods::{
     Beat, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod, Registered,
@@ -224,60 +226,9 @@ pub fn finish_in(tx: &rusqlite::Transaction<'_>, finish: &Finish) -> Result<Fini
     work().map_err(store_error)
 }
 
-fn check_batch(field: &'static str, items: usize) -> Result<(), InvalidInput> {
-    if items > BATCH_MAX {
-        return Err(InvalidInput::new(field, format!("must have at most {BATCH_MAX} items")));
-    }
-    Ok(())
-}
-
-fn check_submit(steps: &[NewStep]) -> Result<(), InvalidInput> {
-    check_batch("steps", steps.len())?;
-    steps.iter().try_for_each(NewStep::check)?;
-    check_bytes("steps", steps.iter().map(NewStep::payload_bytes).sum())
-}
-
-fn check_bytes(field: &'static str, bytes: usize) -> Result<(), InvalidInput> {
-    if bytes > BATCH_BYTES_MAX {
-        return Err(InvalidInput::new(
-            field,
-            format!("have {bytes} bytes together, more than {BATCH_BYTES_MAX}"),
-        ));
-    }
-    Ok(())
-}
-
-fn check_finishes(finishes: &[Finish]) -> Result<(), InvalidInput> {
-    check_batch("finishes", finishes.len())?;
-    finishes.iter().try_for_each(Finish::check)?;
-    check_bytes("results", result_bytes(finishes))
-}
-
-fn result_bytes(finishes: &[Finish]) -> usize {
-    finishes.iter().map(|finish| finish.outcome.result_bytes()).sum()
-}
-
-fn check_lookup(ids: usize) -> Result<(), InvalidInput> {
-    if ids > LOOKUP_MAX {
-        return Err(InvalidInput::new("ids", format!("must be at most {LOOKUP_MAX}")));
-    }
-    Ok(())
-}
-
-fn check_sweep(field: &'static str, items: usize) -> Result<(), InvalidInput> {
-    if items == 0 || items > SWEEP_MAX {
-        return Err(InvalidInput::new(field, format!("must be from 1 to {SWEEP_MAX}")));
-    }
-    Ok(())
-}
-
 fn check_page(page: &PageRequest) -> Result<(), InvalidInput> {
     page.check()?;
-    if look::is_token(page) {
-        Ok(())
-    } else {
-        Err(InvalidInput::new("page", "must be a token that a page before ended with"))
-    }
+    check_token(look::is_token(page))
 }
 
 fn refused<T: Send + 'static>(error: InvalidInput) -> Answer<'static, T> {

@@ -3,4 +3,5 @@
 
 mod conformance;
 mod pod;
+mod postgres;
 mod sqlite;

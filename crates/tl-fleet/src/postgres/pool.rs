@@ -1,0 +1,197 @@
+//! A few connections, each used by one call at a time.
+//!
+//! Every call is one statement, and so one transaction and one round trip. A connection that has
+//! failed in any way is thrown away; the next call makes a new one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls, Row, Statement};
+
+use super::fault::{Call, connect_error, may_run_again, store_error, timed_out};
+use super::options::PostgresOptions;
+use super::schema;
+use crate::error::StoreError;
+
+/// Calls that may wait for a connection.
+const WAITING_MAX: usize = 1_000;
+/// How long a call may take at the database, connecting included.
+const CALL: Duration = Duration::from_secs(15);
+/// How often a call is run again that the database ended because of another.
+const AGAIN_MAX: u32 = 5;
+
+/// What a session is told before it is used. The tables are queues, whose statistics are always
+/// old: plans are made once, by index, and kept. The limits on time are below [`CALL`], so that
+/// the database gives up first and says so.
+const SESSION: &str = "
+    SET plan_cache_mode = force_generic_plan;
+    SET enable_seqscan = off;
+    SET enable_hashjoin = off;
+    SET enable_mergejoin = off;
+    SET jit = off;
+    SET statement_timeout = '12s';
+    SET lock_timeout = '8s';
+    SET default_transaction_isolation = 'read committed'";
+
+type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) options: PostgresOptions,
+    idle: Mutex<Vec<Link>>,
+    room: Semaphore,
+    waiting: AtomicUsize,
+}
+
+/// One connection with its prepared statements.
+struct Link {
+    client: Client,
+    statements: HashMap<&'static str, Statement>,
+    driver: AbortHandle,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("statements", &self.statements.len()).finish_non_exhaustive()
+    }
+}
+
+/// Ends the connection unless the call came to its end: a caller that goes away in the middle
+/// leaves nothing half read behind.
+struct Lent {
+    link: Option<Link>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(link) = &self.link {
+            link.driver.abort();
+        }
+    }
+}
+
+/// Counts one that waits, for as long as it does.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    pub(super) fn new(options: PostgresOptions) -> Pool {
+        let room = Semaphore::new(options.connections);
+        Pool { options, idle: Mutex::new(Vec::new()), room, waiting: AtomicUsize::new(0) }
+    }
+
+    /// Runs one statement, as one transaction.
+    pub(super) async fn rows(
+        &self,
+        call: Call,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waits = Waits(&self.waiting);
+        if waiting >= WAITING_MAX {
+            return Err(StoreError::Busy { waiting });
+        }
+        let worked = async {
+            let _permit = self.room.acquire().await.expect("the semaphore is never closed");
+            drop(waits);
+            self.run(call, sql, params).await
+        };
+        match tokio::time::timeout(CALL, worked).await {
+            Ok(rows) => rows,
+            Err(_) => Err(timed_out(call)),
+        }
+    }
+
+    async fn run(
+        &self,
+        call: Call,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut lent = Lent { link: Some(self.link().await?) };
+        let mut again = 0;
+        loop {
+            let link = lent.link.as_mut().expect("it is given back below");
+            let rows = match link.prepared(&self.options, sql).await {
+                Ok(statement) => link.client.query(&statement, params).await,
+                // Nothing but a look at the catalogue has happened.
+                Err(error) => return Err(store_error(Call::Read, error)),
+            };
+            match rows {
+                Err(error) if may_run_again(&error) && again < AGAIN_MAX => again += 1,
+                Err(error) => {
+                    // A refusal by the database leaves the session as good as new.
+                    if error.as_db_error().is_some() && !link.client.is_closed() {
+                        self.idle.lock().extend(lent.link.take());
+                    }
+                    return Err(store_error(call, error));
+                }
+                Ok(rows) => {
+                    self.idle.lock().extend(lent.link.take());
+                    return Ok(rows);
+                }
+            }
+        }
+    }
+
+    async fn link(&self) -> Result<Link, StoreError> {
+        loop {
+            // Taken out first, so that the lock is not held while it is looked at.
+            let idle = self.idle.lock().pop();
+            match idle {
+                Some(link) if link.client.is_closed() => {}
+                Some(link) => return Ok(link),
+                None => return self.connect().await,
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Link, StoreError> {
+        let (client, driver) = open(&self.options).await?;
+        let link = Lent { link: Some(Link { client, statements: HashMap::new(), driver }) };
+        let client = &link.link.as_ref().expect("just put there").client;
+        client.batch_execute(SESSION).await.map_err(connect_error)?;
+        // Each time, for the database may have been restored or migrated in between.
+        schema::check(client, &self.options).await?;
+        let mut link = link;
+        Ok(link.link.take().expect("just put there"))
+    }
+}
+
+impl Link {
+    async fn prepared(
+        &mut self,
+        options: &PostgresOptions,
+        sql: &'static str,
+    ) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(&options.sql(sql)).await?;
+        self.statements.insert(sql, statement.clone());
+        Ok(statement)
+    }
+}
+
+/// A bare connection, driven by a task of this runtime.
+pub(super) async fn open(options: &PostgresOptions) -> Result<(Client, AbortHandle), StoreError> {
+    let (client, connection) = options.config.connect(NoTls).await.map_err(connect_error)?;
+    // How it ends is told to those who call through it.
+    let driver = tokio::spawn(async move { drop(connection.await) });
+    Ok((client, driver.abort_handle()))
+}
+
+/// A pool as a shared thing, for tasks beside the store.
+pub(super) type Shared = Arc<Pool>;
