@@ -32,6 +32,20 @@ const BANNED: [(&str, &str); 5] = [
 
 /// Packages that may be built in with more than one version, with the reason.
 const DUPLICATES: &[(&str, &str)] = &[
+    (
+        "block-buffer",
+        "tokio-postgres logs in with a newer sha2 than the sha1 of WebSocket handshakes",
+    ),
+    (
+        "cpufeatures",
+        "tokio-postgres logs in with a newer sha2 than the sha1 of WebSocket handshakes",
+    ),
+    (
+        "crypto-common",
+        "tokio-postgres logs in with a newer sha2 than the sha1 of WebSocket handshakes",
+    ),
+    ("digest", "tokio-postgres logs in with a newer sha2 than the sha1 of WebSocket handshakes"),
+    ("fallible-iterator", "rusqlite and tokio-postgres have not met on one version"),
     ("base64", "hyper-util has moved on, the clients have not; small"),
     ("bitflags", "raft's build helper is old; nothing of it is in the program"),
     ("getrandom", "one per generation of rand below"),
