@@ -8,14 +8,17 @@ use tokio::task::JoinHandle;
 
 use super::clock::now_ms;
 use super::held::Start;
-use super::shared::Shared;
+use super::shared::{Shared, Stage};
 use crate::claim::{Claim, Finish, Outcome};
 use crate::json::JsonText;
 use crate::limits::DELAY_MS_MAX;
 use crate::run::{HandlerError, Run, Stop};
 
-/// Starts what there is room for.
+/// Starts what there is room for; nothing once the pod goes down.
 pub(super) fn dispatch(shared: &Arc<Shared>) {
+    if shared.stage() != Stage::Running {
+        return;
+    }
     while let Some(start) =
         shared.held.start(shared.capacity(), now_ms(), shared.settings.timeout_ms)
     {

@@ -42,6 +42,35 @@ async fn a_pod_that_goes_down_gives_everything_back_at_once() {
 }
 
 #[tokio::test]
+async fn what_has_not_started_is_given_back_while_the_rest_still_runs() {
+    let fleet = Fleet::new();
+    fleet.submit(10).await;
+    let gate = Gate::shut();
+    let settings = PodSettings {
+        max_parallelism: 2,
+        capacity_threshold: 1.0,
+        prefetch_max: 3,
+        ..fleet.settings("p")
+    };
+    let pod = fleet.start(settings, gate.handlers());
+    let handle = pod.handle();
+    until("steps run and wait", async || {
+        let held = handle.status().held;
+        (held.running, held.ready) == (2, 2)
+    })
+    .await;
+    let drain = tokio::spawn(pod.drain());
+    until("the waiting ones are back", async || {
+        fleet.store.counts().await.unwrap().value.pending == 8
+    })
+    .await;
+    assert_eq!((gate.running(), gate.dropped()), (2, 0), "nothing else was started");
+    gate.open(10);
+    let counted = drain.await.unwrap().counted;
+    assert_eq!((counted.completed, counted.released), (2, 2));
+}
+
+#[tokio::test]
 async fn what_ends_within_the_grace_counts() {
     let fleet = Fleet::new();
     let ids = fleet.submit(2).await;
