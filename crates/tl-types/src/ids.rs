@@ -87,3 +87,7 @@ sixteen!(
     /// Lasting identity of a node, kept in its data directory.
     NodeId
 );
+sixteen!(
+    /// One cluster, from its birth on; what belongs to another is refused.
+    ClusterId
+);
