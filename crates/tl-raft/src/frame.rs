@@ -244,6 +244,37 @@ pub(crate) fn decode(
     Ok(())
 }
 
+/// Whether a frame holds heartbeats and answers to them and nothing else. Such a frame may
+/// overtake others: both kinds say only what was true when they were made.
+pub(crate) fn only_beats(frame: &[u8]) -> bool {
+    let Some((&VERSION, mut rest)) = frame.split_first() else { return false };
+    while let Some((&part, after)) = rest.split_first() {
+        if part != PART_HEARTBEATS && part != PART_HEARTBEAT_ANSWERS {
+            return false;
+        }
+        let Some((count, mut after)) = first_number(after) else { return false };
+        for _ in 0..count {
+            for _ in 0..3 {
+                let Some((_, next)) = first_number(after) else { return false };
+                after = next;
+            }
+        }
+        rest = after;
+    }
+    true
+}
+
+fn first_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0;
+    for (at, &byte) in bytes.iter().enumerate().take(9) {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[at + 1..]));
+        }
+    }
+    None
+}
+
 struct Reader<'a> {
     frame: &'a Bytes,
     at: usize,
