@@ -1,10 +1,11 @@
 //! What must hold for any bytes given to this crate's decoders.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use raft::eraftpb::Message;
 use tl_types::GroupId;
 
 use crate::frame::{FrameBuilder, decode};
+use crate::transport::{Answer, Damage, Decoder, FrameKind, Hello, Lane, head};
 
 /// A frame from a peer: its messages come back from their own encoding, as many and no longer.
 ///
@@ -45,9 +46,123 @@ fn sorted(messages: &[(GroupId, Message)]) -> Vec<&(GroupId, Message)> {
     sorted
 }
 
+/// What comes on a connection after the handshake; the first byte says on which and how it is
+/// cut. The cuts make no difference, and frames are what their own encoding was.
+///
+/// # Panics
+/// When one of these does not hold.
+pub fn peer_connection(bytes: &[u8]) {
+    let Some((&how, bytes)) = bytes.split_first() else { return };
+    let lane = if how & 1 == 0 { Lane::Main } else { Lane::Bulk };
+    let (frames, end) = frames(lane, bytes, usize::MAX);
+    let pieces = self::frames(lane, bytes, usize::from(how) + 1);
+    assert_eq!(pieces, (frames.clone(), end), "cuts make a difference");
+    let mut again = Vec::new();
+    for (kind, payload) in &frames {
+        again.extend_from_slice(&head(*kind, payload));
+        again.extend_from_slice(payload);
+    }
+    assert!(bytes.starts_with(&again), "a frame is not what came");
+    if end == Ok(true) {
+        assert_eq!(bytes.len(), again.len(), "something was passed over");
+    }
+}
+
+type Frames = (Vec<(FrameKind, Bytes)>, Result<bool, Damage>);
+
+/// The frames, and whether the bytes end with one or what is wrong behind them.
+fn frames(lane: Lane, mut bytes: &[u8], step: usize) -> Frames {
+    let mut decoder = Decoder::new(lane);
+    let mut frames = Vec::new();
+    loop {
+        match decoder.frame() {
+            Ok(Some(frame)) => frames.push(frame),
+            Ok(None) if bytes.is_empty() => return (frames, Ok(decoder.is_between_frames())),
+            Ok(None) => {
+                let mut room = decoder.room();
+                let count = step.min(bytes.len()).min(room.remaining_mut());
+                assert!(count > 0, "there is always room for more");
+                room.put_slice(&bytes[..count]);
+                bytes = &bytes[count..];
+            }
+            Err(damage) => return (frames, Err(damage)),
+        }
+    }
+}
+
+/// The first bytes of a connection, from either end: what decodes comes back from its own
+/// encoding, which is no longer, and no part of it decodes.
+///
+/// # Panics
+/// When one of these does not hold.
+pub fn peer_hello(bytes: &[u8]) {
+    if let Ok(Some((hello, length))) = Hello::decode(bytes) {
+        let again = hello.encode();
+        assert!(again.len() <= length && length <= bytes.len());
+        assert_eq!(Hello::decode(&again), Ok(Some((hello, again.len()))));
+        assert_eq!(Hello::decode(&bytes[..length - 1]), Ok(None));
+    }
+    if let Ok(Some((answer, length))) = Answer::decode(bytes) {
+        let again = answer.encode();
+        assert!(again.len() <= length && length <= bytes.len());
+        assert_eq!(Answer::decode(&again), Ok(Some((answer, again.len()))));
+        assert_eq!(Answer::decode(&bytes[..length - 1]), Ok(None));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deeds::PeerId;
+    use crate::transport::{Refusal, Seat};
+    use tl_types::ids::{ClusterId, NodeId};
+
+    #[test]
+    fn peer_connections_over_the_corpus() {
+        let connection = |how: u8, frames: &[(FrameKind, &[u8])]| {
+            let mut bytes = vec![how];
+            for (kind, payload) in frames {
+                bytes.extend_from_slice(&head(*kind, payload));
+                bytes.extend_from_slice(payload);
+            }
+            bytes
+        };
+        let main: [(FrameKind, &[u8]); 4] = [
+            (FrameKind::Raft, b"first"),
+            (FrameKind::Request, b""),
+            (FrameKind::Reply, &[7; 300]),
+            (FrameKind::Raft, b"last"),
+        ];
+        let seeds = [
+            ("main", connection(0, &main)),
+            ("in_pieces", connection(6, &main)),
+            ("bulk", connection(9, &[(FrameKind::Bulk, &[1; 500]), (FrameKind::Bulk, b"x")])),
+        ];
+        tl_fuzz::check("peer_connection", &seeds, peer_connection);
+    }
+
+    #[test]
+    fn peer_hellos_over_the_corpus() {
+        let seat = |number: u8| Seat { node: NodeId([number; 16]), peer: PeerId(number.into()) };
+        let cluster = ClusterId([0xc1; 16]);
+        let hello = |lane| Hello {
+            versions: (1, 1),
+            lane,
+            cluster,
+            from: seat(2),
+            to: seat(1),
+            run: 0x0102_0304_0506_0708,
+            ordinal: 9,
+        };
+        let accepted = Answer::Accepted { version: 1, cluster, seat: seat(1) };
+        let seeds = [
+            ("main", hello(Lane::Main).encode()),
+            ("bulk", hello(Lane::Bulk).encode()),
+            ("accepted", accepted.encode()),
+            ("refused", Answer::Refused(Refusal::UnknownLife).encode()),
+        ];
+        tl_fuzz::check("peer_hello", &seeds, peer_hello);
+    }
     use raft::eraftpb::{Entry, MessageType};
 
     fn message(kind: MessageType, fill: impl FnOnce(&mut Message)) -> (GroupId, Message) {

@@ -2,7 +2,7 @@
 //!
 //! [`Driver::turn`] takes what happened and gives back what is to be done; the thread around it
 //! writes the log, sends the frames and applies the entries. [`Recovery`] turns the log's records
-//! into what the driver starts with.
+//! into what the driver starts with. [`transport`] carries the frames from node to node.
 //!
 //! Raft itself is the `raft` crate, which nothing outside this crate sees. Its own encoding
 //! touches neither network nor disk.
@@ -20,6 +20,7 @@ mod group_log;
 mod reads;
 mod recovery;
 mod tokens;
+pub mod transport;
 
 pub use config::DriverConfig;
 pub use deeds::{

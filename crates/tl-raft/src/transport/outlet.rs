@@ -1,0 +1,256 @@
+//! The way out to one peer on one lane: its queue, its state and its counters, behind one small
+//! lock that the driver's thread and the connection's task take in turns.
+
+use std::time::Instant;
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::SendError;
+use super::batch::Batch;
+use super::codec::FrameKind;
+use super::hello::Lane;
+use super::queue::{Queue, QueueLimits};
+use super::status::{LaneState, SendStatus, Trouble};
+
+/// What is to be sent to one peer on one lane.
+pub(super) struct Outlet {
+    lane: Lane,
+    inner: Mutex<Inner>,
+    /// There is something to send.
+    work: Notify,
+    /// Something was taken out, or the state has changed.
+    room: Notify,
+    /// The peer was heard of: it is worth trying at once.
+    kick: Notify,
+}
+
+struct Inner {
+    queue: Queue,
+    state: LaneState,
+    connected_since: Option<Instant>,
+    connections: u64,
+    frames: u64,
+    bytes: u64,
+    dropped_frames: u64,
+    dropped_bytes: u64,
+    refused_frames: u64,
+    last_trouble: Option<Trouble>,
+}
+
+/// What the end of a connection, or of an attempt, leaves behind.
+pub(super) struct Remains {
+    /// It had been open.
+    pub(super) was_connected: bool,
+    /// Requests of which no byte was sent.
+    pub(super) unsent: Vec<Bytes>,
+    /// The trouble is not the one before.
+    pub(super) news: bool,
+}
+
+impl Inner {
+    fn resting(&self, lane: Lane) -> LaneState {
+        debug_assert_eq!(self.queue.frames(), 0, "what waits wants a connection");
+        match lane {
+            Lane::Main => LaneState::Connecting,
+            Lane::Bulk => LaneState::Idle,
+        }
+    }
+
+    fn not_sent(&mut self, kind: FrameKind, payload_bytes: usize) {
+        match kind {
+            FrameKind::Raft => {
+                self.dropped_frames += 1;
+                self.dropped_bytes += payload_bytes as u64;
+            }
+            FrameKind::Request | FrameKind::Reply | FrameKind::Bulk => self.refused_frames += 1,
+        }
+    }
+
+    /// Empties the queue; gives back the requests.
+    fn give_up(&mut self, state: LaneState) -> Vec<Bytes> {
+        self.state = state;
+        self.connected_since = None;
+        let mut unsent = Vec::new();
+        for (kind, payload) in self.queue.clear() {
+            self.not_sent(kind, payload.len());
+            if kind == FrameKind::Request {
+                unsent.push(payload);
+            }
+        }
+        unsent
+    }
+}
+
+impl Outlet {
+    pub(super) fn new(lane: Lane, limits: QueueLimits) -> Outlet {
+        let mut inner = Inner {
+            queue: Queue::new(limits),
+            state: LaneState::Closed,
+            connected_since: None,
+            connections: 0,
+            frames: 0,
+            bytes: 0,
+            dropped_frames: 0,
+            dropped_bytes: 0,
+            refused_frames: 0,
+            last_trouble: None,
+        };
+        inner.state = inner.resting(lane);
+        Outlet {
+            lane,
+            inner: Mutex::new(inner),
+            work: Notify::new(),
+            room: Notify::new(),
+            kick: Notify::new(),
+        }
+    }
+
+    pub(super) fn push(&self, kind: FrameKind, payload: Bytes) -> Result<(), SendError> {
+        let payload_bytes = payload.len();
+        let mut inner = self.inner.lock();
+        let pushed = match inner.state {
+            LaneState::Idle | LaneState::Connecting | LaneState::Connected => {
+                inner.queue.push(kind, payload).map_err(|_| SendError::Full)
+            }
+            LaneState::Waiting => Err(SendError::NotConnected),
+            LaneState::Closed => Err(SendError::UnknownPeer),
+        };
+        if pushed.is_err() {
+            inner.not_sent(kind, payload_bytes);
+        }
+        drop(inner);
+        if pushed.is_ok() {
+            self.work.notify_one();
+        }
+        pushed
+    }
+
+    /// Waits until a frame of this kind and size would be taken.
+    pub(super) async fn wait_for_room(&self, payload_bytes: usize) -> Result<(), SendError> {
+        loop {
+            let changed = self.room.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let inner = self.inner.lock();
+                match inner.state {
+                    LaneState::Waiting => return Err(SendError::NotConnected),
+                    LaneState::Closed => return Err(SendError::UnknownPeer),
+                    LaneState::Idle | LaneState::Connecting | LaneState::Connected => {}
+                }
+                if inner.queue.has_room(payload_bytes) {
+                    return Ok(());
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// What goes next; waits for it.
+    pub(super) async fn next_batch(&self) -> Batch {
+        loop {
+            let batch = self.take_batch();
+            if batch.has_remaining() {
+                self.room.notify_waiters();
+                return batch;
+            }
+            self.work.notified().await;
+        }
+    }
+
+    fn take_batch(&self) -> Batch {
+        let mut inner = self.inner.lock();
+        let batch = inner.queue.next_batch();
+        inner.frames += batch.frames() as u64;
+        inner.bytes += batch.payload_bytes() as u64;
+        batch
+    }
+
+    /// Waits until there is something to send.
+    pub(super) async fn work(&self) {
+        while self.inner.lock().queue.frames() == 0 {
+            self.work.notified().await;
+        }
+    }
+
+    /// Waits for a sign of life of the peer.
+    pub(super) async fn kicked(&self) {
+        self.kick.notified().await;
+    }
+
+    /// The peer was heard of; a wait that is under way ends.
+    pub(super) fn kick(&self) {
+        self.kick.notify_waiters();
+    }
+
+    /// A wait is over: what is sent from now on waits for the next attempt.
+    pub(super) fn ready(&self) {
+        let mut inner = self.inner.lock();
+        if inner.state == LaneState::Waiting {
+            inner.state = inner.resting(self.lane);
+        }
+    }
+
+    pub(super) fn connecting(&self) {
+        self.inner.lock().state = LaneState::Connecting;
+    }
+
+    pub(super) fn connected(&self) {
+        let mut inner = self.inner.lock();
+        inner.state = LaneState::Connected;
+        inner.connected_since = Some(Instant::now());
+        inner.connections += 1;
+    }
+
+    /// Lets an open connection go that nobody needs; false if there is something to send after
+    /// all.
+    pub(super) fn rest(&self) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.queue.frames() > 0 {
+            return false;
+        }
+        inner.state = inner.resting(self.lane);
+        inner.connected_since = None;
+        true
+    }
+
+    /// The connection, or the attempt, is over. What waits is stale by the time of the next.
+    pub(super) fn ended(&self, trouble: Option<Trouble>) -> Remains {
+        let mut inner = self.inner.lock();
+        let was_connected = inner.state == LaneState::Connected;
+        let unsent = inner.give_up(LaneState::Waiting);
+        let news = trouble.is_some() && (was_connected || trouble != inner.last_trouble);
+        if trouble.is_some() {
+            inner.last_trouble = trouble;
+        }
+        drop(inner);
+        self.room.notify_waiters();
+        Remains { was_connected, unsent, news }
+    }
+
+    /// The peer is no longer spoken to.
+    pub(super) fn close(&self) -> Vec<Bytes> {
+        let unsent = self.inner.lock().give_up(LaneState::Closed);
+        self.room.notify_waiters();
+        unsent
+    }
+
+    pub(super) fn status(&self) -> SendStatus {
+        let inner = self.inner.lock();
+        SendStatus {
+            state: inner.state,
+            connected_since: inner.connected_since,
+            connections: inner.connections,
+            frames: inner.frames,
+            bytes: inner.bytes,
+            dropped_frames: inner.dropped_frames,
+            dropped_bytes: inner.dropped_bytes,
+            refused_frames: inner.refused_frames,
+            queued_frames: inner.queue.frames(),
+            queued_bytes: inner.queue.bytes(),
+            last_trouble: inner.last_trouble.clone(),
+        }
+    }
+}
