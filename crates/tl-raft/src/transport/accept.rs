@@ -85,9 +85,7 @@ async fn serve(
                 refusal = Place::ended(place.end.clone()) => Some(refusal),
                 end = receive(&shared, &link, &hello, version, &place, &mut wire) => end,
             };
-            if link_is_last(&place) {
-                link.silent(lane);
-            }
+            link.silent(lane, place.number);
             drop(place);
             if let Some(refusal) = end {
                 link.refused(lane, refusal);
@@ -180,11 +178,6 @@ fn let_in(shared: &Shared, wire: &Wire, hello: Hello) -> Result<Guest, Refusal> 
     Ok(Guest { hello, version, link, place })
 }
 
-/// Whether no newer connection has taken the place.
-fn link_is_last(place: &Place) -> bool {
-    *place.end.borrow() != Some(Refusal::Replaced)
-}
-
 /// Answers and reads frames until the connection ends; with a reason if it is ended here.
 async fn receive(
     shared: &Shared,
@@ -200,7 +193,7 @@ async fn receive(
     let answer = Answer::Accepted { version, cluster: config.cluster, seat: config.seat };
     wire.write_all(&answer.encode()).await.ok()?;
     wire.flush().await.ok()?;
-    link.heard_of(lane);
+    link.heard_of(lane, place.number);
     tracing::info!(peer = %link.seat.peer, ?lane, "a peer has connected");
     let mut decoder = Decoder::new(lane);
     loop {

@@ -33,7 +33,8 @@ struct Standing {
 pub(super) struct Place {
     incoming: Arc<Incoming>,
     key: (PeerId, Lane),
-    number: u64,
+    /// Given to no other connection of this process.
+    pub(super) number: u64,
     /// Why this connection is to end, once it is.
     pub(super) end: watch::Receiver<Option<Refusal>>,
     /// Held while reading, so that what an older connection brought is handed on before.

@@ -23,8 +23,16 @@ pub(super) struct Link {
     control: watch::Sender<Control>,
     main: Outlet,
     bulk: Outlet,
-    from_main: Mutex<ReceiveStatus>,
-    from_bulk: Mutex<ReceiveStatus>,
+    from_main: Mutex<Inlet>,
+    from_bulk: Mutex<Inlet>,
+}
+
+/// What came from the peer on one lane.
+#[derive(Default)]
+struct Inlet {
+    status: ReceiveStatus,
+    /// The connection that is open, so that the end of an older one is not taken for its end.
+    open: Option<u64>,
 }
 
 impl Link {
@@ -65,7 +73,7 @@ impl Link {
         self.control.send_modify(|control| control.stopped = true);
     }
 
-    fn from(&self, lane: Lane) -> &Mutex<ReceiveStatus> {
+    fn from(&self, lane: Lane) -> &Mutex<Inlet> {
         match lane {
             Lane::Main => &self.from_main,
             Lane::Bulk => &self.from_bulk,
@@ -73,33 +81,38 @@ impl Link {
     }
 
     /// The peer has opened a connection: it is there, so it is worth calling too.
-    pub(super) fn heard_of(&self, lane: Lane) {
+    pub(super) fn heard_of(&self, lane: Lane, connection: u64) {
         let mut from = self.from(lane).lock();
-        from.connections += 1;
-        from.connected_since = Some(Instant::now());
+        from.open = Some(connection);
+        from.status.connections += 1;
+        from.status.connected_since = Some(Instant::now());
         drop(from);
         self.main.kick();
         self.bulk.kick();
     }
 
     pub(super) fn received(&self, lane: Lane, payload_bytes: usize) {
-        let mut from = self.from(lane).lock();
-        from.frames += 1;
-        from.bytes += payload_bytes as u64;
+        let status = &mut self.from(lane).lock().status;
+        status.frames += 1;
+        status.bytes += payload_bytes as u64;
     }
 
     pub(super) fn damaged(&self, lane: Lane) {
-        self.from(lane).lock().damaged += 1;
+        self.from(lane).lock().status.damaged += 1;
     }
 
-    /// Nothing comes from it any more on this lane.
-    pub(super) fn silent(&self, lane: Lane) {
-        self.from(lane).lock().connected_since = None;
+    /// Nothing comes any more on this connection.
+    pub(super) fn silent(&self, lane: Lane, connection: u64) {
+        let mut from = self.from(lane).lock();
+        if from.open == Some(connection) {
+            from.open = None;
+            from.status.connected_since = None;
+        }
     }
 
     /// It was turned away or sent away; true when the reason is not the one before.
     pub(super) fn refused(&self, lane: Lane, refusal: Refusal) -> bool {
-        self.from(lane).lock().last_refusal.replace(refusal) != Some(refusal)
+        self.from(lane).lock().status.last_refusal.replace(refusal) != Some(refusal)
     }
 
     pub(super) fn status(&self) -> PeerStatus {
@@ -108,8 +121,8 @@ impl Link {
             address: self.control.borrow().address.clone(),
             to_main: self.main.status(),
             to_bulk: self.bulk.status(),
-            from_main: self.from_main.lock().clone(),
-            from_bulk: self.from_bulk.lock().clone(),
+            from_main: self.from_main.lock().status.clone(),
+            from_bulk: self.from_bulk.lock().status.clone(),
         }
     }
 }

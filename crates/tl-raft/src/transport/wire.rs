@@ -97,3 +97,29 @@ impl AsyncWrite for Wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn sockets_notice_by_themselves_that_the_other_side_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let stream = TcpStream::connect(address).await.expect("connected");
+        set_up(&stream, Duration::from_secs(8)).expect("set");
+        assert!(stream.nodelay().expect("read"));
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("read"));
+        assert_eq!(socket.tcp_keepalive_time().expect("read"), Duration::from_secs(2));
+        assert_eq!(socket.tcp_keepalive_interval().expect("read"), Duration::from_secs(2));
+        #[cfg(target_os = "linux")]
+        {
+            let silence = Some(Duration::from_secs(8));
+            assert_eq!(socket.tcp_user_timeout().expect("read"), silence);
+            assert_eq!(socket.tcp_keepalive_retries().expect("read"), SILENT_PROBES_MAX);
+            assert_eq!(socket.tcp_notsent_lowat().expect("read"), KERNEL_UNSENT_BYTES_MAX);
+        }
+    }
+}

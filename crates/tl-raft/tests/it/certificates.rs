@@ -35,8 +35,12 @@ impl Authority {
 
     /// Writes what node `number` needs into a folder; good until that year.
     fn issue(&self, folder: &Path, number: u8, until_year: i32) -> CertificateFiles {
+        self.issue_to(folder, node_name(seat(number).node), until_year)
+    }
+
+    fn issue_to(&self, folder: &Path, name: String, until_year: i32) -> CertificateFiles {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![node_name(seat(number).node)]).unwrap();
+        let mut params = CertificateParams::new(vec![name]).unwrap();
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(until_year, 1, 1);
         let certificate = params.signed_by(&key, &self.0).unwrap();
@@ -235,6 +239,18 @@ async fn a_node_does_not_start_with_what_it_could_not_use() {
     };
     let of_another = authority.issue(folder.path(), 2, 2100);
     assert!(matches!(started(&of_another), CertificateError::Name { .. }));
+
+    // A wildcard may stand for a label before the id, never for the id.
+    for (name, good) in [
+        ("*.throughline.internal".to_owned(), false),
+        ("node.*.throughline.internal".to_owned(), false),
+        (format!("*.{}.throughline.internal", seat(1).node), true),
+    ] {
+        let files = authority.issue_to(folder.path(), name, 2100);
+        let config = tls_config(1, files);
+        let started = Transport::start(config, &Peers::default(), &Handle::current(), drop);
+        assert_eq!(started.is_ok(), good);
+    }
 
     let good = authority.issue(folder.path(), 1, 2100);
     let other_key = KeyPair::generate().unwrap().serialize_pem();

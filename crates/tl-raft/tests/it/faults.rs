@@ -79,6 +79,54 @@ async fn a_connection_cut_anywhere_hands_on_whole_frames_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_breaks_frames_come_whole_in_order_and_at_most_once() {
+    let mut lot = fastrand::Rng::with_seed(11);
+    let faults: Vec<Fault> = (0..60)
+        .map(|_| {
+            // Somewhere behind the hello, most often soon.
+            let most = 1 << lot.u32(4..18);
+            let at = hello_bytes() + lot.usize(..most);
+            if lot.bool() { Fault::Flip(at) } else { Fault::Cut(at) }
+        })
+        .collect();
+    let count = faults.len() as u64;
+    let (one, mut two, _relay) = through_relay(faults).await;
+    let sender = one.transport.sender();
+    let sending = tokio::spawn(async move {
+        let mut lot = fastrand::Rng::with_seed(12);
+        for number in 0.. {
+            let most = 1 << lot.u32(2..15);
+            let payload = numbered(number, lot.usize(..most));
+            match sender.send(PeerId(2), FrameKind::Raft, payload) {
+                Ok(()) | Err(SendError::NotConnected | SendError::Full) => {}
+                // The node is gone: everything has been seen.
+                Err(SendError::UnknownPeer) => return,
+                Err(error) => panic!("{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    one.until(2, |peer| peer.to_main.connections > count).await;
+    one.transport.stop().await;
+    soon(sending).await.unwrap();
+    two.until(1, |peer| peer.from_main.connected_since.is_none()).await;
+    let mut before = None;
+    let mut frames = 0;
+    for heard in two.heard_so_far() {
+        if let Heard::Frame { payload, .. } = heard {
+            let number = number_of(&payload);
+            assert!(before < Some(number), "{number} came behind {before:?}");
+            assert_eq!(payload, numbered(number, payload.len()), "{number} was changed");
+            before = Some(number);
+            frames += 1;
+        }
+    }
+    let status = two.status(1).from_main;
+    assert_eq!(status.frames, frames);
+    assert!(frames > 0 && status.damaged > 0, "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_restarts_is_found_again() {
     let (mut one, two) = pair().await;
     let address = two.address();
