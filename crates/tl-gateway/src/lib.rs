@@ -28,6 +28,7 @@ mod cors;
 mod edge;
 mod events;
 mod exposition;
+pub mod fleet;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod headers;

@@ -7,6 +7,7 @@ mod connections;
 mod cors;
 mod errors;
 mod event_streams;
+mod fleet;
 mod http;
 mod limits;
 mod lists;
