@@ -250,6 +250,7 @@ mod tests {
 
     #[test]
     fn a_free_address_can_be_listened_on() {
-        TcpListener::bind(free_address().unwrap()).unwrap();
+        // Others may take it in between, but not every time.
+        assert!((0..10).any(|_| TcpListener::bind(free_address().unwrap()).is_ok()));
     }
 }
