@@ -140,7 +140,7 @@ impl Budget {
     /// Of a node with these shares. Those of the face are minded there and count as taken here.
     #[must_use]
     pub fn new(budget_bytes: u64, shares: &Shares) -> Budget {
-        let taken = shares.bodies_bytes + shares.pages_bytes;
+        let taken = shares.bodies_bytes + shares.pages_bytes + shares.tails_bytes;
         let high_bytes =
             (budget_bytes - budget_bytes / RESERVE_DIVISOR).saturating_sub(taken).max(1);
         Budget {

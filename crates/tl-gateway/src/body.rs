@@ -96,9 +96,10 @@ fn too_large() -> Problem {
 /// Closing with unread bytes would reset the connection, and the client would never see why. So
 /// a short rest is read and dropped, and the connection goes on; behind a long one the connection
 /// ends, and whatever still comes is dropped at the socket. A client that waits to be told to
-/// continue sends nothing and needs no such care. True when the connection has to end.
-pub fn leave(headers: &HeaderMap, mut body: Body) -> bool {
-    if body.is_end_stream() || headers.contains_key(header::EXPECT) {
+/// continue, and was not told, as reading has not `begun`, sends nothing and needs no such care.
+/// True when the connection has to end.
+pub fn leave(headers: &HeaderMap, mut body: Body, begun: bool) -> bool {
+    if body.is_end_stream() || (headers.contains_key(header::EXPECT) && !begun) {
         return false;
     }
     let rest = body.size_hint();

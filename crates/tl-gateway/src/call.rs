@@ -31,6 +31,8 @@ pub struct Call {
     pub parts: Parts,
     /// Body, until taken.
     pub body: Body,
+    /// Its reading has begun, whatever came of it.
+    pub begun: bool,
     /// The body's part of what all bodies together may take; given back with the request.
     pub room: Room,
     /// Its place among the requests that are worked on; a request that only waits gives it back.
@@ -113,6 +115,7 @@ impl Call {
             });
         }
         let limit = Duration::from_millis(self.shared.settings.body_read_ms);
+        self.begun = true;
         Ok((body::read(&mut self.body, limit, &mut self.room).await?, kind))
     }
 

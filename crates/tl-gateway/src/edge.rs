@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use futures_util::FutureExt;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use tl_types::ErrorCode;
 use tl_types::limits::URI_BYTES_MAX;
@@ -42,7 +42,7 @@ pub async fn answer(
     let origin = parts.headers.get(header::ORIGIN).cloned();
     let link: Link = parts.extensions.remove().expect("every connection adds its link");
     let room = shared.bodies.room(body.size_hint().upper());
-    let mut call = Call { shared, link, parts, body, room, turn: None };
+    let mut call = Call { shared, link, parts, body, begun: false, room, turn: None };
 
     let target = call.parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let outcome = match aim {
@@ -57,12 +57,13 @@ pub async fn answer(
             Err(problem) => Err(problem),
         },
     };
-    let Call { shared, link, parts, body, .. } = call;
+    let Call { shared, link, parts, body, begun, .. } = call;
     let mut response = outcome.unwrap_or_else(|problem| {
         shared.metrics.refused(problem.code());
         problem.reply()
     });
-    if leave(&parts.headers, body) {
+    let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if leave(&parts.headers, body, begun) && !is_upgraded {
         link.unread.leave();
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

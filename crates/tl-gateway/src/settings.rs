@@ -80,7 +80,8 @@ pub struct GatewaySettings {
     /// Most connections at a time; more wait in the listen queue. Default 60000; from 1 to
     /// 1000000.
     pub connections_max: u32,
-    /// Bytes that all request bodies under way may take together; past it a request is refused
+    /// Bytes that all request bodies under way may take together, a quarter of it for those of at
+    /// most 64 KiB alone; past it a request is refused
     /// with `event_store_backpressure`. Default 256 MiB; from 16 MiB to 64 GiB.
     pub bodies_bytes_max: u64,
     /// Bytes that all pages of events and sessions may take together while they are read, and

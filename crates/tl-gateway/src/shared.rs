@@ -138,7 +138,9 @@ impl Bodies {
 
     /// Where a body of at most so many bytes finds its room; `None` when it did not say.
     pub fn room(&self, bytes_max: Option<u64>) -> Room {
-        let is_small = bytes_max.is_some_and(|bytes| bytes <= SMALL_BODY_BYTES);
+        // Small ones that find their own part full share with the others.
+        let free = self.small.available_permits() as u64 * 1024;
+        let is_small = bytes_max.is_some_and(|bytes| bytes <= SMALL_BODY_BYTES.min(free));
         Room::new(Arc::clone(if is_small { &self.small } else { &self.others }))
     }
 
@@ -203,5 +205,7 @@ mod tests {
         let mut small = bodies.room(Some(SMALL_BODY_BYTES));
         assert!(small.grow(4 << 20) && !small.grow((4 << 20) + 1));
         assert_eq!(bodies.free_kib(), 0);
+        drop(large);
+        assert!(bodies.room(Some(SMALL_BODY_BYTES)).grow(12 << 20), "they share what is free");
     }
 }

@@ -4,6 +4,8 @@
 //! it calls [`Service::prepare_append`], proposes what comes back, and reads the answer with
 //! [`Service::conclude_append`]; what would have to wait comes back as [`Later`].
 
+use std::time::Instant;
+
 use tl_core::{Command, ContentHash, Entry, NewEvent, Reply, Text, entry};
 use tl_store::OrderedStore;
 use tl_types::{ErrorCode, GroupId, Index, SessionId};
@@ -33,6 +35,8 @@ pub struct Later {
     entry: Entry,
     /// Nothing but rows is missing, and they have not been looked for yet.
     wants_rows: bool,
+    /// Its part of what all writes under way may take, while it waits for rows.
+    permit: Option<Permit>,
 }
 
 impl Later {
@@ -84,17 +88,22 @@ impl<S: OrderedStore + 'static> Service<S> {
         self.check_serving(group)?;
         if self.waits_for_flush() || !self.has_rows_in_memory(group, &entry) {
             let wants_rows = !self.waits_for_flush();
+            let permit = if wants_rows { Some(self.permit(&encoded(&entry)?)?) } else { None };
             let caller = caller.clone();
-            return Ok(Prepared::Later(Box::new(Later { caller, group, entry, wants_rows })));
+            let later = Later { caller, group, entry, wants_rows, permit };
+            return Ok(Prepared::Later(Box::new(later)));
         }
-        self.proposal(group, &entry)
+        self.proposal(group, &entry, None)
     }
 
-    /// Loads the rows that an append waits for. Blocking.
+    /// Loads the rows that an append waits for, unless its caller has stopped waiting. Blocking.
     ///
     /// # Errors
-    /// `internal_error` when they cannot be read.
+    /// `internal_error` when they cannot be read, `raft_timeout` past the deadline.
     pub fn load_rows(&self, later: &Later) -> Result<(), ServiceError> {
+        if Instant::now() >= later.caller.deadline {
+            return Err(ServiceError::of(ErrorCode::RaftTimeout));
+        }
         crate::node::rows::warm(&*self.inner.store, later.group, &later.entry)
             .map_err(|error| super::damaged(&error))
     }
@@ -111,12 +120,22 @@ impl<S: OrderedStore + 'static> Service<S> {
             later.wants_rows = false;
             return Ok(Prepared::Later(later));
         }
-        self.proposal(*group, entry)
+        let Later { group, entry, permit, .. } = *later;
+        self.proposal(group, &entry, permit)
     }
 
-    fn proposal(&self, group: GroupId, entry: &Entry) -> Result<Prepared, ServiceError> {
+    fn permit(&self, bytes: &[u8]) -> Result<Permit, ServiceError> {
+        self.inner.admission.admit(bytes.len(), Purpose::Takes)
+    }
+
+    fn proposal(
+        &self,
+        group: GroupId,
+        entry: &Entry,
+        permit: Option<Permit>,
+    ) -> Result<Prepared, ServiceError> {
         let bytes = encoded(entry)?;
-        let permit = self.inner.admission.admit(bytes.len(), Purpose::Takes)?;
+        let permit = permit.map_or_else(|| self.permit(&bytes), Ok)?;
         self.check_disk()?;
         Ok(Prepared::Now(Proposal { group, entry: bytes, permit }))
     }
@@ -126,7 +145,9 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// # Errors
     /// Those of [`Service::append`].
     pub async fn finish_append(&self, later: Later) -> Result<Indexed<Appended>, ServiceError> {
-        let Later { caller, group, entry, .. } = later;
+        let Later { caller, group, entry, permit, .. } = later;
+        // It is asked for anew, behind what this waits for.
+        drop(permit);
         self.appended(self.propose_entry(&caller, group, entry).await?)
     }
 

@@ -52,8 +52,9 @@ pub struct Tail<S = LsmStore> {
     report_gaps: bool,
 }
 
-/// Room for what tails have read and their readers have not taken, over all tails. What comes from
-/// the shared window is counted there.
+/// Room for what tails have read and their readers have not taken, over all tails. Not counted: what
+/// comes from the shared window, a small step at the live end while there is no room, and what one
+/// event has beyond a step.
 #[derive(Debug)]
 pub(crate) struct TailRoom {
     kib: Arc<Semaphore>,
@@ -62,10 +63,10 @@ pub(crate) struct TailRoom {
 }
 
 impl TailRoom {
-    /// Room for so many bytes; at least for one small step.
+    /// Room for so many bytes; at least for a few steps.
     pub(crate) fn new(bytes: u64) -> TailRoom {
         let kib = usize::try_from(bytes / 1024).unwrap_or(Semaphore::MAX_PERMITS);
-        let kib = kib.clamp(SMALL_STEP_BYTES / 1024, Semaphore::MAX_PERMITS);
+        let kib = kib.clamp(2 * STEP_BYTES / 1024, Semaphore::MAX_PERMITS);
         TailRoom { kib: Arc::new(Semaphore::new(kib)), crowded_kib: kib / 2 }
     }
 
@@ -76,6 +77,29 @@ impl TailRoom {
         let kib = Arc::clone(&self.kib).acquire_many_owned((bytes / 1024) as u32);
         (kib.await.expect("never closed"), bytes)
     }
+
+    /// The same for a reader at the live end, who reads for all that follow the session and must
+    /// not wait for strangers: a small step, with room if there is some.
+    fn small_step(&self) -> (Option<OwnedSemaphorePermit>, usize) {
+        let kib = Arc::clone(&self.kib).try_acquire_many_owned((SMALL_STEP_BYTES / 1024) as u32);
+        (kib.ok(), SMALL_STEP_BYTES)
+    }
+}
+
+/// What is kept of a step's room for the bytes that were read.
+fn fitted(room: Option<OwnedSemaphorePermit>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let mut room = room?;
+    let kib = bytes.div_ceil(1024);
+    match room.num_permits().checked_sub(kib) {
+        Some(spare) => drop(room.split(spare)),
+        None => {
+            let more = (kib - room.num_permits()) as u32;
+            if let Ok(more) = Arc::clone(room.semaphore()).try_acquire_many_owned(more) {
+                room.merge(more);
+            }
+        }
+    }
+    Some(room)
 }
 
 /// Counts an open tail while it lives.
@@ -264,8 +288,16 @@ impl<S: OrderedStore + 'static> Tail<S> {
             return Ok(None);
         }
         let key = self.member.key();
-        let (room, step_bytes) = self.service.inner.tail_room.step().await;
-        self.room = Some(room);
+        let all = &self.service.inner.tail_room;
+        let (room, step_bytes) = if near {
+            all.small_step()
+        } else {
+            tokio::select! {
+                (room, bytes) = all.step() => (Some(room), bytes),
+                // The caller looks again, and sees it.
+                _ = self.draining.changed() => return Ok(None),
+            }
+        };
         let step = (STEP_EVENTS, step_bytes);
         let read = self.service.event_lines(key, &self.path.tenant, self.cursor, visible, step);
         match read.await? {
@@ -277,6 +309,7 @@ impl<S: OrderedStore + 'static> Tail<S> {
                 if near {
                     topic.share(&lines);
                 }
+                self.room = fitted(room, lines.iter().map(|line| line.json.len()).sum());
                 self.take(lines);
                 Ok(None)
             }
@@ -334,7 +367,26 @@ mod tests {
         let mut next = std::pin::pin!(room.step());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(next.as_mut().poll(&mut context).is_pending());
+        assert!(room.small_step().0.is_none(), "whoever is at the end goes on without");
         held.pop();
         assert_eq!(next.await.1, SMALL_STEP_BYTES);
+    }
+
+    #[tokio::test]
+    async fn room_is_kept_for_what_was_read() {
+        let room = TailRoom::new(2 * STEP_BYTES as u64);
+        let all = room.kib.available_permits();
+        let free = |held: &Option<OwnedSemaphorePermit>| {
+            all - held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+        };
+        let held = fitted(Some(room.step().await.0), 1);
+        assert_eq!((free(&held), room.kib.available_permits()), (all - 1, all - 1));
+        drop(held);
+        let held = fitted(Some(room.step().await.0), STEP_BYTES + 1024);
+        assert_eq!(room.kib.available_permits(), all - STEP_BYTES / 1024 - 1);
+        drop(held);
+        let held = fitted(Some(room.step().await.0), 4 * STEP_BYTES);
+        assert_eq!(free(&held), all - STEP_BYTES / 1024, "more than there is");
+        assert!(fitted(None, 1).is_none());
     }
 }

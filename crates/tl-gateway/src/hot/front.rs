@@ -119,7 +119,8 @@ impl HotFront {
                 Mail::Rows(loaded) => {
                     for (ticket, loaded) in loaded {
                         let service = &self.shared.service;
-                        let prepared = loaded.and_then(|later| service.prepare_again(later));
+                        let again = || loaded.and_then(|later| service.prepare_again(later));
+                        let prepared = unpanicked(again);
                         self.go_on(ticket, prepared, offers);
                     }
                 }
@@ -333,7 +334,7 @@ impl HotFront {
             let (service, inbox) = (self.shared.service.clone(), Arc::clone(&self.inbox));
             self.runtime.spawn_blocking(move || {
                 let load = |(ticket, later): (Ticket, Box<Later>)| {
-                    (ticket, service.load_rows(&later).map(|()| later))
+                    (ticket, unpanicked(|| service.load_rows(&later)).map(|()| later))
                 };
                 // Without a front there is no connection that could be told.
                 drop(inbox.send(Mail::Rows(some.into_iter().map(load).collect())));
@@ -454,6 +455,14 @@ impl HotFront {
             }
         });
     }
+}
+
+/// A bug in one request must not take others with it.
+fn unpanicked<T>(work: impl FnOnce() -> Result<T, ServiceError>) -> Result<T, ServiceError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        tracing::error!("an append panicked");
+        Err(ServiceError::of(ErrorCode::InternalError))
+    })
 }
 
 /// The connection that a ticket is for.
