@@ -76,7 +76,8 @@ use self::link::Link;
 use self::tls::Certificates;
 
 /// What the transport has to say. It is said on the connections' tasks: while a frame is being
-/// taken, nothing more is read from that peer, and from nobody else is anything held up.
+/// taken, nothing more is read from that peer. Whoever listens must not block: tasks of other
+/// connections may be waiting for that very thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// A frame came.
