@@ -34,7 +34,7 @@ const STEP_BYTES: u64 = 32 << 20;
 /// Memory for rows beside the bytes of the log that they came in: what each costs at most.
 const ROWS_PER_LOG: u64 = 3;
 /// A budget in which as many tables find room as a node may have; only one is ever filled.
-const BUDGET_PER_MEMTABLE: u64 = 24;
+const BUDGET_PER_MEMTABLE: u64 = 32;
 /// Bytes read at a time.
 const READ_BYTES: usize = 1 << 20;
 
