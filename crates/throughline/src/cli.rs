@@ -46,7 +46,7 @@ enum Command {
     /// Measure this computer and a node on it
     #[command(subcommand)]
     Bench(bench::BenchCommand),
-    /// Simulate three nodes in trouble, from a seed, and hold them to what is promised
+    /// Simulate three to five nodes in trouble, from a seed, and hold them to what is promised
     Sim(sim::SimArgs),
     /// Look into the files of a data directory
     #[command(subcommand)]

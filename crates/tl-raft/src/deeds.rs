@@ -100,7 +100,8 @@ pub struct Deeds {
     /// Write these records, sync, then send [`Inbound::LogDone`]. At most one per turn; several
     /// turns' jobs may go into one write.
     pub log: Option<LogJob>,
-    /// Send these; one frame per peer unless it would grow past
+    /// Send these: per peer one frame of heartbeats alone, which may overtake others, and one of
+    /// everything else, unless that would grow past
     /// [`FRAME_BYTES_MAX`](crate::config::FRAME_BYTES_MAX). They may leave before `log` is written.
     pub frames: Vec<(PeerId, Bytes)>,
     /// Committed entries to apply, in order within a group; at most one batch per group.

@@ -145,7 +145,8 @@ impl Driver {
         self.ask_reads();
         self.take_readies(&mut deeds);
         for (peer, builder) in &mut self.outgoing {
-            deeds.frames.extend(builder.finish().map(|frame| (*peer, frame)));
+            let peer = *peer;
+            deeds.frames.extend(builder.finish().map(|frame| (peer, frame)));
         }
         deeds.more = !self.backlog.is_empty() || !self.dirty.list.is_empty();
         deeds

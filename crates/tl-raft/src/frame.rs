@@ -87,15 +87,31 @@ impl FrameBuilder {
         true
     }
 
-    /// The frame, leaving the builder empty; `None` if there is nothing to say.
-    pub(crate) fn finish(&mut self) -> Option<Bytes> {
-        if self.len() == 0 {
+    /// What was collected, leaving the builder empty: a frame of heartbeats and answers to them
+    /// alone, which may overtake others on the way, and a frame of everything else. Nothing if
+    /// there is nothing to say.
+    pub(crate) fn finish(&mut self) -> impl Iterator<Item = Bytes> + use<> {
+        [self.finish_beats(), self.finish_messages()].into_iter().flatten()
+    }
+
+    fn finish_beats(&mut self) -> Option<Bytes> {
+        let len = self.beats.bytes.len() + self.answers.bytes.len();
+        if len == 0 {
             return None;
         }
-        let mut frame = BytesMut::with_capacity(self.len() + 32);
+        let mut frame = BytesMut::with_capacity(len + 32);
         frame.put_u8(VERSION);
         self.beats.finish(PART_HEARTBEATS, &mut frame);
         self.answers.finish(PART_HEARTBEAT_ANSWERS, &mut frame);
+        Some(frame.freeze())
+    }
+
+    fn finish_messages(&mut self) -> Option<Bytes> {
+        if self.messages.is_empty() {
+            return None;
+        }
+        let mut frame = BytesMut::with_capacity(self.messages.len() + 1);
+        frame.put_u8(VERSION);
         frame.extend_from_slice(&self.messages);
         // The buffer is used again; one grown by a rare burst is let go.
         if self.messages.capacity() > BUFFER_KEPT_MAX {

@@ -49,6 +49,14 @@ coverage! {
     full_disks,
     /// Splits of the network.
     splits,
+    /// Runs with four machines.
+    clusters_of_four,
+    /// Runs with five machines.
+    clusters_of_five,
+    /// Requests that came to a machine which was cut off from the majority.
+    asked_in_minority,
+    /// Elections held against what was committed before.
+    leaders_compared,
     /// Frames lost, to splits and otherwise.
     frames_lost,
     /// Frames that arrived twice.

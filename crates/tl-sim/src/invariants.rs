@@ -14,8 +14,10 @@ pub mod commits;
 pub mod confirmed_log;
 pub mod digests;
 pub mod elections;
+pub mod leader_completeness;
 pub mod linearizable;
 pub mod log_matching;
+pub mod minority;
 pub mod origins;
 pub mod positions;
 pub mod producers;
@@ -58,6 +60,7 @@ pub(crate) struct Checks {
     pub(crate) commits: commits::Commits,
     pub(crate) digests: digests::Digests,
     pub(crate) elections: elections::Elections,
+    pub(crate) leader_completeness: leader_completeness::LeaderCompleteness,
     pub(crate) linearizable: linearizable::Linearizable,
     pub(crate) log_matching: log_matching::LogMatching,
     pub(crate) origins: origins::Origins,

@@ -5,7 +5,7 @@
 //! ```text
 //!  clients, tails ──► World: one queue of events by virtual time, one seeded generator
 //!                        │
-//!       Machine × 3: Node + Wal on MemDisk + MemStore     Links: delay, loss, splits
+//!       Machine × 3..5: Node + Wal on MemDisk + MemStore  Links: delay, loss, splits
 //!                        │
 //!                   invariants, one file each: the first that breaks ends the run
 //! ```

@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 
-use crate::options::{MACHINES, Plan};
+use crate::options::{MACHINES_MAX, Plan};
 use crate::queue::MachineNo;
 
 /// A frame takes at least this long, microseconds.
@@ -13,9 +13,12 @@ const DELAY_US_MIN: u64 = 50;
 const LATE_US_MAX: [u64; 4] = [3_000, 30_000, 300_000, 3_000_000];
 
 /// Which links work, and how well.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Links {
-    cut: [[bool; MACHINES]; MACHINES],
+    machines: usize,
+    cut: [[bool; MACHINES_MAX]; MACHINES_MAX],
+    /// Since when each machine cannot talk with a majority, itself included, microseconds.
+    alone_since_us: [Option<u64>; MACHINES_MAX],
     /// Names the newest split, so that the end of an older one does not end it.
     pub(crate) split: u64,
     clean: bool,
@@ -25,18 +28,57 @@ pub(crate) struct Links {
 pub(crate) type Arrivals = [Option<u64>; 2];
 
 impl Links {
+    pub(crate) fn new(machines: usize) -> Links {
+        Links {
+            machines,
+            cut: Default::default(),
+            alone_since_us: Default::default(),
+            split: 0,
+            clean: false,
+        }
+    }
+
     /// From now on nothing is cut, lost, doubled or late.
-    pub(crate) fn heal(&mut self) {
-        self.join();
+    pub(crate) fn heal(&mut self, now_us: u64) {
+        self.join(now_us);
         self.clean = true;
     }
 
-    pub(crate) fn join(&mut self) {
+    pub(crate) fn join(&mut self, now_us: u64) {
         self.cut = Default::default();
+        self.look(now_us);
     }
 
-    pub(crate) fn cut(&mut self, from: MachineNo, to: MachineNo) {
+    pub(crate) fn cut(&mut self, from: MachineNo, to: MachineNo, now_us: u64) {
         self.cut[from][to] = true;
+        self.look(now_us);
+    }
+
+    /// Since when the machine has been on a side without a majority, microseconds; `None` when it
+    /// is not.
+    pub(crate) fn alone_since(&self, machine: MachineNo) -> Option<u64> {
+        self.alone_since_us[machine]
+    }
+
+    fn look(&mut self, now_us: u64) {
+        for machine in 0..self.machines {
+            let is_alone = self.side(machine) * 2 <= self.machines;
+            let since = &mut self.alone_since_us[machine];
+            *since = if is_alone { since.or(Some(now_us)) } else { None };
+        }
+    }
+
+    /// How many machines this one reaches and is reached by, over any others, itself included.
+    fn side(&self, machine: MachineNo) -> usize {
+        let mut reached = [false; MACHINES_MAX];
+        let mut next = vec![machine];
+        while let Some(from) = next.pop() {
+            if !std::mem::replace(&mut reached[from], true) {
+                let both = |to: &MachineNo| !self.cut[from][*to] && !self.cut[*to][from];
+                next.extend((0..self.machines).filter(both));
+            }
+        }
+        reached.iter().filter(|reached| **reached).count()
     }
 
     /// How long the copies of a frame take, microseconds.

@@ -13,7 +13,7 @@ use tl_types::{GroupId, Index, NodeId};
 use tl_wal::memdisk::MemDisk;
 use tl_wal::{Disk, Preparer, Record, Wal, WalError, WalOptions};
 
-use crate::options::{MACHINES, Plan};
+use crate::options::Plan;
 use crate::queue::MachineNo;
 use crate::shadow::Shadow;
 
@@ -128,7 +128,7 @@ impl Machine {
 
         let start = StartPlan {
             groups: plan.groups,
-            voters: (0..MACHINES).map(peer_of).collect(),
+            voters: (0..plan.machines).map(peer_of).collect(),
             log: self.log_options(plan),
             driver: DriverConfig {
                 turn_items_max: plan.turn_items_max,

@@ -14,6 +14,8 @@ pub struct Report {
     pub seed: u64,
     /// Groups it had.
     pub groups: u16,
+    /// Machines it had.
+    pub machines: usize,
     /// Fingerprint of all that happened; equal for equal seeds.
     pub trace: u64,
     /// How long it lasted, virtual milliseconds.
@@ -31,8 +33,8 @@ impl fmt::Display for Report {
         let seconds = self.virtual_ms as f64 / 1e3;
         write!(
             f,
-            "seed {}: {} groups, {seconds:.1} s, {} operations, trace {:016x}: ",
-            self.seed, self.groups, self.coverage.operations, self.trace
+            "seed {}: {} machines, {} groups, {seconds:.1} s, {} operations, trace {:016x}: ",
+            self.seed, self.machines, self.groups, self.coverage.operations, self.trace
         )?;
         match &self.violation {
             None => f.write_str("every promise kept"),

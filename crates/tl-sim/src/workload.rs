@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use crate::invariants::SessionNo;
 use crate::invariants::linearizable::Known;
 use crate::invariants::tails::Cursor;
-use crate::options::{GROUPS_FULL, MACHINES, Plan};
+use crate::options::{GROUPS_FULL, Plan};
 use crate::queue::MachineNo;
 
 /// Sessions that share a tag and so a group.
@@ -184,12 +184,12 @@ impl Workload {
             }
         }
         let clients = (0..plan.clients)
-            .map(|_| Client { machine: rng.usize(0..MACHINES), ..Client::default() })
+            .map(|_| Client { machine: rng.usize(0..plan.machines), ..Client::default() })
             .collect();
         let tails = (0..plan.tails)
             .map(|_| TailReader {
                 cursor: Cursor { session: rng.usize(0..sessions.len()), at: Seq(0) },
-                machine: rng.usize(0..MACHINES),
+                machine: rng.usize(0..plan.machines),
             })
             .collect();
         let by_path =

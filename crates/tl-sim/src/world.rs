@@ -1,5 +1,6 @@
 //! The world of one run: machines, network, clients, and the queue that moves them.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fastrand::Rng;
@@ -10,7 +11,7 @@ use crate::invariants::linearizable::Linearizable;
 use crate::invariants::{Checked, Checks, Violation};
 use crate::links::Links;
 use crate::machine::Machine;
-use crate::options::{HEAL_WITHIN_MS, MACHINES, Options, Plan, SETTLE_WITHIN_MS, TROUBLE_MS_MAX};
+use crate::options::{HEAL_WITHIN_MS, Options, Plan, SETTLE_WITHIN_MS, TROUBLE_MS_MAX};
 use crate::queue::{Event, Queue};
 use crate::report::Report;
 use crate::trace::Trace;
@@ -56,6 +57,8 @@ pub(crate) struct World {
     pub(crate) checks: Checks,
     /// What was seen of each session, by machine and session: up to here.
     pub(crate) seen: Vec<Vec<u64>>,
+    /// When attempts arrived at their machine, until they are answered.
+    pub(crate) asked_at_us: HashMap<u64, u64>,
     pub(crate) coverage: Coverage,
     pub(crate) trace: Trace,
 }
@@ -63,7 +66,7 @@ pub(crate) struct World {
 /// Plays one seed.
 pub(crate) fn run(seed: u64, options: &Options) -> Report {
     let mut world = World::new(seed);
-    let groups = world.plan.groups;
+    let (groups, machines) = (world.plan.groups, world.plan.machines);
     let played = catch_unwind(AssertUnwindSafe(|| world.play(options)));
     let violation = match played {
         Ok(Ok(())) => None,
@@ -79,6 +82,7 @@ pub(crate) fn run(seed: u64, options: &Options) -> Report {
     Report {
         seed,
         groups,
+        machines,
         trace: world.trace.fingerprint(),
         virtual_ms: at_ms,
         coverage: world.coverage,
@@ -97,11 +101,16 @@ impl World {
             now_us: 0,
             phase: Phase::Trouble,
             queue: Queue::default(),
-            machines: (0..MACHINES).map(|no| Machine::new(no, &plan)).collect(),
-            links: Links::default(),
+            machines: (0..plan.machines).map(|no| Machine::new(no, &plan)).collect(),
+            links: Links::new(plan.machines),
             checks: Checks { linearizable: Linearizable::new(sessions), ..Checks::default() },
-            seen: vec![vec![0; sessions]; MACHINES],
-            coverage: Coverage::default(),
+            seen: vec![vec![0; sessions]; plan.machines],
+            asked_at_us: HashMap::new(),
+            coverage: Coverage {
+                clusters_of_four: u64::from(plan.machines == 4),
+                clusters_of_five: u64::from(plan.machines == 5),
+                ..Coverage::default()
+            },
             trace: Trace::new(),
             workload,
             plan,
@@ -110,7 +119,7 @@ impl World {
     }
 
     fn play(&mut self, options: &Options) -> Checked {
-        for machine in 0..MACHINES {
+        for machine in 0..self.plan.machines {
             self.start(machine)?;
         }
         for client in 0..self.plan.clients {
@@ -174,7 +183,7 @@ impl World {
             Event::Fault { kind } => self.fault(kind)?,
             Event::Rejoin { split } => {
                 if self.links.split == split {
-                    self.links.join();
+                    self.links.join(self.now_us);
                     self.note("the network is whole again");
                 }
             }

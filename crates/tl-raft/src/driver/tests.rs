@@ -61,7 +61,7 @@ fn recover(voter_count: u64, applied: (Index, Term), records: &[Record]) -> Vec<
 fn frame(message: Message) -> Bytes {
     let mut builder = FrameBuilder::default();
     assert!(builder.push(GROUP, &message));
-    builder.finish().unwrap()
+    builder.finish().next().unwrap()
 }
 
 fn vote_request(term: u64) -> Message {

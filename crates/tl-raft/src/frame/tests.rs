@@ -114,9 +114,12 @@ proptest! {
         for (group, message) in &sent {
             prop_assert!(builder.push(*group, message));
         }
-        let frame = builder.finish().unwrap();
-        prop_assert_eq!(sorted(&decoded(&frame).unwrap()), sorted(&sent));
-        prop_assert_eq!(builder.finish(), None, "the builder is empty again");
+        let mut came = Vec::new();
+        for frame in builder.finish() {
+            came.extend(decoded(&frame).unwrap());
+        }
+        prop_assert_eq!(sorted(&came), sorted(&sent));
+        prop_assert_eq!(builder.finish().next(), None, "the builder is empty again");
     }
 
     #[test]
@@ -138,7 +141,7 @@ proptest! {
         for message in &sent {
             builder.push(GroupId(7), message);
         }
-        let mut bytes = builder.finish().unwrap().to_vec();
+        let mut bytes = builder.finish().last().unwrap().to_vec();
         let at = at.index(bytes.len());
         if cut {
             bytes.truncate(at);
@@ -159,7 +162,7 @@ fn the_heartbeats_of_all_groups_take_a_few_bytes_each() {
     for group in 0..256 {
         builder.push(GroupId(group), &beat);
     }
-    let frame = builder.finish().unwrap();
+    let frame = builder.finish().next().unwrap();
     assert!(frame.len() < 256 * 8, "{} bytes", frame.len());
     assert_eq!(decoded(&frame).unwrap().len(), 256);
 }
@@ -180,12 +183,17 @@ fn the_encoding_does_not_change() {
     let mut builder = FrameBuilder::default();
     builder.push(GroupId(3), &append);
     builder.push(GroupId(2), &beat);
-    let expected = [
+    let beats = [
         1, // version
         1, 1, 2, 5, 0xab, 2, // one heartbeat: group 2, term 5, commit 299
+    ];
+    let rest = [
+        1, // version
         3, 1, 3, 5, 0xac, 2, 4, 0xab, 2, 1, 5, 2, b'h', b'i', // append to group 3
     ];
-    assert_eq!(builder.finish().unwrap().as_ref(), expected);
+    assert_eq!(builder.finish().collect::<Vec<_>>(), [&beats[..], &rest[..]]);
+    let both = [&beats[..], &rest[1..]].concat();
+    assert_eq!(decoded(&both.into()).unwrap().len(), 2, "one frame may carry both kinds");
 }
 
 #[test]
@@ -195,6 +203,26 @@ fn messages_that_stay_on_the_node_are_not_encoded() {
         message.set_msg_type(kind);
         let mut builder = FrameBuilder::default();
         assert!(!builder.push(GroupId(1), &message));
-        assert_eq!(builder.finish(), None);
+        assert_eq!(builder.finish().next(), None);
     }
+}
+
+#[test]
+fn heartbeats_leave_in_a_frame_of_their_own() {
+    let mut builder = FrameBuilder::default();
+    for kind in [
+        MessageType::MsgHeartbeat,
+        MessageType::MsgHeartbeatResponse,
+        MessageType::MsgAppendResponse,
+        MessageType::MsgTimeoutNow,
+    ] {
+        let mut message = Message::default();
+        message.set_msg_type(kind);
+        message.term = 3;
+        builder.push(GroupId(1), &message);
+    }
+    let frames: Vec<Bytes> = builder.finish().collect();
+    assert_eq!(frames.iter().map(|frame| only_beats(frame)).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(decoded(&frames[0]).unwrap().len(), 2);
+    assert_eq!(decoded(&frames[1]).unwrap().len(), 2);
 }

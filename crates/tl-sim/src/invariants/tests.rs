@@ -14,6 +14,7 @@ use super::applied_alike::AppliedAlike;
 use super::commits::Commits;
 use super::digests::Digests;
 use super::elections::{Elections, votes};
+use super::leader_completeness::LeaderCompleteness;
 use super::linearizable::{Known, Linearizable};
 use super::log_matching::LogMatching;
 use super::origins::{Origin, Origins};
@@ -21,7 +22,7 @@ use super::positions::Positions;
 use super::producers::Producers;
 use super::stamps::Stamps;
 use super::tails::Cursor;
-use super::{requests, synced_quorum};
+use super::{minority, requests, synced_quorum};
 
 const GROUP: GroupId = GroupId(3);
 
@@ -64,6 +65,32 @@ fn another_entry_applied_at_an_index_is_noticed() {
 fn one_disk_of_three_is_no_majority() {
     synced_quorum::check(GROUP, Index(1), Term(1), &[true, false, true]).unwrap();
     synced_quorum::check(GROUP, Index(1), Term(1), &[true, false, false]).unwrap_err();
+}
+
+#[test]
+fn a_leader_that_lacks_a_committed_entry_is_noticed() {
+    let mut leaders = LeaderCompleteness::default();
+    leaders.committed(GROUP, Index(1), (Term(1), 7), Term(1));
+    leaders.committed(GROUP, Index(2), (Term(2), 8), Term(4));
+    let led = |term, log: &[(u64, u64)]| {
+        let has =
+            |index: Index| log.get(index.0 as usize - 1).map(|(term, hash)| (Term(*term), *hash));
+        leaders.led(0, (GROUP, Term(term)), Index(1), has)
+    };
+    led(5, &[(1, 7), (2, 8)]).unwrap();
+    led(5, &[(1, 7)]).unwrap_err();
+    led(5, &[(1, 7), (3, 8)]).unwrap_err();
+    led(5, &[(1, 9), (2, 8)]).unwrap_err();
+    // A candidate of an older term may hear late that it won.
+    led(3, &[(1, 7)]).unwrap();
+    led(3, &[]).unwrap_err();
+}
+
+#[test]
+fn a_yes_from_a_side_without_a_majority_is_noticed() {
+    minority::answers(0, 5, None).unwrap();
+    minority::answers(0, 5, Some(6)).unwrap();
+    minority::answers(0, 6, Some(6)).unwrap_err();
 }
 
 #[test]

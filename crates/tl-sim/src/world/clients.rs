@@ -11,9 +11,8 @@ use tl_types::{FullKey, GroupId, Seq};
 
 use super::{Phase, World};
 use crate::invariants::linearizable::Known;
-use crate::invariants::{Checked, SessionNo, Violation};
+use crate::invariants::{Checked, SessionNo, Violation, minority};
 use crate::machine::machine_of;
-use crate::options::MACHINES;
 use crate::queue::{Event, MachineNo};
 use crate::workload::Kind;
 
@@ -79,6 +78,8 @@ impl World {
             self.resolved(client, attempt, None);
             return Ok(());
         }
+        self.asked_at_us.insert(attempt, self.now_us);
+        self.coverage.asked_in_minority += u64::from(self.links.alone_since(machine).is_some());
         let input = match entry.is_empty() {
             true => Input::Read { group, token },
             false => {
@@ -120,7 +121,7 @@ impl World {
     }
 
     fn try_elsewhere(&mut self, client: usize, leader: Option<MachineNo>, wait_us: u64) {
-        let any = self.rng.usize(0..MACHINES);
+        let any = self.rng.usize(0..self.plan.machines);
         self.workload.clients[client].machine = leader.unwrap_or(any);
         let at = self.later_us(wait_us);
         self.queue.put(at, Event::Client { client });
@@ -144,12 +145,27 @@ impl World {
     pub(super) fn answer(&mut self, machine: MachineNo, done: Done) -> Checked {
         match done {
             Done::Applied { token: None, .. } => Ok(()),
-            Done::Applied { token: Some(token), replies, .. } => self.applied_for(token, &replies),
-            Done::Read { token, .. } => self.read_for(machine, token),
+            Done::Applied { token: Some(token), replies, .. } => {
+                self.agreed(machine, token)?;
+                self.applied_for(token, &replies)
+            }
+            Done::Read { token, .. } => {
+                self.agreed(machine, token)?;
+                self.read_for(machine, token)
+            }
             Done::Failed { token, failure } => {
+                self.asked_at_us.remove(&token.0);
                 self.failed_for(token, failure);
                 Ok(())
             }
+        }
+    }
+
+    /// A machine says yes.
+    fn agreed(&mut self, machine: MachineNo, token: Token) -> Checked {
+        match self.asked_at_us.remove(&token.0) {
+            Some(at_us) => minority::answers(machine, at_us, self.links.alone_since(machine)),
+            None => Ok(()),
         }
     }
 

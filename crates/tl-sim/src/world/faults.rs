@@ -2,7 +2,6 @@
 
 use super::{Phase, World};
 use crate::invariants::Checked;
-use crate::options::MACHINES;
 use crate::queue::{Event, MachineNo};
 
 /// A kind of fault; each comes again and again, at random instants around its own mean.
@@ -80,7 +79,7 @@ impl World {
             return Ok(());
         }
         self.next_fault(kind);
-        let machine = self.rng.usize(0..MACHINES);
+        let machine = self.rng.usize(0..self.plan.machines);
         let runs = self.machines[machine].process.is_some();
         match kind {
             Fault::PowerCut if runs => {
@@ -94,7 +93,7 @@ impl World {
             Fault::Blackout => {
                 self.note("all machines lose power");
                 self.coverage.blackouts += 1;
-                for machine in 0..MACHINES {
+                for machine in 0..self.plan.machines {
                     if self.machines[machine].process.is_some() {
                         self.power_cut(machine);
                     }
@@ -129,37 +128,41 @@ impl World {
         Ok(())
     }
 
-    /// Cuts links: one machine off, one direction, or everybody apart.
+    /// Cuts links: some machines off, one direction, everybody apart, or a single pair.
     fn split(&mut self) {
         self.coverage.splits += 1;
-        self.links.join();
-        let one = self.rng.usize(0..MACHINES);
+        self.links.join(self.now_us);
+        let machines = self.plan.machines;
+        let one = self.rng.usize(0..machines);
         let kind = self.rng.u8(0..5);
-        for other in (0..MACHINES).filter(|other| *other != one) {
-            if kind != 1 {
-                self.links.cut(one, other);
+        // From one machine up to as many as there are on the other side, one less.
+        let side = if machines == 3 { 1 } else { self.rng.usize(1..machines - 1) };
+        let within = |machine: MachineNo| (machine + machines - one) % machines < side;
+        for from in 0..machines {
+            for to in (0..machines).filter(|to| *to != from) {
+                let cut = match kind {
+                    // Only one direction is cut.
+                    1 => !within(from) && within(to),
+                    2 => within(from) && !within(to),
+                    // Everybody alone.
+                    3 => true,
+                    // Only one pair does not hear each other.
+                    4 => {
+                        from.min(to) == one.min((one + 1) % machines)
+                            && from.max(to) == one.max((one + 1) % machines)
+                    }
+                    _ => within(from) != within(to),
+                };
+                if cut {
+                    self.links.cut(from, to, self.now_us);
+                }
             }
-            if kind != 2 {
-                self.links.cut(other, one);
-            }
-        }
-        match kind {
-            // Everybody alone.
-            3 => {
-                self.links.cut((one + 1) % MACHINES, (one + 2) % MACHINES);
-                self.links.cut((one + 2) % MACHINES, (one + 1) % MACHINES);
-            }
-            // Only one pair does not hear each other.
-            4 => {
-                self.links.join();
-                self.links.cut(one, (one + 1) % MACHINES);
-                self.links.cut((one + 1) % MACHINES, one);
-            }
-            _ => {}
         }
         self.links.split += 1;
         let split = self.links.split;
-        self.note(&format!("split {split} of kind {kind} around machine {one}"));
+        self.note(&format!(
+            "split {split} of kind {kind} around machine {one}, {side} on its side"
+        ));
         let at = self.later_us(self.plan.split_ms_max * 1_000);
         self.queue.put(at, Event::Rejoin { split });
     }
@@ -196,8 +199,8 @@ impl World {
     /// Trouble ends: everything is up, clean and roomy, and each group is asked for one write.
     pub(super) fn heal(&mut self) -> Checked {
         self.note("trouble ends");
-        self.links.heal();
-        for machine in 0..MACHINES {
+        self.links.heal(self.now_us);
+        for machine in 0..self.plan.machines {
             self.machines[machine].disk.set_free_bytes(None);
             self.machines[machine].disk.fail_sync(u64::MAX);
             match &mut self.machines[machine].process {
@@ -212,7 +215,7 @@ impl World {
 
     /// Adds up what disks and logs have counted.
     pub(super) fn count_disks(&mut self) {
-        for machine in 0..MACHINES {
+        for machine in 0..self.plan.machines {
             self.retire(machine);
             let counts = self.machines[machine].disk.counts();
             self.coverage.lost_bytes += counts.lost_bytes;

@@ -6,7 +6,6 @@ use tl_types::Seq;
 use super::{Phase, World};
 use crate::invariants::tails::Cursor;
 use crate::invariants::{Checked, Violation};
-use crate::options::MACHINES;
 use crate::queue::{Event, MachineNo};
 
 /// A tail looks again within this, microseconds.
@@ -32,7 +31,7 @@ impl World {
         let moves = self.machines[machine].process.is_none() || self.by_chance(MOVE_PPM);
         if moves {
             self.coverage.tail_moves += 1;
-            self.workload.tails[tail].machine = self.rng.usize(0..MACHINES);
+            self.workload.tails[tail].machine = self.rng.usize(0..self.plan.machines);
         }
         let machine = self.workload.tails[tail].machine;
         let limit = self.rng.usize(1..=TAKE_EVENTS_MAX);

@@ -7,7 +7,7 @@ use tl_core::Effect;
 use tl_engine::chain;
 use tl_engine::node::{Done, Input, Turned};
 use tl_raft::Role;
-use tl_types::{GroupId, Index};
+use tl_types::{GroupId, Index, Term};
 use tl_wal::Record;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -125,6 +125,14 @@ impl World {
         Ok(())
     }
 
+    /// A machine leads: all that was committed before is in its log, on disk or on the way there.
+    fn leads_with_all(&mut self, machine: MachineNo, group: GroupId, term: Term) -> Checked {
+        let log = self.machines[machine].shadow.group(group);
+        let has = |index| log.get(index).map(|entry| (entry.term, entry.hash));
+        self.coverage.leaders_compared += 1;
+        self.checks.leader_completeness.led(machine, (group, term), log.first(), has)
+    }
+
     /// Does what a turn decided, in the order in which the shipped shell does it.
     fn act(&mut self, machine: MachineNo, turned: Turned) -> Checked {
         if let Some((group, why)) = turned.stopped.first() {
@@ -147,6 +155,7 @@ impl World {
             if change.role == Role::Leader {
                 self.checks.elections.led(change.group, change.term, machine, life)?;
                 self.coverage.elections += 1;
+                self.leads_with_all(machine, change.group, change.term)?;
                 if self.plan.groups <= 8 {
                     let (group, term) = (change.group, change.term);
                     self.note(&format!("machine {machine} leads group {group} in term {term}"));
@@ -245,6 +254,9 @@ impl World {
                 })
                 .collect();
             synced_quorum::check(group, index, entry.term, &confirmed)?;
+            let process = self.machines[machine].process.as_ref().expect("it just had a turn");
+            let status = process.node.driver().status(group).expect("every group lives here");
+            self.checks.leader_completeness.committed(group, index, fact, status.term);
         }
         Ok(())
     }

@@ -45,6 +45,26 @@ fn seeds_150_to_199_keep_every_promise() {
 }
 
 #[test]
+fn seeds_200_to_249_keep_every_promise() {
+    fifty(200);
+}
+
+#[test]
+fn seeds_250_to_299_keep_every_promise() {
+    fifty(250);
+}
+
+#[test]
+fn seeds_300_to_349_keep_every_promise() {
+    fifty(300);
+}
+
+#[test]
+fn seeds_350_to_399_keep_every_promise() {
+    fifty(350);
+}
+
+#[test]
 fn seeds_that_broke_something_once_keep_every_promise_now() {
     let kept = include_str!("../kept_seeds.txt");
     let lines = kept.lines().filter(|line| !line.starts_with('#'));

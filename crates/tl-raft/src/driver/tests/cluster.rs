@@ -423,7 +423,7 @@ fn replicas_agree_and_every_token_has_one_true_answer_whatever_breaks() {
     let (mut committed, mut lost, mut refused, mut crashes, mut lost_records, mut reads) =
         (0, 0, 0, 0, 0, 0);
     let mut terms = 0;
-    for seed in 1..=24 {
+    for seed in 1..=40 {
         let (sim, _) = Sim::new(seed).run();
         check_end(&sim);
         let answered = |answer| {

@@ -6,7 +6,6 @@ use tl_types::Seq;
 
 use super::World;
 use crate::invariants::{Checked, SessionNo, Violation, requests};
-use crate::options::MACHINES;
 use crate::workload::{Intent, Kind, Part, Write};
 
 const DEDUPE: &str = "a retry is recognised";
@@ -208,7 +207,7 @@ impl World {
         session: SessionNo,
         incarnation: tl_types::Incarnation,
     ) -> Result<bool, Violation> {
-        for machine in 0..MACHINES {
+        for machine in 0..self.plan.machines {
             if let Some(row) = self.find(machine, session)? {
                 return Ok(row.header.incarnation == incarnation);
             }

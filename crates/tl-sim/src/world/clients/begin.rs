@@ -10,7 +10,6 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::World;
 use crate::invariants::origins::Origin;
 use crate::invariants::{SessionNo, Violation};
-use crate::options::MACHINES;
 use crate::workload::{Intent, Kind, Operation, Part};
 
 /// Most events in one batch.
@@ -22,7 +21,7 @@ impl World {
     /// Begins an operation; `None` when it was done at once.
     pub(super) fn begin(&mut self, client: usize) -> Result<Option<Operation>, Violation> {
         if self.by_chance(WANDER_PPM) {
-            self.workload.clients[client].machine = self.rng.usize(0..MACHINES);
+            self.workload.clients[client].machine = self.rng.usize(0..self.plan.machines);
         }
         let session = self.rng.usize(0..self.workload.sessions.len());
         let known = self.known(session);
