@@ -45,7 +45,8 @@ pub use pod::{
     Counted, Cycle, Guard, PodError, PodHandle, PodSettings, PodStatus, RunningPod, Stage,
 };
 pub use pods::{
-    Beat, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, PodState, ReapedPod, Registered,
+    Beat, DrainAsked, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, PodState,
+    ReapedPod, Registered,
 };
 pub use recover::{
     Cancelled, DeadLetter, DeadReason, Forgotten, RecoverRequest, Recovered, Redriven, Retention,

@@ -121,6 +121,13 @@ impl PodHandle {
         self.0.lives.subscribe()
     }
 
+    /// Tells when somebody asked, through the database, that the pod go down. Whoever owns it
+    /// then calls [`RunningPod::drain`]; by itself it goes on.
+    #[must_use]
+    pub fn drain_asked(&self) -> watch::Receiver<bool> {
+        self.0.drain_asked.subscribe()
+    }
+
     /// The guarded store that it works with.
     #[must_use]
     pub fn guard(&self) -> &Arc<Guard> {

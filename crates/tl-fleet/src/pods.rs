@@ -77,10 +77,21 @@ pub enum Beat {
     Alive {
         /// The new deadline.
         lease_until: StoreTime,
+        /// Whether somebody asked that it go down in good order.
+        drain_asked: bool,
     },
     /// This life has ended: its lease ran out before this heartbeat came, or it was reaped,
     /// or the name was registered again. Drop the work and register anew.
     Reaped,
+}
+
+/// What became of a wish that a pod go down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainAsked {
+    /// It is told with its next heartbeat.
+    Asked,
+    /// No living pod bears the name.
+    NotUp,
 }
 
 words!(

@@ -32,10 +32,11 @@ use crate::checks::{
 use crate::claim::{Claim, ClaimRequest, Finish, Finished, Renewal, Renewed, check_lease};
 use crate::effects::{EffectNoted, NewEffect};
 use crate::error::{InvalidInput, StoreError};
-use crate::ids::{Epoch, PodLife, StepId};
+use crate::ids::{Epoch, PodId, PodLife, StepId};
 use crate::list::{Counts, Page, PageRequest, StepFilter};
 use crate::pods::{
-    Beat, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod, Registered,
+    Beat, DrainAsked, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod,
+    Registered,
 };
 use crate::recover::{
     Cancelled, DeadLetter, Forgotten, RecoverRequest, Recovered, Redriven, Retention,
@@ -248,6 +249,13 @@ impl Store for PostgresStore {
 
     fn leave(&self, life: PodLife) -> Answer<'_, ()> {
         Box::pin(async move { lives::leave(&self.pool, &life).await })
+    }
+
+    fn ask_drain(&self, pods: Vec<PodId>) -> Answer<'_, Vec<DrainAsked>> {
+        Box::pin(async move {
+            check_batch("pods", pods.len())?;
+            lives::ask_drain(&self.pool, &pods).await
+        })
     }
 
     fn pods(&self) -> Answer<'_, Vec<Pod>> {

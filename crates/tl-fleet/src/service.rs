@@ -15,10 +15,10 @@ use tokio::sync::Mutex;
 use crate::claim::{Claim, ClaimRequest, Finish, Finished, Renewal, Renewed};
 use crate::effects::{EffectNoted, NewEffect};
 use crate::error::StoreError;
-use crate::ids::StepId;
+use crate::ids::{PodId, StepId};
 use crate::list::{Counts, KindCount, Page, PageRequest, StepFilter};
 use crate::pod::{Cycle, Guard, PodHandle};
-use crate::pods::{Leader, Pod, PodState};
+use crate::pods::{DrainAsked, Leader, Pod, PodState};
 use crate::recover::{Cancelled, DeadLetter, Redriven};
 use crate::step::{AttemptRecord, NewStep, Step, Submitted};
 use crate::time::{StoreTime, Timed};
@@ -222,6 +222,14 @@ impl FleetService {
     /// [`StoreError`].
     pub async fn redrive(&self, ids: Vec<StepId>) -> Result<Timed<Vec<Redriven>>, StoreError> {
         self.guard.call(|store| store.redrive(ids)).await
+    }
+
+    /// Asks living pods to go down in good order; see [`crate::Store::ask_drain`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ask_drain(&self, pods: Vec<PodId>) -> Result<Timed<Vec<DrainAsked>>, StoreError> {
+        self.guard.call(|store| store.ask_drain(pods)).await
     }
 
     /// Dead letters, newest first.

@@ -32,10 +32,11 @@ use crate::checks::{
 use crate::claim::{Claim, ClaimRequest, Finish, Finished, Renewal, Renewed, check_lease};
 use crate::effects::{EffectNoted, NewEffect};
 use crate::error::{InvalidInput, StoreError};
-use crate::ids::{Epoch, PodLife, StepId};
+use crate::ids::{Epoch, PodId, PodLife, StepId};
 use crate::list::{Counts, Page, PageRequest, StepFilter};
 use crate::pods::{
-    Beat, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod, Registered,
+    Beat, DrainAsked, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod,
+    Registered,
 };
 use crate::recover::{
     Cancelled, DeadLetter, Forgotten, RecoverRequest, Recovered, Redriven, Retention,
@@ -339,6 +340,13 @@ impl Store for SqliteStore {
 
     fn leave(&self, life: PodLife) -> Answer<'_, ()> {
         self.write(Weight::of(1), move |tx| pods::leave(tx, &life))
+    }
+
+    fn ask_drain(&self, pods: Vec<PodId>) -> Answer<'_, Vec<DrainAsked>> {
+        checked!(check_batch("pods", pods.len()));
+        self.write(Weight::of(pods.len()), move |tx| {
+            pods.iter().map(|pod| pods::ask_drain(tx, pod)).collect()
+        })
     }
 
     fn pods(&self) -> Answer<'_, Vec<Pod>> {

@@ -28,10 +28,11 @@ use tokio::sync::watch;
 use crate::claim::{Claim, ClaimRequest, Finish, Finished, Renewal, Renewed};
 use crate::effects::{EffectNoted, NewEffect};
 use crate::error::StoreError;
-use crate::ids::{Epoch, PodLife, StepId};
+use crate::ids::{Epoch, PodId, PodLife, StepId};
 use crate::list::{Counts, Page, PageRequest, StepFilter};
 use crate::pods::{
-    Beat, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod, Registered,
+    Beat, DrainAsked, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod,
+    Registered,
 };
 use crate::recover::{
     Cancelled, DeadLetter, Forgotten, RecoverRequest, Recovered, Redriven, Retention,
@@ -126,6 +127,10 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Ends a life in good order: the pod is down, and leads no more.
     fn leave(&self, life: PodLife) -> Answer<'_, ()>;
+
+    /// Asks living pods to go down in good order; each is told with its next heartbeat. The
+    /// wish ends with the life.
+    fn ask_drain(&self, pods: Vec<PodId>) -> Answer<'_, Vec<DrainAsked>>;
 
     /// All pods that are known, eldest first.
     fn pods(&self) -> Answer<'_, Vec<Pod>>;

@@ -117,7 +117,10 @@ async fn heartbeat(shared: &Arc<Shared>, guard: &Guard, life: PodLife) -> bool {
     let sent_ms = now_ms();
     match guard.call(|store| store.heartbeat(beat)).await {
         Ok(answer) => match answer.value {
-            Beat::Alive { .. } => {
+            Beat::Alive { drain_asked, .. } => {
+                if drain_asked {
+                    shared.drain_asked.send_replace(true);
+                }
                 shared.confirm_life(sent_ms, lease_ms);
                 shared.measure();
                 lead(shared, guard, &life).await;

@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     pub(super) stage: watch::Sender<Stage>,
     pub(super) lives: watch::Sender<Option<PodLife>>,
+    /// Somebody asked, through the database, that the pod go down.
+    pub(super) drain_asked: watch::Sender<bool>,
     pub(super) reports: mpsc::Sender<Finish>,
     /// A step has ended.
     pub(super) room: Notify,
@@ -73,6 +75,7 @@ impl Shared {
             counters: Counters::default(),
             stage: watch::Sender::new(Stage::Running),
             lives: watch::Sender::new(None),
+            drain_asked: watch::Sender::new(false),
             reports,
             room: Notify::new(),
             beat_now: Notify::new(),

@@ -1,13 +1,16 @@
 //! Pods live and die, one of them leads, and the leader clears up.
 
+use std::collections::HashSet;
+
 use super::fault::{Call, unreadable};
 use super::pool::Pool;
 use super::rows::{self, get, int, small, timed, uint};
 use crate::error::StoreError;
-use crate::ids::{Epoch, Incarnation, PodLife};
+use crate::ids::{Epoch, Incarnation, PodId, PodLife};
 use crate::json::JsonText;
 use crate::pods::{
-    Beat, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod, Registered,
+    Beat, DrainAsked, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod,
+    Registered,
 };
 use crate::recover::{Forgotten, Retention};
 use crate::time::{StoreTime, Timed};
@@ -27,7 +30,7 @@ const REGISTER: &str = "
       incarnation = excluded.incarnation, birth = excluded.birth, heartbeat = excluded.heartbeat,
       lease_until = excluded.lease_until, state = 0, draining = false,
       capacity = excluded.capacity, running = 0, prefetched = 0, kinds = excluded.kinds,
-      meta = excluded.meta
+      meta = excluded.meta, drain_asked = false
     RETURNING p.birth, p.incarnation, p.lease_until";
 
 pub(super) async fn register(
@@ -66,8 +69,8 @@ const HEARTBEAT: &str = "
           draining = $6, meta = coalesce($7, p.meta)
       FROM clock
       WHERE p.pod = $1 AND p.incarnation = $2 AND p.state = 0 AND p.lease_until > clock.now
-      RETURNING p.lease_until)
-    SELECT clock.now, beat.lease_until FROM clock LEFT JOIN beat ON true";
+      RETURNING p.lease_until, p.drain_asked)
+    SELECT clock.now, beat.lease_until, beat.drain_asked FROM clock LEFT JOIN beat ON true";
 
 pub(super) async fn heartbeat(pool: &Pool, beat: &Heartbeat) -> Result<Timed<Beat>, StoreError> {
     let found = pool
@@ -87,10 +90,38 @@ pub(super) async fn heartbeat(pool: &Pool, beat: &Heartbeat) -> Result<Timed<Bea
         .await?;
     let answer = timed(&found, ())?;
     let lease_until: Option<i64> = get(&found[0], 1)?;
-    Ok(answer.map(|()| match lease_until {
-        Some(until) => Beat::Alive { lease_until: StoreTime(uint(until)) },
-        None => Beat::Reaped,
+    let drain_asked: Option<bool> = get(&found[0], 2)?;
+    Ok(answer.map(|()| match (lease_until, drain_asked) {
+        (Some(until), Some(drain_asked)) => {
+            Beat::Alive { lease_until: StoreTime(uint(until)), drain_asked }
+        }
+        _ => Beat::Reaped,
     }))
+}
+
+const ASK_DRAIN: &str = "
+    WITH clock AS MATERIALIZED (SELECT @fleet_clock() AS now),
+    asked AS (
+      UPDATE @fleet_pods AS p SET drain_asked = true FROM clock
+      WHERE p.pod = ANY ($1) AND p.state = 0 AND p.lease_until > clock.now
+      RETURNING p.pod)
+    SELECT clock.now, asked.pod FROM clock LEFT JOIN asked ON true";
+
+pub(super) async fn ask_drain(
+    pool: &Pool,
+    pods: &[PodId],
+) -> Result<Timed<Vec<DrainAsked>>, StoreError> {
+    let names: Vec<&str> = pods.iter().map(PodId::as_str).collect();
+    let found = pool.rows(Call::Write, ASK_DRAIN, &[&names]).await?;
+    let mut asked = HashSet::new();
+    for row in &found {
+        asked.extend(get::<Option<String>>(row, 1)?);
+    }
+    let one = |pod: &PodId| match asked.contains(pod.as_str()) {
+        true => DrainAsked::Asked,
+        false => DrainAsked::NotUp,
+    };
+    timed(&found, pods.iter().map(one).collect())
 }
 
 const LEAVE: &str = "

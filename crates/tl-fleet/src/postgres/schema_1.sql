@@ -130,7 +130,8 @@ CREATE TABLE @fleet_pods (
   running bigint NOT NULL,
   prefetched bigint NOT NULL,
   kinds text[] NOT NULL,
-  meta text NOT NULL
+  meta text NOT NULL,
+  drain_asked boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 
 -- One row; epoch 0 is nobody's.

@@ -10,7 +10,8 @@ use crate::error::StoreError;
 use crate::ids::{Epoch, Incarnation, PodId, PodLife};
 use crate::json::JsonText;
 use crate::pods::{
-    Beat, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod, Registered,
+    Beat, DrainAsked, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod,
+    Registered,
 };
 use crate::time::StoreTime;
 
@@ -61,26 +62,45 @@ pub(super) fn register(tx: &Tx<'_>, info: &PodInfo, lease_ms: u64) -> Result<Reg
 
 pub(super) fn heartbeat(tx: &Tx<'_>, beat: &Heartbeat) -> Result<Beat, Fault> {
     let lease_until = StoreTime(tx.at.0 + beat.lease_ms);
-    let rows = tx
+    let drain_asked: Option<bool> = tx
         .conn
         .prepare_cached(
             "UPDATE fleet_pods
              SET lease_until = ?4, heartbeat_wall = ?5, running = ?6, prefetched = ?7,
                  draining = ?8, meta = coalesce(?9, meta)
-             WHERE pod = ?1 AND incarnation = ?2 AND state = 0 AND lease_until > ?3",
+             WHERE pod = ?1 AND incarnation = ?2 AND state = 0 AND lease_until > ?3
+             RETURNING drain_asked",
         )?
-        .execute(params![
-            beat.life.pod.as_str(),
-            int(beat.life.incarnation.0),
-            int(tx.at.0),
-            int(lease_until.0),
-            int(tx.wall.0),
-            beat.running,
-            beat.prefetched,
-            beat.draining,
-            beat.meta.as_ref().map(JsonText::as_str),
-        ])?;
-    Ok(if rows == 1 { Beat::Alive { lease_until } } else { Beat::Reaped })
+        .query_row(
+            params![
+                beat.life.pod.as_str(),
+                int(beat.life.incarnation.0),
+                int(tx.at.0),
+                int(lease_until.0),
+                int(tx.wall.0),
+                beat.running,
+                beat.prefetched,
+                beat.draining,
+                beat.meta.as_ref().map(JsonText::as_str),
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(match drain_asked {
+        Some(drain_asked) => Beat::Alive { lease_until, drain_asked },
+        None => Beat::Reaped,
+    })
+}
+
+pub(super) fn ask_drain(tx: &Tx<'_>, pod: &PodId) -> Result<DrainAsked, Fault> {
+    let rows = tx
+        .conn
+        .prepare_cached(
+            "UPDATE fleet_pods SET drain_asked = 1
+             WHERE pod = ?1 AND state = 0 AND lease_until > ?2",
+        )?
+        .execute(params![pod.as_str(), int(tx.at.0)])?;
+    Ok(if rows == 1 { DrainAsked::Asked } else { DrainAsked::NotUp })
 }
 
 pub(super) fn leave(tx: &Tx<'_>, life: &PodLife) -> Result<(), Fault> {

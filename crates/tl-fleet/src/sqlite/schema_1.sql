@@ -91,7 +91,8 @@ CREATE TABLE fleet_pods (
   running INTEGER NOT NULL,
   prefetched INTEGER NOT NULL,
   kinds TEXT NOT NULL,
-  meta TEXT NOT NULL
+  meta TEXT NOT NULL,
+  drain_asked INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 CREATE TABLE fleet_leader (

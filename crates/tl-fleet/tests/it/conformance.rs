@@ -74,6 +74,7 @@ macro_rules! conformance {
             pods: a_life_is_kept_by_heartbeats,
             pods: a_life_whose_lease_ran_out_is_over_and_the_next_is_younger,
             pods: a_name_registered_again_ends_the_earlier_life,
+            pods: a_pod_is_told_to_drain_with_its_next_heartbeat,
             pods: one_leads_at_a_time_and_the_epoch_grows,
             pods: who_was_deposed_writes_nothing,
             pods: a_leader_that_leaves_makes_room_at_once,

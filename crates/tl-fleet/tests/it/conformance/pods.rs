@@ -1,13 +1,14 @@
 //! Pods live and die, and one of them leads.
 
-use tl_fleet::limits::{KINDS_MAX, POD_META_BYTES_MAX};
+use tl_fleet::limits::{BATCH_MAX, KINDS_MAX, POD_META_BYTES_MAX};
 use tl_fleet::{
-    Beat, ClaimRequest, Claimant, Epoch, Forgotten, Heartbeat, LeaderWrite, Leadership, PodInfo,
-    PodLife, PodState, Retention, StepState, StoreError,
+    Beat, ClaimRequest, Claimant, DrainAsked, Epoch, Forgotten, Heartbeat, LeaderWrite, Leadership,
+    PodInfo, PodLife, PodState, Retention, StepState, StoreError,
 };
 
 use super::{
-    LEASE_MS, World, claim_one, completed, finish, info, json, kind, numbered, register, submit,
+    LEASE_MS, World, claim_one, completed, finish, info, json, kind, numbered, pod, register,
+    submit,
 };
 
 fn beat(life: &PodLife) -> Heartbeat {
@@ -34,7 +35,7 @@ pub async fn a_life_is_kept_by_heartbeats(world: &impl World) {
     for _ in 0..3 {
         world.pass(LEASE_MS - 1_000).await;
         let answer = store.heartbeat(beat(&life)).await.unwrap();
-        let Beat::Alive { lease_until } = answer.value else { panic!("it lives") };
+        let Beat::Alive { lease_until, .. } = answer.value else { panic!("it lives") };
         assert_eq!(lease_until.since_ms(answer.at), LEASE_MS);
     }
     let meta = Heartbeat { meta: Some(json(r#"{"v":2}"#)), draining: true, ..beat(&life) };
@@ -101,6 +102,31 @@ pub async fn a_name_registered_again_ends_the_earlier_life(world: &impl World) {
     assert_eq!(store.heartbeat(beat(&first)).await.unwrap().value, Beat::Reaped);
     store.leave(first).await.unwrap();
     assert!(matches!(store.heartbeat(beat(&second)).await.unwrap().value, Beat::Alive { .. }));
+}
+
+pub async fn a_pod_is_told_to_drain_with_its_next_heartbeat(world: &impl World) {
+    let store = world.store();
+    let (asked, other) = (register(&store, "asked").await, register(&store, "other").await);
+    let ask = async |names: &[&str]| {
+        store.ask_drain(names.iter().map(|name| pod(name)).collect()).await.unwrap().value
+    };
+    let answers = ask(&["asked", "unknown", "asked"]).await;
+    assert_eq!(answers, [DrainAsked::Asked, DrainAsked::NotUp, DrainAsked::Asked]);
+    for (life, expected) in [(&asked, true), (&other, false)] {
+        let answer = store.heartbeat(beat(life)).await.unwrap().value;
+        let Beat::Alive { drain_asked, .. } = answer else { panic!("it lives") };
+        assert_eq!(drain_asked, expected);
+    }
+    store.leave(asked).await.unwrap();
+    assert_eq!(ask(&["asked"]).await, [DrainAsked::NotUp], "it has left");
+    let again = register(&store, "asked").await;
+    let answer = store.heartbeat(beat(&again)).await.unwrap().value;
+    assert!(matches!(answer, Beat::Alive { drain_asked: false, .. }), "the wish is forgotten");
+    world.pass(LEASE_MS).await;
+    assert_eq!(ask(&["asked", "other"]).await, [DrainAsked::NotUp; 2], "their leases are over");
+    assert_eq!(ask(&[]).await, []);
+    let many = vec![pod("asked"); BATCH_MAX + 1];
+    assert!(matches!(store.ask_drain(many).await, Err(StoreError::Invalid(_))));
 }
 
 pub async fn one_leads_at_a_time_and_the_epoch_grows(world: &impl World) {
