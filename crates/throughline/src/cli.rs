@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::output::Out;
-use crate::{bench, completions, debug, demo, dev, doctor, serve, session, settings, sim};
+use crate::{bench, completions, debug, demo, dev, doctor, fleet, serve, session, settings, sim};
 
 /// The address that client commands use when none is given.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:4000";
@@ -13,7 +13,7 @@ Exit codes:
   0    done
   1    the node or this computer refused; the message says what to do
   2    the command line or the settings are not right
-  3    no node could be reached
+  3    no node, or no database of a fleet, could be reached
   4    a check found a difference (demo, doctor, import, debug)
   130  interrupted";
 
@@ -41,6 +41,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Create, append to, read and follow sessions
     Session(session::SessionArgs),
+    /// Share work over a database alone: run pods, submit steps, look at them
+    Fleet(Box<fleet::FleetArgs>),
     /// Check this computer: clock, disk, limits, port, data directory
     Doctor(doctor::DoctorArgs),
     /// Measure this computer and a node on it
@@ -65,6 +67,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Settings(command) => settings::command::run(command, &out),
         Command::Demo(args) => demo::run(args, &out).await,
         Command::Session(args) => session::run(args, &out).await,
+        Command::Fleet(args) => fleet::run(*args, &out).await,
         Command::Doctor(args) => doctor::run(&args, &out),
         Command::Bench(command) => bench::run(command, &out),
         Command::Sim(args) => sim::run(&args, &out),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tl_client::ClientError;
 use tl_engine::EngineError;
 use tl_engine::lock::LockError;
+use tl_fleet::StoreError;
 use tl_wal::WalError;
 
 /// The command line or settings are not right.
@@ -69,6 +70,11 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(Failure::WithAdvice { .. }) => return 1,
         None => {}
     }
+    match error.downcast_ref::<StoreError>() {
+        Some(StoreError::Invalid(_)) => return EXIT_USAGE,
+        Some(failure) if store_is_away(failure) => return EXIT_UNREACHABLE,
+        Some(_) | None => {}
+    }
     match error.downcast_ref::<ClientError>() {
         Some(failure) if failure.is_unreachable() => EXIT_UNREACHABLE,
         Some(ClientError::BadArgument(_)) => EXIT_USAGE,
@@ -83,6 +89,9 @@ fn advice(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(advice) = error.chain().find_map(start_advice) {
         return Some(advice.to_owned());
+    }
+    if let Some(failure) = error.downcast_ref::<StoreError>() {
+        return store_advice(failure).map(str::to_owned);
     }
     let failure = error.downcast_ref::<ClientError>()?;
     if failure.is_unreachable() {
@@ -110,6 +119,46 @@ fn advice(error: &anyhow::Error) -> Option<String> {
         _ => return None,
     };
     Some(advice.to_owned())
+}
+
+/// Whether the same may work later, without anything being changed.
+fn store_is_away(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unavailable { .. }
+        | StoreError::OutcomeUnknown { .. }
+        | StoreError::Busy { .. } => true,
+        StoreError::Invalid(_)
+        | StoreError::Reaped
+        | StoreError::Refused { .. }
+        | StoreError::Schema { .. }
+        | StoreError::Corrupt { .. } => false,
+    }
+}
+
+/// What to do about a fleet's database.
+fn store_advice(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::Unavailable { .. } => {
+            Some("nothing was written. Is the database up, and is this its address?")
+        }
+        StoreError::OutcomeUnknown { .. } => Some(
+            "it may have been written. A submission is safe to repeat with --id or --unique-key",
+        ),
+        StoreError::Schema { found: 0, .. } => {
+            Some("there are no tables yet: `tl fleet migrate` makes them")
+        }
+        StoreError::Schema { found, wanted } if found < wanted => {
+            Some("`tl fleet migrate` brings the tables up to date")
+        }
+        StoreError::Schema { .. } => Some("a newer program made the tables: use that one"),
+        StoreError::Refused { .. } => {
+            Some("look at the rights, the free space, and whether the database is read-only")
+        }
+        StoreError::Invalid(_)
+        | StoreError::Reaped
+        | StoreError::Busy { .. }
+        | StoreError::Corrupt { .. } => None,
+    }
 }
 
 /// What to do about a node that could not start.

@@ -8,6 +8,7 @@
 //! | [`settings`] | where settings come from and which are in force |
 //! | [`session`], [`transfer`] | the client's words; import and export |
 //! | [`demo`] | a tour that kills a node |
+//! | [`fleet`] | shared work over a database alone |
 //! | [`bench`] | how fast this computer and a node on it are |
 //! | [`doctor`], [`debug`] | looking at this computer and at a data directory |
 //! | [`sim`] | a cluster in trouble, simulated |
@@ -21,6 +22,7 @@ mod demo;
 mod dev;
 mod doctor;
 mod failure;
+mod fleet;
 mod logs;
 mod node;
 mod output;

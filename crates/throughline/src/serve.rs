@@ -80,13 +80,15 @@ pub fn ready_line(settings: &Settings, ready: &Ready, for_programs: bool) -> Str
     format!("ready: {url} (data in {data}, {took_ms} ms)")
 }
 
+/// Has this process killed when the one that started it ends.
 #[cfg(target_os = "linux")]
-fn end_with_parent() -> anyhow::Result<()> {
+pub fn end_with_parent() -> anyhow::Result<()> {
     use rustix::process::{Signal, set_parent_process_death_signal};
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
+/// Other systems cannot do that.
 #[cfg(not(target_os = "linux"))]
-fn end_with_parent() -> anyhow::Result<()> {
+pub fn end_with_parent() -> anyhow::Result<()> {
     Ok(())
 }

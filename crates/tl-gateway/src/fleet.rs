@@ -39,6 +39,10 @@ mod steps;
 mod workers;
 
 pub use openapi::document as openapi_document;
+pub use shapes::{
+    PodShape, StepShape, attempt as attempt_json, dead_letter as dead_letter_json,
+    submitted as submitted_json,
+};
 
 /// Largest body: a batch at its limit, with room for what stands around its items.
 const BODY_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;

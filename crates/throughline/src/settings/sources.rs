@@ -17,6 +17,8 @@ use crate::failure::Failure;
 const PREFIX: &str = "TL_";
 /// `TL_…` variables that belong to client commands and are no settings.
 const NOT_SETTINGS: [&str; 2] = ["TL_URL", "TL_NAMESPACE"];
+/// Prefix of the variables of a fleet, which are none of a node's.
+const FLEET_PREFIX: &str = "TL_FLEET_";
 /// Variables of compatible servers, and the key each one sets.
 const ALIASES: [(&str, &str); 4] = [
     ("STARCITE_RAFT_DATA_DIR", "engine.data_dir"),
@@ -88,7 +90,7 @@ impl Sources {
         let mut own = Vec::new();
         for (name, text) in &self.environment {
             if let Some(rest) = name.strip_prefix(PREFIX) {
-                if !NOT_SETTINGS.contains(&name.as_str()) {
+                if !NOT_SETTINGS.contains(&name.as_str()) && !name.starts_with(FLEET_PREFIX) {
                     let key = rest.to_ascii_lowercase().replace("__", ".");
                     own.push((name.clone(), key, parse(text)));
                 }
@@ -147,7 +149,7 @@ fn parse(text: &str) -> Value {
 }
 
 /// The known name with the fewest edits, if it is near enough to be meant.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let (distance, best) = known.iter().map(|known| (edits(name, known), *known)).min()?;
     (distance <= 1 + name.len() / 3).then_some(best)
 }

@@ -6,6 +6,7 @@ mod bench;
 mod crash;
 mod demo;
 mod files;
+mod fleet;
 mod offline;
 mod session;
 mod tl;

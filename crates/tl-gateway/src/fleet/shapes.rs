@@ -35,8 +35,9 @@ pub(super) fn classic_state(state: StepState) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct StepShape {
+/// A step as replies and the command line show it.
+#[derive(Debug, Serialize)]
+pub struct StepShape {
     step_id: String,
     r#type: String,
     args: Box<RawValue>,
@@ -61,7 +62,9 @@ pub(super) struct StepShape {
 }
 
 impl StepShape {
-    pub(super) fn new(step: &Step) -> StepShape {
+    /// Of a step.
+    #[must_use]
+    pub fn new(step: &Step) -> StepShape {
         StepShape {
             step_id: step.id.to_string(),
             r#type: step.kind.to_string(),
@@ -88,7 +91,9 @@ impl StepShape {
     }
 }
 
-pub(super) fn submitted(submitted: &Submitted) -> Value {
+/// What became of a submission.
+#[must_use]
+pub fn submitted(submitted: &Submitted) -> Value {
     json!({
         "step_id": submitted.id.to_string(),
         "state": submitted.state.word(),
@@ -97,7 +102,9 @@ pub(super) fn submitted(submitted: &Submitted) -> Value {
     })
 }
 
-pub(super) fn attempt(attempt: &AttemptRecord) -> Value {
+/// One attempt.
+#[must_use]
+pub fn attempt(attempt: &AttemptRecord) -> Value {
     json!({
         "attempt": attempt.attempt.0,
         "pod": attempt.pod.as_str(),
@@ -108,7 +115,9 @@ pub(super) fn attempt(attempt: &AttemptRecord) -> Value {
     })
 }
 
-pub(super) fn dead_letter(letter: &DeadLetter) -> Value {
+/// A step that was given up.
+#[must_use]
+pub fn dead_letter(letter: &DeadLetter) -> Value {
     json!({
         "step_id": letter.id.to_string(),
         "attempt": letter.attempt.0,
@@ -121,8 +130,9 @@ pub(super) fn dead_letter(letter: &DeadLetter) -> Value {
     })
 }
 
-#[derive(Serialize)]
-pub(super) struct PodShape {
+/// A pod as replies and the command line show it.
+#[derive(Debug, Serialize)]
+pub struct PodShape {
     pod_id: String,
     incarnation: u64,
     birth_ts: String,
@@ -138,7 +148,8 @@ pub(super) struct PodShape {
 
 impl PodShape {
     /// `alive` is whether its lease holds.
-    pub(super) fn new(pod: &Pod, alive: bool) -> PodShape {
+    #[must_use]
+    pub fn new(pod: &Pod, alive: bool) -> PodShape {
         PodShape {
             pod_id: pod.life.pod.to_string(),
             incarnation: pod.life.incarnation.0,
