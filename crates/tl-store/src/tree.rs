@@ -41,8 +41,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use lsm_tree::compaction::Leveled;
+use lsm_tree::config::CompressionPolicy;
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache, Config, Guard, KvSeparationOptions, SeqNo, SequenceNumberCounter,
+    AbstractTree, AnyTree, Cache, CompressionType, Config, Guard, KvSeparationOptions, SeqNo,
+    SequenceNumberCounter,
 };
 use parking_lot::Mutex;
 use tl_types::FullKey;
@@ -55,6 +57,7 @@ use crate::runs::{RunRows, Runs};
 use crate::store::{ScrubProgress, ScrubReport, StoreStats};
 use leftovers::Before;
 use manifest::Listed;
+use writeback::Writeback;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use manifest::listed_files;
@@ -64,6 +67,7 @@ mod filter;
 mod leftovers;
 mod manifest;
 mod scrub;
+mod writeback;
 
 /// The crate's name for the directory of blob files.
 const BLOBS_DIR: &str = "blobs";
@@ -103,6 +107,7 @@ impl Tree {
         let seqno = SequenceNumberCounter::default();
         let visible = SequenceNumberCounter::default();
         let blobs = KvSeparationOptions::default()
+            .compression(CompressionType::None)
             .separation_threshold(options.blob_threshold)
             .staleness_threshold(BLOB_STALE_RATIO)
             .age_cutoff(1.0)
@@ -111,6 +116,7 @@ impl Tree {
         let config = Config::new(dir, seqno.clone(), visible.clone())
             .use_cache(Arc::new(Cache::with_capacity_bytes(options.block_cache_bytes as u64)))
             .with_kv_separation(Some(blobs))
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
             .with_compaction_filter_factory(Some(Arc::new(cut)));
         let listed = manifest::read(dir)?;
         if listed.is_empty() {
@@ -222,9 +228,11 @@ impl Runs for Tree {
         self.writing("flushing a memtable", || {
             let mut ingestion = self.tree.ingestion()?;
             let mut paced = 0;
+            let mut writeback = Writeback::of(&blobs);
             for (key, slot) in rows {
                 let bytes = key.as_bytes().len() + slot.as_ref().map_or(0, Bytes::len);
                 self.pacing.count(Work::Flush, &mut paced, bytes);
+                writeback.count(bytes)?;
                 match slot {
                     Some(value) => ingestion.write(key.as_bytes(), value)?,
                     None => ingestion.write_tombstone(key.as_bytes())?,
