@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use tl_core::Poison;
 use tl_core::session::{EventQuery, ReadError, read_events};
+use tl_core::{Poison, Rows};
 use tl_store::OrderedStore;
 use tl_types::limits::PAGE_BYTES_MAX;
-use tl_types::{
-    ErrorCode, Generation, GroupId, ResourceNumber, Seq, SessionId, StoredEvent, Tenant,
-};
+use tl_types::{ErrorCode, ResourceNumber, Seq, SessionId, StoredEvent, Tenant};
 use tl_wire::reply::{Gap, GapReason, event_json};
 
 use super::{Service, damage};
@@ -45,66 +43,50 @@ impl<S: OrderedStore + 'static> Service<S> {
         (limit, bytes_max): (usize, usize),
     ) -> Result<Lines, ServiceError> {
         let wanted = upto.0.saturating_sub(after.0).min(limit as u64) as usize;
-        let mut lines: Vec<EventLine> = Vec::new();
-        let mut bytes = 0;
-        while lines.len() < wanted && bytes < bytes_max {
-            let from = lines.last().map_or(after, |line| line.seq);
-            let step = (wanted - lines.len()).min(EVENTS_PER_READ_MAX);
-            let query = EventQuery { after: from, limit: step, bytes: bytes_max - bytes };
-            match self.read_step(key, tenant.clone(), query).await {
-                Ok(read) if read.is_empty() => break,
-                Ok(read) => {
-                    bytes += read.iter().map(|line| line.json.len()).sum::<usize>();
-                    lines.extend(read);
-                }
-                Err(ReadError::Gap { earliest, archived_seq, .. }) if lines.is_empty() => {
-                    return Ok(Lines::Gone(Gap {
-                        reason: GapReason::CursorExpired,
-                        from_cursor: after,
-                        next_cursor: Seq(earliest.0 - 1),
-                        committed_cursor: archived_seq,
-                        earliest_available_cursor: Seq(earliest.0 - 1),
-                    }));
-                }
-                // Trimmed while we read: give what we have, the next read tells.
-                Err(ReadError::Gap { .. }) => break,
-                Err(ReadError::NotFound) => {
-                    return Err(ServiceError::of(ErrorCode::SessionNotFound));
-                }
-                Err(ReadError::Hole { missing }) => {
-                    tracing::error!(group = key.group.0, session = key.number.0, %missing, "hole");
-                    return Err(ServiceError::new(
-                        ErrorCode::EventGapDetected,
-                        format!("Event {missing} of this session cannot be found on this node"),
-                    )
-                    .with("missing_seq", missing.0));
-                }
-                Err(ReadError::Rows(poison)) => return Err(damage(&poison.to_string())),
-            }
-        }
-        Ok(Lines::Events(lines))
-    }
-
-    async fn read_step(
-        &self,
-        key: TopicKey,
-        tenant: Tenant,
-        query: EventQuery,
-    ) -> Result<Vec<EventLine>, ReadError> {
+        let mut page = Page { lines: Vec::new(), bytes: 0, after, wanted, bytes_max };
         let store = &self.inner.store;
         let generation = store.applied(key.group).generation;
         let hot = CachedRows::new(&**store, key.group, generation);
-        match read_events(&hot, key.number, query) {
-            Ok(page) => serialise(&page.events, &tenant),
+        let read = match page.fill(&hot, key.number, tenant) {
             Err(ReadError::Rows(Poison::Cold)) => {
-                let store = Arc::clone(store);
-                let (group, number) = (key.group, key.number);
-                let read = self
-                    .beside(move || read_cold(&*store, group, generation, number, query, &tenant));
-                read.await.map_err(|error| ReadError::Rows(Poison::Damaged(error.to_string())))?
+                let (store, tenant) = (Arc::clone(store), tenant.clone());
+                let read = self.beside(move || {
+                    let rows = BlockingRows::new(&*store, key.group, generation);
+                    (page.fill(&rows, key.number, &tenant), page)
+                });
+                let (read, whole) = read.await?;
+                page = whole;
+                read
             }
-            Err(error) => Err(error),
+            done => done,
+        };
+        match read {
+            Ok(()) => {}
+            Err(ReadError::Gap { earliest, archived_seq, .. }) if page.lines.is_empty() => {
+                return Ok(Lines::Gone(Gap {
+                    reason: GapReason::CursorExpired,
+                    from_cursor: after,
+                    next_cursor: Seq(earliest.0 - 1),
+                    committed_cursor: archived_seq,
+                    earliest_available_cursor: Seq(earliest.0 - 1),
+                }));
+            }
+            // Trimmed while we read: give what we have, the next read tells.
+            Err(ReadError::Gap { .. }) => {}
+            Err(ReadError::NotFound) => {
+                return Err(ServiceError::of(ErrorCode::SessionNotFound));
+            }
+            Err(ReadError::Hole { missing }) => {
+                tracing::error!(group = key.group.0, session = key.number.0, %missing, "hole");
+                return Err(ServiceError::new(
+                    ErrorCode::EventGapDetected,
+                    format!("Event {missing} of this session cannot be found on this node"),
+                )
+                .with("missing_seq", missing.0));
+            }
+            Err(ReadError::Rows(poison)) => return Err(damage(&poison.to_string())),
         }
+        Ok(Lines::Events(page.lines))
     }
 
     /// A page of events, or with a wait the first ones to come.
@@ -191,16 +173,37 @@ impl<S: OrderedStore + 'static> Service<S> {
     }
 }
 
-fn read_cold<S: OrderedStore>(
-    store: &S,
-    group: GroupId,
-    generation: Generation,
-    number: ResourceNumber,
-    query: EventQuery,
-    tenant: &Tenant,
-) -> Result<Vec<EventLine>, ReadError> {
-    let rows = BlockingRows::new(store, group, generation);
-    serialise(&read_events(&rows, number, query)?.events, tenant)
+/// Events on their way into an answer.
+struct Page {
+    lines: Vec<EventLine>,
+    /// Bytes of `lines`.
+    bytes: usize,
+    after: Seq,
+    wanted: usize,
+    bytes_max: usize,
+}
+
+impl Page {
+    /// Reads on from where it stands, until it has what is wanted or there is no more.
+    fn fill(
+        &mut self,
+        rows: &dyn Rows,
+        number: ResourceNumber,
+        tenant: &Tenant,
+    ) -> Result<(), ReadError> {
+        while self.lines.len() < self.wanted && self.bytes < self.bytes_max {
+            let after = self.lines.last().map_or(self.after, |line| line.seq);
+            let limit = (self.wanted - self.lines.len()).min(EVENTS_PER_READ_MAX);
+            let query = EventQuery { after, limit, bytes: self.bytes_max - self.bytes };
+            let read = serialise(&read_events(rows, number, query)?.events, tenant)?;
+            if read.is_empty() {
+                break;
+            }
+            self.bytes += read.iter().map(|line| line.json.len()).sum::<usize>();
+            self.lines.extend(read);
+        }
+        Ok(())
+    }
 }
 
 /// The JSON of each event, cut from one buffer.
