@@ -59,7 +59,7 @@ pub const HOT_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A request that is not whole after this takes the general way, milliseconds.
 pub const HOT_HANDOVER_MS: u64 = 1_000;
 /// Events a tail takes from the Service at a time when the reader asked for single frames.
-pub const TAIL_TAKE_MAX: usize = 256;
+pub const TAIL_TAKE_MAX: usize = 512;
 
 /// Settings of the HTTP face as written. [`GatewaySettings::check`] refuses values out of range
 /// by name.

@@ -29,9 +29,9 @@ use crate::hub::{Membership, RECENT_EVENTS_MAX};
 /// A lost wake costs at most this much delay.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Events taken from rows or from the shared window at a time.
-const STEP_EVENTS: usize = 256;
+const STEP_EVENTS: usize = 512;
 /// Bytes taken from rows at a time (one event always goes): a slow reader holds no more.
-const STEP_BYTES: usize = 256 * 1024;
+const STEP_BYTES: usize = 512 * 1024;
 /// The same from the shared window, and from rows when more than half of the room is taken.
 const SMALL_STEP_BYTES: usize = 32 * 1024;
 
