@@ -19,7 +19,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use http::{Response, StatusCode};
 use tl_fleet::FleetService;
@@ -31,6 +31,7 @@ use self::problem::Problem;
 mod ask;
 mod classic;
 mod exposition;
+mod limits;
 mod openapi;
 mod pods;
 mod problem;
@@ -92,6 +93,7 @@ const ROUTES: &[(&str, &str)] = &[
 /// The router over a service.
 pub fn router(service: Arc<FleetService>) -> Router {
     let face = Arc::new(Face { service, started: Instant::now() });
+    let limits = limits::Limits::new();
     Router::new()
         .route("/", get(classic::home))
         .route("/health", get(classic::health))
@@ -123,6 +125,7 @@ pub fn router(service: Arc<FleetService>) -> Router {
         .fallback(|| async { Problem::not_found("There is nothing at this path") })
         .method_not_allowed_fallback(|| async { Problem::method() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(limits, limits::admit))
         .layer(from_fn(envelope))
         .with_state(face)
 }

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tl_fleet::{Overview, Pod, StepState};
+use tl_fleet::{Overview, Pod, Stage, StepState};
 use tl_types::UnixMs;
 
 use super::ask::{NewStepBody, body, body_or_default, step_id};
@@ -33,6 +33,12 @@ pub(super) async fn live() -> Reply {
 
 pub(super) async fn ready(State(face): Shared) -> Reply {
     face.service.ready().await?;
+    // Who sends traffic here should stop before the face goes.
+    if let Some(pod) = face.service.pod()
+        && pod.status().stage != Stage::Running
+    {
+        return Err(Problem::busy("This pod goes down"));
+    }
     ok(&json!({ "status": "ready" }))
 }
 

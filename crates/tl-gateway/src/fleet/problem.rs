@@ -115,6 +115,16 @@ impl Problem {
         }
     }
 
+    /// This pod has enough to do; others may not.
+    pub(super) fn busy(detail: &str) -> Problem {
+        Problem::database(format!("{detail}; nothing was done"), AGAIN_S)
+    }
+
+    pub(super) fn too_slow() -> Problem {
+        let detail = "The request did not arrive, or was not answered, in time";
+        Problem::new(StatusCode::REQUEST_TIMEOUT, Sort::Validation, detail)
+    }
+
     /// The envelope.
     pub(super) fn response(&self, path: &str) -> Response<Body> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

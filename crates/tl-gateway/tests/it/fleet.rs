@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use futures_util::FutureExt as _;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -267,4 +268,47 @@ async fn it_listens_beyond_this_machine_only_when_forced() {
     assert!(matches!(fleet::listen(open, false).await, Err(fleet::FleetFaceError::Open(_))));
     assert!(fleet::listen(open, true).await.is_ok());
     assert!(fleet::listen("127.0.0.1:0".parse().unwrap(), false).await.is_ok());
+}
+
+#[tokio::test]
+async fn requests_and_their_bodies_have_limits_together_and_liveness_has_none() {
+    const REQUESTS_MAX: usize = 1_024;
+    let mut world = world();
+    let id = world.submit(json!({ "type": "work" })).await;
+    // One past the bodies: each may become as long as any, for it does not say.
+    let endless = || {
+        let chunks = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        Request::post("/submit").body(Body::from_stream(chunks)).unwrap()
+    };
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut waits = Box::pin(world.router.call(endless()));
+        assert!((&mut waits).now_or_never().is_none());
+        open.push(waits);
+    }
+    let refused = world.send("POST", "/submit", r#"{"type":"work"}"#).await;
+    is_problem(&refused, 503, "database_error", "/submit");
+    assert!(refused.retry_after);
+    assert_eq!(world.get("/health/ready").await.status, StatusCode::OK, "without a body");
+    drop(open);
+    assert_eq!(
+        world.send("POST", "/submit", r#"{"type":"work"}"#).await.status,
+        StatusCode::CREATED
+    );
+
+    // One past the requests.
+    let path = format!("/v1/steps/{id}/result?wait_ms=30000");
+    let mut waiting = Vec::new();
+    for _ in 0..REQUESTS_MAX {
+        let request = Request::get(&path).body(Body::empty()).unwrap();
+        let mut waits = Box::pin(world.router.call(request));
+        assert!((&mut waits).now_or_never().is_none());
+        waiting.push(waits);
+    }
+    is_problem(&world.get("/v1/pods").await, 503, "database_error", "/v1/pods");
+    for always in ["/health/live", "/metrics"] {
+        assert_eq!(world.get(always).await.status, StatusCode::OK);
+    }
+    drop(waiting);
+    assert_eq!(world.get("/v1/pods").await.status, StatusCode::OK);
 }
