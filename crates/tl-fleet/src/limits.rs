@@ -40,6 +40,9 @@ pub const BATCH_MAX: usize = 1_000;
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most steps looked up by id in one call: each may be megabytes.
 pub const LOOKUP_MAX: usize = 16;
+/// Attempts of one step that are shown, the newest; a step that is given back again and again has
+/// more.
+pub const ATTEMPTS_SHOWN_MAX: usize = 1_000;
 /// Most kinds in one claim.
 pub const KINDS_MAX: usize = 64;
 /// Most rows of one page of a list.

@@ -154,7 +154,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Steps by id, at most [`crate::limits::LOOKUP_MAX`].
     fn steps(&self, ids: Vec<StepId>) -> Answer<'_, Vec<Option<Step>>>;
 
-    /// All attempts at a step, first to last; empty for an unknown one.
+    /// Attempts at a step, first to last, the newest [`crate::limits::ATTEMPTS_SHOWN_MAX`]; empty
+    /// for an unknown one.
     fn attempts(&self, id: StepId) -> Answer<'_, Vec<AttemptRecord>>;
 
     /// Steps that pass a filter, newest submissions first, looking at no more than

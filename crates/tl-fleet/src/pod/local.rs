@@ -117,19 +117,21 @@ impl Local {
         let mut conn = self.conn.lock();
         let tx = conn.transaction()?;
         let (mut reports, mut bytes): (i64, i64) = tx.query_row(
-            "SELECT count(*), coalesce(sum(length(text)), 0) FROM journal",
+            "SELECT count(*), coalesce(sum(octet_length(text)), 0) FROM journal",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         let mut dropped = 0;
         for finish in finishes {
             let (outcome, text, retry_in_ms) = outcome_columns(&finish.outcome);
-            bytes += text.map_or(0, |text| text.len() as i64);
-            reports += 1;
-            if reports > JOURNAL_REPORTS_MAX || bytes > JOURNAL_BYTES_MAX {
+            let its_bytes = text.map_or(0, |text| text.len() as i64);
+            // One that is too large for the room that is left takes none from smaller ones.
+            if reports == JOURNAL_REPORTS_MAX || bytes + its_bytes > JOURNAL_BYTES_MAX {
                 dropped += 1;
                 continue;
             }
+            bytes += its_bytes;
+            reports += 1;
             tx.prepare_cached(
                 "INSERT OR REPLACE INTO journal (step_id, token, outcome, text, retry_in_ms)
                  VALUES (?1, ?2, ?3, ?4, ?5)",

@@ -6,10 +6,12 @@ use uuid::Uuid;
 
 use super::fault::{Call, unreadable};
 use super::pool::Pool;
-use super::rows::{self, get, int, step_columns, timed, uint, wall};
+use super::rows::{self, get, int, small, step_columns, timed, uint, wall};
 use crate::error::StoreError;
 use crate::ids::StepId;
-use crate::limits::{COUNTS_GROUPS_MAX, LIST_ROWS_EXAMINED_MAX, PAGE_BYTES_MAX};
+use crate::limits::{
+    ATTEMPTS_SHOWN_MAX, COUNTS_GROUPS_MAX, LIST_ROWS_EXAMINED_MAX, PAGE_BYTES_MAX,
+};
 use crate::list::{Counts, KindCount, Page, PageRequest, PageToken, StepFilter};
 use crate::recover::{Cancelled, DeadLetter, Redriven};
 use crate::step::{AttemptRecord, Step, StepState};
@@ -54,14 +56,16 @@ const ATTEMPTS: &str = "
       SELECT attempt, pod, claimed_at, ended_at, ended, error
         FROM @fleet_attempts WHERE seq = (SELECT seq FROM its LIMIT 1)
       UNION ALL
-      SELECT attempt, claimed_by, claimed_at, ended_at, ended, NULL FROM it) AS a ON true
+      SELECT attempt, claimed_by, claimed_at, ended_at, ended, NULL FROM it
+      ORDER BY attempt DESC LIMIT $2) AS a ON true
     ORDER BY a.attempt";
 
 pub(super) async fn attempts(
     pool: &Pool,
     id: &StepId,
 ) -> Result<Timed<Vec<AttemptRecord>>, StoreError> {
-    let found = pool.rows(Call::Read, ATTEMPTS, &[&id.0]).await?;
+    let limit = i64::from(small(ATTEMPTS_SHOWN_MAX));
+    let found = pool.rows(Call::Read, ATTEMPTS, &[&id.0, &limit]).await?;
     let mut attempts = Vec::new();
     for row in &found {
         if get::<Option<i64>>(row, 1)?.is_some() {

@@ -8,7 +8,9 @@ use super::rows::{self, STEP_COLUMNS, uint, wall};
 use super::worker::Tx;
 use crate::ids::StepId;
 use crate::json::JsonText;
-use crate::limits::{COUNTS_GROUPS_MAX, LIST_ROWS_EXAMINED_MAX, PAGE_BYTES_MAX};
+use crate::limits::{
+    ATTEMPTS_SHOWN_MAX, COUNTS_GROUPS_MAX, LIST_ROWS_EXAMINED_MAX, PAGE_BYTES_MAX,
+};
 use crate::list::{Counts, KindCount, Page, PageRequest, PageToken, StepFilter};
 use crate::recover::DeadLetter;
 use crate::step::{AttemptEnd, AttemptRecord, Kind, Step, StepState};
@@ -28,13 +30,14 @@ pub(super) fn step(tx: &Tx<'_>, id: &StepId) -> Result<Option<Step>, Fault> {
 pub(super) fn attempts(tx: &Tx<'_>, id: &StepId) -> Result<Vec<AttemptRecord>, Fault> {
     let mut ended = tx.conn.prepare_cached(
         "SELECT attempt, pod, claimed_at, ended_at, ended, error FROM fleet_attempts
-         WHERE seq = (SELECT seq FROM fleet_steps WHERE id = ?1) ORDER BY attempt",
+         WHERE seq = (SELECT seq FROM fleet_steps WHERE id = ?1) ORDER BY attempt DESC LIMIT ?2",
     )?;
-    let mut found = ended.query([rows::id_text(id)])?;
+    let mut found = ended.query(params![rows::id_text(id), rows::count(ATTEMPTS_SHOWN_MAX)])?;
     let mut attempts = Vec::new();
     while let Some(row) = found.next()? {
         attempts.push(rows::attempt(row)?);
     }
+    attempts.reverse();
     let mut last = tx.conn.prepare_cached(&format!(
         "SELECT attempt, claimed_by, claimed_at, finished_at,
                 CASE state WHEN 2 THEN {} ELSE {} END, NULL
@@ -46,6 +49,8 @@ pub(super) fn attempts(tx: &Tx<'_>, id: &StepId) -> Result<Vec<AttemptRecord>, F
     if let Some(row) = found.next()? {
         attempts.push(rows::attempt(row)?);
     }
+    let over = attempts.len().saturating_sub(ATTEMPTS_SHOWN_MAX);
+    attempts.drain(..over);
     Ok(attempts)
 }
 
@@ -206,33 +211,36 @@ fn count_pending(tx: &Tx<'_>, counts: &mut Counts) -> Result<(), Fault> {
 }
 
 fn count_others(tx: &Tx<'_>, counts: &mut Counts) -> Result<(), Fault> {
-    for (kind, steps) in
-        by_kind(tx, "SELECT kind, count(*) FROM fleet_steps WHERE state = 0 GROUP BY kind")?
-    {
-        counts.scheduled += steps;
-        if let Some(count) = count_of(&mut counts.by_kind, kind) {
-            count.scheduled = steps;
-        }
-    }
-    for (kind, steps) in
-        by_kind(tx, "SELECT kind, count(*) FROM fleet_steps WHERE state = 2 GROUP BY kind")?
-    {
-        counts.claimed += steps;
-        if let Some(count) = count_of(&mut counts.by_kind, kind) {
-            count.claimed = steps;
-        }
-    }
-    Ok(())
+    by_kind(
+        tx,
+        "SELECT kind, count(*) FROM fleet_steps WHERE state = 0 GROUP BY kind",
+        |kind, steps| {
+            counts.scheduled += steps;
+            if let Some(count) = count_of(&mut counts.by_kind, kind) {
+                count.scheduled = steps;
+            }
+        },
+    )?;
+    by_kind(
+        tx,
+        "SELECT kind, count(*) FROM fleet_steps WHERE state = 2 GROUP BY kind",
+        |kind, steps| {
+            counts.claimed += steps;
+            if let Some(count) = count_of(&mut counts.by_kind, kind) {
+                count.claimed = steps;
+            }
+        },
+    )
 }
 
-fn by_kind(tx: &Tx<'_>, sql: &str) -> Result<Vec<(Kind, u64)>, Fault> {
+/// Gives row by row, for there may be any number of kinds.
+fn by_kind(tx: &Tx<'_>, sql: &str, mut count: impl FnMut(Kind, u64)) -> Result<(), Fault> {
     let mut found = tx.conn.prepare_cached(sql)?;
     let mut found = found.query([])?;
-    let mut counts = Vec::new();
     while let Some(row) = found.next()? {
-        counts.push((Kind::new(row.get::<_, String>(0)?)?, uint(row.get(1)?)));
+        count(Kind::new(row.get::<_, String>(0)?)?, uint(row.get(1)?));
     }
-    Ok(counts)
+    Ok(())
 }
 
 /// The count of a kind, new when it is not there; nothing past the limit.

@@ -86,6 +86,7 @@ macro_rules! conformance {
             look: unknown_ids_are_answered_and_not_errors,
             look: a_foreign_page_token_is_refused,
             look: a_page_and_a_lookup_have_a_limit_of_bytes,
+            look: of_many_attempts_the_newest_are_shown,
             look: a_store_apart_sees_the_same,
             look: who_waits_for_work_is_told,
         );

@@ -57,6 +57,13 @@ fn the_journal_is_full_at_its_limits_and_says_how_many_found_no_room() {
     let large = |_| report(Outcome::Completed { result: megabyte.clone() });
     let many: Vec<_> = (0..64).map(large).collect();
     assert_eq!(local.journal(&many).unwrap(), 1, "a little more than a megabyte each");
+    assert_eq!(local.journal(&all_kinds()).unwrap(), 0, "small ones find the room that is left");
+    let rest = JsonText::value("result", &format!("\"{}\"", "é".repeat(400 << 10))).unwrap();
+    let rest = [
+        report(Outcome::Completed { result: rest.clone() }),
+        report(Outcome::Completed { result: rest }),
+    ];
+    assert_eq!(local.journal(&rest).unwrap(), 1, "bytes count and not letters");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! People look.
 
-use tl_fleet::limits::{LOOKUP_MAX, PAGE_MAX};
+use tl_fleet::limits::{ATTEMPTS_SHOWN_MAX, LOOKUP_MAX, PAGE_MAX};
 use tl_fleet::{
     NewStep, PageRequest, PageToken, Redriven, RunAt, StepFilter, StepId, StepState, StoreError,
     Unique, UniqueUntil,
@@ -182,4 +182,24 @@ pub async fn a_page_and_a_lookup_have_a_limit_of_bytes(world: &impl World) {
     assert_eq!(store.steps(ids[..LOOKUP_MAX].to_vec()).await.unwrap().value.len(), LOOKUP_MAX);
     let many = store.steps(ids[..=LOOKUP_MAX].to_vec()).await;
     assert!(matches!(many, Err(StoreError::Invalid(invalid)) if invalid.field == "ids"));
+}
+
+pub async fn of_many_attempts_the_newest_are_shown(world: &impl World) {
+    let store = world.store();
+    let id = submit(&store, numbered(1)).await;
+    for _ in 0..ATTEMPTS_SHOWN_MAX {
+        let claim = claim_one(&store).await;
+        finish(&store, claim.key, tl_fleet::Outcome::Released).await;
+    }
+    let first_and_last = async || {
+        let attempts = store.attempts(id).await.unwrap().value;
+        let numbers: Vec<u64> = attempts.iter().map(|attempt| attempt.attempt.0).collect();
+        (numbers[0], numbers[numbers.len() - 1])
+    };
+    let most = ATTEMPTS_SHOWN_MAX as u64;
+    assert_eq!(first_and_last().await, (1, most));
+    let claim = claim_one(&store).await;
+    assert_eq!(first_and_last().await, (2, most + 1), "with the one under way");
+    finish(&store, claim.key, tl_fleet::Outcome::Released).await;
+    assert_eq!(first_and_last().await, (2, most + 1));
 }
