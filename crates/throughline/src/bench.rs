@@ -44,7 +44,7 @@ mod scratch;
 mod sessions;
 mod start;
 mod sustained;
-mod system;
+pub mod system;
 mod ws;
 
 /// What can be measured.

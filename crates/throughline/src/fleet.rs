@@ -9,6 +9,7 @@
 //! Every word goes to the database itself: whoever reaches it can submit and look, also while
 //! no pod runs.
 
+mod bench;
 mod change;
 mod look;
 mod migrate;
@@ -86,6 +87,8 @@ enum FleetCommand {
     Drain(change::DrainArgs),
     /// Make the tables or bring them up to date, and print what a worker's role needs
     Migrate(migrate::MigrateArgs),
+    /// Measure a fleet over a database; Postgres by --url, in a schema of its own
+    Bench(bench::BenchArgs),
 }
 
 /// Runs one word.
@@ -104,6 +107,7 @@ pub async fn run(args: FleetArgs, out: &Out) -> anyhow::Result<()> {
         FleetCommand::Pods(args) => look::pods(&place::open(place).await?, args, out).await,
         FleetCommand::Leader(args) => look::leader(&place::open(place).await?, args, out).await,
         FleetCommand::Drain(args) => change::drain(&place::open(place).await?, args, out).await,
+        FleetCommand::Bench(args) => bench::run(place.flags(), args, out).await,
         FleetCommand::Migrate(args) => migrate::run(place.flags(), &args, out).await,
     }
 }
