@@ -36,6 +36,7 @@ pub const TEST: &[Need] = &[
     need("unshare", "util-linux", "runs the documents' blocks and the demo without a network"),
     need("ip", "iproute2", "brings the loopback device up inside that"),
     need("pg_createcluster", "postgresql", "brings Postgres, which the fleet's suite runs on"),
+    need("faketime", "faketime", "gives pods of the fleet's tests another calendar"),
     need("runuser", "util-linux", "starts Postgres as user postgres where we are root"),
 ];
 

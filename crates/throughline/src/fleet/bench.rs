@@ -32,8 +32,10 @@ use super::settings::read::Given;
 use super::settings::{FleetSettings, Place};
 use crate::output::Out;
 
-/// Schema of the run in Postgres; it is dropped before and after.
+/// Schema of the run in Postgres; it is dropped before and after. So is a second one, for what is
+/// compared with it.
 const SCHEMA: &str = "throughline_fleet_bench";
+const SCHEMA_PAST: &str = "throughline_fleet_bench_past";
 
 /// Arguments of `tl fleet bench`.
 #[derive(Debug, Args)]
@@ -214,7 +216,8 @@ impl Bench {
     async fn drop_all(&self) -> anyhow::Result<()> {
         if self.postgres.is_some() {
             let client = self.client().await?;
-            client.batch_execute(&format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")).await?;
+            let schemas = format!("DROP SCHEMA IF EXISTS {SCHEMA}, {SCHEMA_PAST} CASCADE");
+            client.batch_execute(&schemas).await?;
             return Ok(());
         }
         for entry in std::fs::read_dir(&self.folder)? {
@@ -229,26 +232,38 @@ impl Bench {
         Ok(())
     }
 
-    fn sqlite_path(&self) -> PathBuf {
-        self.folder.join("bench.db")
+    fn past_path(&self) -> PathBuf {
+        self.folder.join("bench.db-past.db")
     }
 
     /// The store, with its connections, as one process has it.
     async fn store(&self) -> anyhow::Result<Arc<dyn Store>> {
         Ok(match &self.postgres {
             Some(options) => Arc::new(PostgresStore::open(options.clone()).await?),
-            None => Arc::new(SqliteStore::open(SqliteOptions::new(self.sqlite_path()))?),
+            None => Arc::new(SqliteStore::open(SqliteOptions::new(self.folder.join("bench.db")))?),
         })
     }
 
-    /// Rows loaded and changed by hand.
-    async fn sql(&self, postgres: &str, sqlite: &str) -> anyhow::Result<()> {
+    /// A second database, for rows that are loaded by hand.
+    async fn store_with_a_past(&self) -> anyhow::Result<Arc<dyn Store>> {
+        Ok(match &self.postgres {
+            Some(options) => {
+                Arc::new(PostgresStore::open(options.clone().schema(SCHEMA_PAST)?).await?)
+            }
+            None => Arc::new(SqliteStore::open(SqliteOptions::new(self.past_path()))?),
+        })
+    }
+
+    /// Loads rows into the second database.
+    async fn load(&self, postgres: &str, sqlite: &str) -> anyhow::Result<()> {
         if self.postgres.is_some() {
             let client = self.client().await?;
-            client.batch_execute(&format!("SET search_path = {SCHEMA}; {postgres}")).await?;
+            client.batch_execute(&format!("SET search_path = {SCHEMA_PAST}")).await?;
+            client.batch_execute(postgres).await?;
+            client.batch_execute("VACUUM ANALYZE fleet_finished").await?;
             return Ok(());
         }
-        let (path, sql) = (self.sqlite_path(), sqlite.to_owned());
+        let (path, sql) = (self.past_path(), sqlite.to_owned());
         tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
             let conn = rusqlite::Connection::open(path)?;
             conn.busy_timeout(std::time::Duration::from_secs(60))?;

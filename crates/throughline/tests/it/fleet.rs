@@ -188,6 +188,79 @@ fn pods_go_down_when_somebody_asks_through_postgres() {
     pods_are_drained_through_the_database(&Place::postgres("drained"));
 }
 
+/// Told to stop with one step that ends soon, one that does not, and some that wait: the first
+/// counts, the others are given back uncharged and no lease has to run out.
+fn what_is_in_hand_is_ended_or_given_back(place: &Place) {
+    let folder = place.folder.path();
+    std::fs::write(folder.join("soon.sh"), "touch soon; until [ -e stop ]; do sleep 0.02; done")
+        .unwrap();
+    std::fs::write(folder.join("long.sh"), "touch long; exec sleep 600").unwrap();
+    let mut child = place
+        .command("run --listen 127.0.0.1:0 --end-with-parent --json")
+        .args(["--kind", "soon=exec:sh soon.sh"])
+        .args(["--kind", "long=exec:sh long.sh"])
+        .envs([
+            ("TL_FLEET_MAX_PARALLELISM", "2"),
+            ("TL_FLEET_CAPACITY_THRESHOLD", "1"),
+            ("TL_FLEET_HEED_PRESSURE", "false"),
+            ("TL_FLEET_GRACE_MS", "3000"),
+            ("TL_FLEET_HEARTBEAT_MS", "100"),
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = serde_json::from_str(&lines.next().expect("a ready line").unwrap()).unwrap();
+    let pod = Pod { child, ready };
+    let submit =
+        |words: &str| place.one(&format!("submit {words}"))["step_id"].as_str().unwrap().to_owned();
+    let (soon, long) = (submit("soon"), submit("long"));
+    let is_there = |name: &str| folder.join(name).exists();
+    wait_until("both run", || is_there("soon") && is_there("long"));
+    let waiting: Vec<String> = (0..4).map(|_| submit("long")).collect();
+    wait_until("some are held ready", || place.one("status")["claimed"] == 4);
+    kill_process(Pid::from_child(&pod.child), Signal::TERM).unwrap();
+    // What has not started is given back at once, while the rest still runs.
+    wait_until("two are in hand", || place.one("status")["claimed"] == 2);
+    std::fs::write(folder.join("stop"), "").unwrap();
+    // A second signal would end it at once.
+    let mut pod = pod;
+    assert_eq!(pod.child.wait().unwrap().code(), Some(0));
+    let step = |id: &str| place.one(&format!("status {id}"));
+    assert_eq!(step(&soon)["state"], "completed");
+    for id in waiting.iter().chain([&long]) {
+        let step = step(id);
+        assert_eq!((&step["state"], &step["retry_count"]), (&json!("pending"), &json!(0)));
+        for attempt in step["attempts"].as_array().unwrap() {
+            assert_eq!(attempt["end"], "released");
+        }
+    }
+    assert_eq!(step(&long)["attempt"], 1);
+    assert_eq!(place.one("status")["claimed"], 0);
+}
+
+/// Waits until it is so; fails when that takes longer than anything should.
+#[track_caller]
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed().as_secs() < 60, "never: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_pod_that_is_told_to_stop_ends_or_gives_back_what_it_holds() {
+    what_is_in_hand_is_ended_or_given_back(&Place::plain());
+}
+
+#[test]
+fn a_pod_over_postgres_that_is_told_to_stop_ends_or_gives_back_what_it_holds() {
+    what_is_in_hand_is_ended_or_given_back(&Place::postgres("stopped"));
+}
+
 #[test]
 fn lines_become_steps_and_a_wrong_one_is_named() {
     const LINES: usize = 1_100;

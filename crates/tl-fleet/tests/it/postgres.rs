@@ -14,7 +14,7 @@ use crate::conformance::World;
 
 mod migrate;
 mod own_transaction;
-mod server;
+pub mod server;
 mod trouble;
 
 /// A schema of its own, whose clock stands still.
