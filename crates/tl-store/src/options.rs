@@ -22,7 +22,9 @@ pub struct StoreOptions {
     pub blob_threshold: u32,
     /// Size at which a blob file is finished and the next one begun. Default 64 MiB.
     pub blob_file_bytes: u64,
-    /// Size at which compaction finishes a table and begins the next. Default 64 MiB.
+    /// Size at which compaction finishes a table and begins the next. Default 2 MiB: a
+    /// compaction rewrites what its tables overlap, about ten times their size, and no flush begins
+    /// meanwhile, so larger tables make the writer wait.
     pub table_file_bytes: u64,
     /// Forgotten rows (events below a floor, rows of earlier generations) from which on
     /// compaction goes over all tables to drop them, if they are also a quarter of all rows.
@@ -43,7 +45,7 @@ impl Default for StoreOptions {
             sealed_max: 4,
             blob_threshold: 512,
             blob_file_bytes: 64 * 1024 * 1024,
-            table_file_bytes: 64 * 1024 * 1024,
+            table_file_bytes: 2 * 1024 * 1024,
             purge_rows_min: 100_000,
             pacing: Pacing::none(),
             kill_points: KillPoints::none(),

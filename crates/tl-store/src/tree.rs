@@ -226,9 +226,9 @@ impl Runs for Tree {
         let _one = self.writing.lock();
         let blobs = self.dir.join(BLOBS_DIR);
         self.writing("flushing a memtable", || {
+            let mut writeback = Writeback::of(&blobs);
             let mut ingestion = self.tree.ingestion()?;
             let mut paced = 0;
-            let mut writeback = Writeback::of(&blobs);
             for (key, slot) in rows {
                 let bytes = key.as_bytes().len() + slot.as_ref().map_or(0, Bytes::len);
                 self.pacing.count(Work::Flush, &mut paced, bytes);

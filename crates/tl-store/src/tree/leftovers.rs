@@ -31,7 +31,7 @@ pub(super) struct Before {
 impl Before {
     /// To be called while nobody else writes new files; `version` is the one in force.
     pub(super) fn an_attempt(dir: &Path, version: u64) -> io::Result<Before> {
-        let highest = |name: &str| Ok::<_, io::Error>(numbers(&dir.join(name), "")?.max());
+        let highest = |name: &str| highest_number(&dir.join(name));
         Ok(Before { table: highest(TABLES_DIR)?, blob_file: highest(BLOBS_DIR)?, version })
     }
 
@@ -54,6 +54,11 @@ fn pointer(dir: &Path) -> io::Result<u64> {
     let current = fs::read(dir.join(CURRENT_FILE))?;
     let id = current.first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(u64::from_le_bytes(*id))
+}
+
+/// The highest number that is the name of a file: new ones are made in that order.
+pub(super) fn highest_number(dir: &Path) -> io::Result<Option<u64>> {
+    Ok(numbers(dir, "")?.max())
 }
 
 /// Numbers of the files whose names are `start` and a number.

@@ -5,16 +5,20 @@
 //! in steps, they wait behind one step. Syncing early promises nothing: what is there after a
 //! crash counts only from the pointer move on.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use super::leftovers::highest_number;
 
 /// Bytes of rows between two syncs.
 const STEP_BYTES: u64 = 1024 * 1024;
 
-/// Syncs the newest file of a directory whenever a step of bytes was written.
+/// Syncs the file that is being written in a directory whenever a step of bytes was written.
 pub(super) struct Writeback {
     dir: PathBuf,
+    /// Files up to this number are others'.
+    others: Option<u64>,
     /// The file being written, and its number.
     newest: Option<(u64, File)>,
     /// Bytes of rows since the last sync.
@@ -22,8 +26,11 @@ pub(super) struct Writeback {
 }
 
 impl Writeback {
+    /// For files that are begun from now on.
     pub(super) fn of(dir: &Path) -> Writeback {
-        Writeback { dir: dir.to_path_buf(), newest: None, unsynced: 0 }
+        // Syncing a file of others costs a moment and harms nobody.
+        let others = highest_number(dir).unwrap_or(None);
+        Writeback { dir: dir.to_path_buf(), others, newest: None, unsynced: 0 }
     }
 
     /// Counts the bytes of a row.
@@ -33,26 +40,42 @@ impl Writeback {
             return Ok(());
         }
         self.unsynced = 0;
-        self.look()?;
-        match &self.newest {
-            Some((_, file)) => file.sync_data(),
-            None => Ok(()),
-        }
-    }
-
-    /// Finds the file with the highest number: the writer makes them in that order.
-    fn look(&mut self) -> io::Result<()> {
-        let mut newest = None;
-        for entry in fs::read_dir(&self.dir)? {
-            let number = entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
-            newest = newest.max(number);
-        }
-        if newest != self.newest.as_ref().map(|(number, _)| *number) {
-            self.newest = match newest {
+        let number = highest_number(&self.dir)?.filter(|number| Some(*number) > self.others);
+        if number != self.newest.as_ref().map(|(number, _)| *number) {
+            self.newest = match number {
                 Some(number) => Some((number, File::open(self.dir.join(number.to_string()))?)),
                 None => None,
             };
         }
-        Ok(())
+        self.newest.as_ref().map_or(Ok(()), |(_, file)| file.sync_data())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn only_files_begun_since_are_taken_and_the_newest_of_them() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let make = |name: &str| fs::write(dir.path().join(name), [0; 8]).expect("a file");
+        make("7");
+        make("other");
+        let mut writeback = Writeback::of(dir.path());
+        let step = STEP_BYTES as usize;
+        let mut taken = |bytes: usize| {
+            writeback.count(bytes).expect("synced");
+            writeback.newest.as_ref().map(|(number, _)| *number)
+        };
+        assert_eq!(taken(step), None, "7 is another's");
+        make("8");
+        assert_eq!(taken(step - 1), None, "no step yet");
+        assert_eq!(taken(1), Some(8));
+        make("10");
+        assert_eq!(taken(step), Some(10), "numbers, not letters");
+        fs::remove_dir_all(dir.path()).expect("removed");
+        assert!(writeback.count(step).is_err(), "a disk that fails is not kept quiet");
     }
 }
