@@ -220,10 +220,12 @@ fn what_is_in_hand_is_ended_or_given_back(place: &Place) {
     let is_there = |name: &str| folder.join(name).exists();
     wait_until("both run", || is_there("soon") && is_there("long"));
     let waiting: Vec<String> = (0..4).map(|_| submit("long")).collect();
-    wait_until("some are held ready", || place.one("status")["claimed"] == 4);
+    // One or two, as they came: a pod asks for more when half of its room is free.
+    let claimed = || place.one("status")["claimed"].as_u64().unwrap();
+    wait_until("some are held ready", || claimed() > 2);
     kill_process(Pid::from_child(&pod.child), Signal::TERM).unwrap();
     // What has not started is given back at once, while the rest still runs.
-    wait_until("two are in hand", || place.one("status")["claimed"] == 2);
+    wait_until("two are in hand", || claimed() == 2);
     std::fs::write(folder.join("stop"), "").unwrap();
     // A second signal would end it at once.
     let mut pod = pod;
