@@ -5,6 +5,7 @@
 
 mod data;
 mod export;
+mod fleet;
 mod following;
 mod limits;
 mod node;
@@ -66,7 +67,8 @@ pub fn run(name: &str, options: &Options) -> Result<ExitCode> {
     let lines = match name {
         "node" => node::LINES,
         "limits" => limits::LINES,
-        _ => bail!("no capability is called {name}; there are: node, limits"),
+        "fleet" => fleet::LINES,
+        _ => bail!("no capability is called {name}; there are: node, limits, fleet"),
     };
     for name in only {
         if !lines.iter().any(|line| line.name == name) {
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn lines_of_a_capability_have_different_names() {
-        for lines in [node::LINES, limits::LINES] {
+        for lines in [node::LINES, limits::LINES, fleet::LINES] {
             let mut names: Vec<&str> = lines.iter().map(|line| line.name).collect();
             names.sort_unstable();
             names.dedup();

@@ -111,9 +111,10 @@ pub fn cells(kind: Kind, conns: &str, repetitions: u16, dir: Option<&Path>) -> R
 
 /// A server that is no node; ended when dropped.
 #[derive(Debug)]
-struct Other {
+pub struct Other {
     child: Child,
-    address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 impl Other {
@@ -131,7 +132,8 @@ impl Other {
         Ok(other)
     }
 
-    fn postgres(folder: &Path) -> Result<Other> {
+    /// Postgres as it comes, with its files in this folder.
+    pub fn postgres(folder: &Path) -> Result<Other> {
         let programs = postgres_programs()?;
         std::fs::create_dir(folder).context("cannot make Postgres' folder")?;
         let data = folder.join("data");
@@ -169,6 +171,11 @@ impl Other {
         Ok(other)
     }
 
+    /// Number of its first process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn start(mut command: Command, address: SocketAddr) -> Result<Other> {
         let child = command
             .stdin(Stdio::null())
@@ -189,7 +196,7 @@ impl Other {
     }
 
     /// Ends it in its own way: Postgres takes its helpers with it only then.
-    fn stop(mut self) -> Result<()> {
+    pub fn stop(mut self) -> Result<()> {
         let number = self.child.id().to_string();
         Call::new("kill").args(["-INT", &number]).run()?;
         self.child.wait().context("cannot wait for a server")?;
@@ -212,7 +219,7 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 /// The folder with the programs of the newest version that is installed.
-fn postgres_programs() -> Result<PathBuf> {
+pub fn postgres_programs() -> Result<PathBuf> {
     let versions = std::fs::read_dir(POSTGRES_VERSIONS).context("Postgres is not installed")?;
     versions
         .filter_map(|entry| Some(entry.ok()?.path()))

@@ -16,8 +16,11 @@ use crate::{cage, command, tree};
 /// Longest run of one document, seconds.
 const DOCUMENT_SECONDS_MAX: u32 = 120;
 
-/// Where a server started by a document answers; documents use the default address.
-const READY_URL: &str = "http://127.0.0.1:4000/health/ready";
+/// Whether a server that was started by a document answers; documents use the default addresses
+/// of a node and of a fleet's pod.
+const READY: &str = "(curl --silent --fail --output /dev/null \
+                     http://127.0.0.1:4000/health/ready || \
+                     curl --silent --fail --output /dev/null http://127.0.0.1:8000/health/ready)";
 
 /// A shell block of a document that asks to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,9 +113,8 @@ fn script(path: &Path, blocks: &[Block]) -> String {
             let _ = write!(
                 script,
                 "(\n{body}) >server.log 2>&1 &\nfor _ in $(seq 300); do\n  \
-                 curl --silent --fail --output /dev/null {READY_URL} && break\n  sleep 0.1\ndone\n\
-                 curl --silent --fail --output /dev/null {READY_URL} || \
-                 {{ cat server.log; exit 1; }}\n"
+                 {READY} && break\n  sleep 0.1\ndone\n\
+                 {READY} || {{ cat server.log; exit 1; }}\n"
             );
         } else {
             script.push_str(body);

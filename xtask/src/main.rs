@@ -57,7 +57,8 @@ enum Chore {
     Fix,
     /// Run the acceptance lines of one capability and print `line · figure · ok|missed|void`.
     Accept {
-        /// The capability: `node` is the single node, `limits` what it does at its limits.
+        /// The capability: `node` is the single node, `limits` what it does at its limits, `fleet` shared work over a
+        /// database.
         name: String,
         #[command(flatten)]
         options: accept::Options,

@@ -62,6 +62,17 @@ pub fn run_all() -> Result<u32> {
     Ok(found)
 }
 
+/// Runs the finders of the bugs whose names begin so; one that misses its bug is an error, and so
+/// is a beginning without any.
+pub fn run_some(beginning: &str) -> Result<u32> {
+    let names = read_all()?.into_iter().map(|bug| bug.name);
+    let names: Vec<String> = names.filter(|name| name.starts_with(beginning)).collect();
+    ensure!(!names.is_empty(), "no planted bug begins with {beginning}");
+    let (found, missed) = find(&names)?;
+    ensure!(missed == 0, "{missed} bugs were missed");
+    Ok(found)
+}
+
 /// How many bugs were found and missed.
 fn find(names: &[String]) -> Result<(u32, u32)> {
     let all = read_all()?;

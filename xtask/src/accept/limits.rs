@@ -92,11 +92,11 @@ const fn line(name: &'static str, demand: &'static str, run: Run) -> Line {
 
 /// What is past its bound, collected while figures are read.
 #[derive(Debug, Default)]
-struct Bounds(Vec<String>);
+pub struct Bounds(pub Vec<String>);
 
 impl Bounds {
     /// `value` must be at least `bound`.
-    fn at_least(&mut self, what: &str, value: f64, bound: f64) {
+    pub fn at_least(&mut self, what: &str, value: f64, bound: f64) {
         // A value that is no number is missed as well.
         if value < bound || value.is_nan() {
             self.0.push(format!("{what} {value:.2} < {bound}"));
@@ -104,7 +104,7 @@ impl Bounds {
     }
 
     /// `value` must be at most `bound`.
-    fn at_most(&mut self, what: &str, value: f64, bound: f64) {
+    pub fn at_most(&mut self, what: &str, value: f64, bound: f64) {
         if value > bound || value.is_nan() {
             self.0.push(format!("{what} {value:.2} > {bound}"));
         }
