@@ -176,6 +176,9 @@ pub struct AppendArgs {
     /// One run of this length without a break instead of slices
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: Option<u64>,
+    /// A cluster of three nodes instead of one, and connections to each of them in turn
+    #[arg(long)]
+    pub cluster: bool,
 }
 
 /// `tl bench batch`.

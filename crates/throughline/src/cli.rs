@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::output::Out;
-use crate::{bench, completions, debug, demo, dev, doctor, fleet, serve, session, settings, sim};
+use crate::{
+    bench, completions, debug, demo, dev, doctor, fleet, ops, serve, session, settings, sim,
+};
 
 /// The address that client commands use when none is given.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:4000";
@@ -50,6 +52,9 @@ enum Command {
     Bench(bench::BenchCommand),
     /// Simulate three to five nodes in trouble, from a seed, and hold them to what is promised
     Sim(sim::SimArgs),
+    /// Operate clusters: found them, give their members certificates
+    #[command(subcommand)]
+    Ops(ops::OpsCommand),
     /// Look into the files of a data directory
     #[command(subcommand)]
     Debug(debug::DebugCommand),
@@ -68,6 +73,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args, &out).await,
         Command::Session(args) => session::run(args, &out).await,
         Command::Fleet(args) => fleet::run(*args, &out).await,
+        Command::Ops(command) => ops::run(command, &out),
         Command::Doctor(args) => doctor::run(&args, &out),
         Command::Bench(command) => bench::run(command, &out),
         Command::Sim(args) => sim::run(&args, &out),

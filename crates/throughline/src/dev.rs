@@ -1,4 +1,6 @@
-//! `tl dev`: a node without configuration, for this computer only.
+//! `tl dev`: a node, or a small cluster, without configuration, for this computer only.
+
+mod nodes;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -19,10 +21,27 @@ pub struct DevArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4000")]
     listen: String,
+    /// Nodes of one cluster, each a process: 1, or 3 to 5 on neighbouring ports
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = nodes_of)]
+    nodes: u16,
+}
+
+fn nodes_of(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(count @ (1 | 3..=5)) => Ok(count),
+        Ok(2) => Err("two nodes could not lose one; take 3".to_owned()),
+        Ok(_) | Err(_) => Err("1, or from 3 to 5".to_owned()),
+    }
 }
 
 /// Runs until Ctrl-C or SIGTERM.
 pub async fn run(args: DevArgs, out: &Out) -> anyhow::Result<()> {
+    if args.nodes > 1 {
+        let for_programs = out.is_json() || !std::io::stdout().is_terminal();
+        let level = std::env::var("TL_LOGS__LEVEL").unwrap_or_else(|_| "warn".to_owned());
+        let DevArgs { data, listen, nodes } = &args;
+        return nodes::run(data, listen, *nodes, &level, for_programs, out).await;
+    }
     let flags = serve::flags(Some(&args.data), Some(&args.listen))?;
     let mut sources = Sources::of_process(None, flags);
     // A laptop's PORT or a compose file's names must not move a node for trying things out.

@@ -25,6 +25,7 @@ mod failure;
 mod fleet;
 mod logs;
 mod node;
+mod ops;
 mod output;
 mod serve;
 mod session;

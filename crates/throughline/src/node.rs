@@ -44,7 +44,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     let stop = stop_signal().context("listening for signals")?;
-    let engine = Engine::open(&settings.engine)
+    let engine = Engine::open_in(&settings.engine, &settings.cluster)
         .with_context(|| format!("starting a node on {}", settings.engine.data_dir.display()))?;
     let gateway = match Gateway::bind(settings.http.clone(), engine.service()).await {
         Ok(gateway) => gateway,

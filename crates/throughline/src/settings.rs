@@ -13,7 +13,7 @@ pub mod command;
 pub mod sources;
 
 use serde::{Deserialize, Serialize};
-use tl_engine::EngineSettings;
+use tl_engine::{ClusterSettings, EngineSettings};
 use tl_gateway::GatewaySettings;
 
 /// Everything an operator may choose.
@@ -22,6 +22,8 @@ use tl_gateway::GatewaySettings;
 pub struct Settings {
     /// The node: data directory, log, memory.
     pub engine: EngineSettings,
+    /// The other members, for a node of a cluster.
+    pub cluster: ClusterSettings,
     /// The HTTP face.
     pub http: GatewaySettings,
     /// Log lines.
@@ -67,7 +69,7 @@ impl Settings {
             pages_bytes_max: shares.pages_bytes,
             ..GatewaySettings::default()
         };
-        Settings { engine, http, logs: LogSettings::default() }
+        Settings { engine, cluster: ClusterSettings::default(), http, logs: LogSettings::default() }
     }
 
     /// Checks every value against its range; each sentence names its key.
@@ -78,6 +80,7 @@ impl Settings {
             problems.extend(sentences.iter().map(|sentence| format!("{section}.{sentence}")));
         };
         add("engine", self.engine.check());
+        add("cluster", self.cluster.check(&self.engine.node_name));
         add("http", self.http.check());
         let level = self.logs.level.parse::<tracing_subscriber::filter::Targets>();
         add("logs", level.map(|_| ()).map_err(|e| vec![format!("level is not one: {e}")]));

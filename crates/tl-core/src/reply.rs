@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use smallvec::SmallVec;
+use tl_types::bytes_codec::{DecodeError, Reader};
 use tl_types::{ErrorCode, Seq};
 
 use crate::session::SessionRow;
@@ -185,6 +186,31 @@ impl Reason {
             | Reason::TitleTooLong => {}
         }
         facts
+    }
+}
+
+/// The replies of an entry that took effect, as bytes for another node. `None` for a refusal, of
+/// which nothing is kept.
+#[must_use]
+pub fn encode_replies(replies: &[Reply]) -> Option<Vec<u8>> {
+    let took_effect = !replies.iter().any(|reply| matches!(reply, Reply::Refused(_)));
+    took_effect.then(|| {
+        let mut out = Vec::new();
+        codec::put_replies(&mut out, replies);
+        out
+    })
+}
+
+/// Reads what [`encode_replies`] wrote.
+///
+/// # Errors
+/// The bytes are something else.
+pub fn decode_replies(bytes: bytes::Bytes) -> Result<Vec<Reply>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let replies = codec::read_replies(&mut reader)?;
+    match reader.is_empty() {
+        true => Ok(replies),
+        false => Err(DecodeError::Malformed("bytes behind the replies")),
     }
 }
 

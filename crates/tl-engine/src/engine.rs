@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tl_raft::transport::TransportError;
 use tl_raft::{DriverConfig, PeerId};
 use tl_store::{LsmStore, StoreError, StoreOptions};
 use tl_types::{NodeId, UnixMs};
@@ -14,23 +15,30 @@ use tl_wal::{StdDisk, WalOptions};
 use tokio::sync::watch;
 
 use crate::api::NodeInfo;
+use crate::cluster::{ClusterError, ClusterSettings, Membership};
 use crate::hub::Hub;
 use crate::identity::{Identity, IdentityError};
 use crate::lock::{DirLock, LockError};
 use crate::memory::{Budget, MEMTABLES_MAX, Shares};
 use crate::metrics::Metrics;
 use crate::node::recover::{Found, StartError, StartPlan, recover};
+use crate::peers::Peers;
 use crate::service::{BESIDE_AT_ONCE_MAX, Inner, Recent, Service, TailRoom};
 use crate::settings::EngineSettings;
 use crate::shell::admission::Admission;
+use crate::shell::links::Links;
 use crate::shell::pulse::Pulse;
 use crate::shell::space::Space;
 use crate::shell::{FailureWatch, LogLimits, Shell, With, time};
 
 /// The peer id of a node that is its own cluster.
 const ONLY_PEER: PeerId = PeerId(1);
+/// Applied log that a member keeps at least, bytes: what it can give to one that was away.
+const MEMBER_LOG_KEEP_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// The log is written in pieces of a segment divided by this.
 const LOG_PIECES_PER_SEGMENT: u64 = 4;
+/// Longest wait at a stop for other members to take over.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// Longest wait for all groups to have applied what the log holds, at a start.
 const READY_WITHIN: Duration = Duration::from_secs(600);
 
@@ -49,6 +57,12 @@ pub enum EngineError {
     /// The sorted runs could not be opened.
     #[error("the store could not be opened")]
     Store(#[from] StoreError),
+    /// The node is not the member of a cluster that its settings say.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The node cannot speak with the other members.
+    #[error("the node cannot speak with the other members")]
+    Transport(#[from] TransportError),
     /// What is on the disk is not a node's whole state.
     #[error("the node could not start from its data directory")]
     Start(#[from] StartError),
@@ -76,6 +90,8 @@ pub struct StartReport {
 pub struct Engine {
     service: Service<LsmStore>,
     shell: Shell<LsmStore>,
+    /// Dropped behind the threads that send through it.
+    peers: Option<Peers>,
     report: StartReport,
     ready: watch::Receiver<bool>,
     /// Tasks of the node itself; they hold the store and end with it.
@@ -91,11 +107,30 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]; nothing runs then.
     pub fn open(settings: &EngineSettings) -> Result<Engine, EngineError> {
+        Engine::open_in(settings, &ClusterSettings::default())
+    }
+
+    /// The same as a member of a cluster, if the settings name one.
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing runs then.
+    pub fn open_in(
+        settings: &EngineSettings,
+        cluster: &ClusterSettings,
+    ) -> Result<Engine, EngineError> {
         let started = Instant::now();
         settings.check().map_err(EngineError::Settings)?;
+        cluster.check(&settings.node_name).map_err(EngineError::Settings)?;
         let random = random_source()?;
         let lock = DirLock::take(&settings.data_dir)?;
-        let mut identity = Identity::open_or_create(&settings.data_dir, settings.groups, &random)?;
+        let mut identity = match cluster.is_set() {
+            true => Identity::open(&settings.data_dir)?
+                .ok_or_else(|| ClusterError::NotFounded { dir: settings.data_dir.clone() })?,
+            false => Identity::open_or_create(&settings.data_dir, settings.groups, &random)?,
+        };
+        let membership =
+            Membership::of(&settings.data_dir, &identity, cluster, &settings.node_name)?;
+        let me = membership.as_ref().map_or(ONLY_PEER, |member| member.seat.peer);
         let groups = identity.groups;
         let pulse = Arc::new(Pulse::default());
         let options = StoreOptions {
@@ -111,18 +146,21 @@ impl Engine {
         let seed = u64::from_le_bytes(random()[..8].try_into().expect("eight of sixteen bytes"));
         let plan = StartPlan {
             groups,
-            voters: vec![ONLY_PEER],
+            voters: membership.as_ref().map_or(vec![ONLY_PEER], |member| member.voters.clone()),
             log: WalOptions {
                 owner: NodeId(identity.node_id_bytes()),
                 segment_bytes: settings.log_segment_bytes,
                 must_exist: identity.has_log,
                 ..WalOptions::default()
             },
-            driver: DriverConfig::new(ONLY_PEER, seed),
+            driver: DriverConfig::new(me, seed),
         };
         let now = time::now();
-        let (node, wal, found) = recover(Arc::clone(&store), Arc::new(disk), plan, now)?;
+        let (mut node, wal, found) = recover(Arc::clone(&store), Arc::new(disk), plan, now)?;
         identity.remember_log(&settings.data_dir)?;
+        if let Some(member) = &membership {
+            node.not_before(member.founded_at);
+        }
         if let Some(cut) = &found.cut {
             tracing::warn!(
                 segment = cut.segment,
@@ -135,6 +173,10 @@ impl Engine {
         let hub = Hub::holding(usize::try_from(shares.windows_bytes).unwrap_or(usize::MAX));
         let metrics = Arc::new(Metrics::default());
         let (space, admission) = watched(settings, &shares, &metrics);
+        let links = membership.as_ref().map(|member| {
+            let names = member.names.clone();
+            Arc::new(Links::new(me, names, groups, Arc::clone(&metrics)))
+        });
         let runtime = tokio::runtime::Handle::current();
         let log = wal.counters();
         let with = With {
@@ -144,9 +186,13 @@ impl Engine {
             admission: Arc::clone(&admission),
             pulse,
             limits: LogLimits {
-                keep_bytes: settings.log_keep_bytes,
+                keep_bytes: match membership {
+                    Some(_) => settings.log_keep_bytes.max(MEMBER_LOG_KEEP_BYTES_MIN),
+                    None => settings.log_keep_bytes,
+                },
                 piece_bytes: settings.log_segment_bytes / LOG_PIECES_PER_SEGMENT,
             },
+            links: links.clone(),
         };
         let shell = Shell::start(node, wal, with, &runtime)
             .map_err(|source| EngineError::System { what: "start a thread", source })?;
@@ -157,6 +203,7 @@ impl Engine {
             hub,
             metrics,
             mailer: shell.mailer(),
+            links: links.clone(),
             lags: Arc::default(),
             admission,
             background: shell.background(),
@@ -173,6 +220,15 @@ impl Engine {
                 started_at: UnixMs(now.wall_ms),
             },
         });
+        let mut tasks = Vec::new();
+        let peers = match (membership, links) {
+            (Some(member), Some(links)) => {
+                let seed = u64::from_le_bytes(random()[..8].try_into().expect("eight of sixteen"));
+                let mailer = shell.mailer();
+                Some(Peers::start(member, links, mailer, &service, seed, &mut tasks)?)
+            }
+            (None, _) | (_, None) => None,
+        };
         let probe = service.clone();
         let probing = runtime.spawn(async move {
             if probe.confirm_all_groups(Instant::now() + READY_WITHIN).await.is_ok() {
@@ -180,9 +236,12 @@ impl Engine {
             }
         });
         let ticking = runtime.spawn(service.clone().tick_when_due());
-        let tasks = vec![probing.abort_handle(), ticking.abort_handle()];
+        if peers.is_some() {
+            tasks.push(runtime.spawn(service.clone().keep_balance()).abort_handle());
+        }
+        tasks.extend([probing.abort_handle(), ticking.abort_handle()]);
         let report = StartReport { found, took: started.elapsed() };
-        Ok(Engine { service, shell, report, ready, tasks, _lock: lock })
+        Ok(Engine { service, shell, peers, report, ready, tasks, _lock: lock })
     }
 
     /// The face of the node.
@@ -229,7 +288,19 @@ impl Engine {
     /// Ends the node. Blocking; what was acknowledged is in the log.
     pub fn shutdown(mut self) {
         self.service.begin_drain();
+        self.wait_for_hand_over();
         self.shell.stop();
+        drop(self.peers.take());
+    }
+
+    /// Waits until other members lead what this node led, so that its end costs no election.
+    fn wait_for_hand_over(&self) {
+        /// Between two looks.
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        let until = Instant::now() + HAND_OVER_WITHIN;
+        while self.service.leads_for_present() && Instant::now() < until {
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 }
 

@@ -14,11 +14,13 @@
 //! The file is written twice: before anything else, and once more when the log's first segment is
 //! durable, before the first request. From then on a directory without a log has lost it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tl_types::UnixMs;
 
 const FORMAT: u32 = 1;
 const FILE: &str = "node.json";
@@ -38,6 +40,43 @@ pub struct Identity {
     /// the first start was complete, or from an older release.
     #[serde(default)]
     pub has_log: bool,
+    /// All members of the cluster when it was founded, this node among them; none for a node that
+    /// is a cluster of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
+    /// When the cluster was founded; 0 for a node that is a cluster of its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub founded_at_ms: u64,
+}
+
+/// One member of a cluster as it was founded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name in the settings.
+    pub name: String,
+    /// 16 bytes as hex: the life of its directory.
+    pub node_id: String,
+    /// What Raft knows this life by; from 1.
+    pub peer: u64,
+}
+
+impl Member {
+    /// A member with the life `node_id`.
+    #[must_use]
+    pub fn new(name: String, node_id: [u8; 16], peer: u64) -> Member {
+        Member { name, node_id: hex(node_id), peer }
+    }
+
+    /// The node id's bytes; zeros should the file hold no hex, which reading it has refused.
+    #[must_use]
+    pub fn node_id_bytes(&self) -> [u8; 16] {
+        hex_bytes(&self.node_id).unwrap_or_default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Why the identity could not be used.
@@ -61,6 +100,12 @@ pub enum IdentityError {
         /// What is wrong.
         reason: String,
     },
+    /// The directory belongs to a node already.
+    #[error("{} has the identity of a node already", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// There is data but no identity: somebody removed the file, or this is not a data directory.
     #[error(
         "{} holds files but no {FILE}: not a data directory, or its identity was removed",
@@ -82,31 +127,76 @@ impl Identity {
         groups: u16,
         fresh_id: impl Fn() -> [u8; 16],
     ) -> Result<Identity, IdentityError> {
+        if let Some(identity) = Identity::open(dir)? {
+            return Ok(identity);
+        }
+        let node_id = fresh_id();
+        let identity = Identity {
+            format: FORMAT,
+            node_id: hex(node_id),
+            cluster_id: hex(fresh_id()),
+            groups,
+            has_log: false,
+            members: Vec::new(),
+            founded_at_ms: 0,
+        };
+        identity.begin(dir)
+    }
+
+    /// Gives a new or empty directory the identity of a member.
+    ///
+    /// # Errors
+    /// [`IdentityError`]; the directory has an identity or holds files.
+    pub fn found(
+        dir: &Path,
+        cluster_id: [u8; 16],
+        own: &Member,
+        members: &[Member],
+        groups: u16,
+        founded_at: UnixMs,
+    ) -> Result<Identity, IdentityError> {
+        if Identity::open(dir)?.is_some() {
+            return Err(IdentityError::InUse { path: dir.to_owned() });
+        }
+        let identity = Identity {
+            format: FORMAT,
+            node_id: own.node_id.clone(),
+            cluster_id: hex(cluster_id),
+            groups,
+            has_log: false,
+            members: members.to_vec(),
+            founded_at_ms: founded_at.0,
+        };
+        identity.begin(dir)
+    }
+
+    /// Reads the identity of a data directory; `None` when it has none.
+    ///
+    /// # Errors
+    /// [`IdentityError`]; it cannot be read or used.
+    pub fn open(dir: &Path) -> Result<Option<Identity>, IdentityError> {
+        let path = dir.join(FILE);
+        match fs::read(&path) {
+            Ok(bytes) => Identity::parse(&path, &bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(IdentityError::Io { what: "read", path, source }),
+        }
+    }
+
+    /// Writes the first file of a directory.
+    fn begin(self, dir: &Path) -> Result<Identity, IdentityError> {
         let io = |what, path: &Path| {
             let path = path.to_owned();
             move |source| IdentityError::Io { what, path, source }
         };
         fs::create_dir_all(dir).map_err(io("create the data directory", dir))?;
         let path = dir.join(FILE);
-        match fs::read(&path) {
-            Ok(bytes) => return Identity::parse(&path, &bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(io("read", &path)(source)),
-        }
         let holds_data = ["log", "store"].iter().any(|name| dir.join(name).exists());
         if holds_data {
             return Err(IdentityError::Missing { path: dir.to_owned() });
         }
-        let hex = |id: [u8; 16]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let identity = Identity {
-            format: FORMAT,
-            node_id: hex(fresh_id()),
-            cluster_id: hex(fresh_id()),
-            groups,
-            has_log: false,
-        };
-        identity.write(dir, &path).map_err(io("write", &path))?;
-        Ok(identity)
+        self.write(dir, &path).map_err(io("write", &path))?;
+        Ok(self)
     }
 
     /// Remembers for good that the log was made; does nothing when that is known.
@@ -128,6 +218,12 @@ impl Identity {
         hex_bytes(&self.node_id).unwrap_or_default()
     }
 
+    /// The cluster id's bytes; zeros should the file hold no hex, which reading it has refused.
+    #[must_use]
+    pub fn cluster_id_bytes(&self) -> [u8; 16] {
+        hex_bytes(&self.cluster_id).unwrap_or_default()
+    }
+
     fn parse(path: &Path, bytes: &[u8]) -> Result<Identity, IdentityError> {
         let foreign = |reason: String| IdentityError::Foreign { path: path.to_owned(), reason };
         let identity: Identity =
@@ -135,8 +231,14 @@ impl Identity {
         if identity.format != FORMAT {
             return Err(foreign(format!("format {} (known: {FORMAT})", identity.format)));
         }
-        if hex_bytes(&identity.node_id).is_none() || hex_bytes(&identity.cluster_id).is_none() {
+        let members = identity.members.iter().map(|member| &member.node_id);
+        let own = [&identity.node_id, &identity.cluster_id];
+        if !own.into_iter().chain(members).all(|id| hex_bytes(id).is_some()) {
             return Err(foreign("its ids are not 32 hex digits".to_owned()));
+        }
+        let peers: BTreeSet<u64> = identity.members.iter().map(|member| member.peer).collect();
+        if peers.len() != identity.members.len() || peers.contains(&0) {
+            return Err(foreign("its members' numbers are not different ones from 1".to_owned()));
         }
         if !(1..=4096).contains(&identity.groups) {
             return Err(foreign(format!("{} groups", identity.groups)));
@@ -154,6 +256,10 @@ impl Identity {
         fs::rename(&temporary, path)?;
         File::open(dir)?.sync_all()
     }
+}
+
+fn hex(id: [u8; 16]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn hex_bytes(text: &str) -> Option<[u8; 16]> {

@@ -11,6 +11,7 @@
 //! and disks; [`service`] is the face.
 
 pub mod api;
+pub mod cluster;
 pub mod engine;
 pub mod front;
 pub mod hub;
@@ -19,10 +20,13 @@ pub mod lock;
 pub mod memory;
 pub mod metrics;
 pub mod node;
+pub mod peer;
+mod peers;
 pub mod service;
 pub mod settings;
 pub mod shell;
 
+pub use cluster::ClusterSettings;
 pub use engine::{Engine, EngineError};
 pub use service::{Service, Tail};
 pub use settings::EngineSettings;

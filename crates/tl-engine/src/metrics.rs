@@ -77,6 +77,12 @@ pub struct Metrics {
     pub writes_not_admitted: Family<ReasonLabel, Counter>,
     /// Flushes and compactions that found no room and are tried again.
     pub no_room: Counter,
+    /// Frames of other nodes that were dropped because too many waited for the driver.
+    pub peer_frames_dropped: Counter,
+    /// Groups that this node leads, of a cluster of several nodes.
+    pub groups_led: Gauge<i64, AtomicI64>,
+    /// Writes handed on to the node that leads their group.
+    pub writes_forwarded: Counter,
     /// Free bytes of the fullest file system that the node writes to.
     pub disk_free_bytes: Gauge<i64, AtomicI64>,
     /// Free bytes below which clients' writes are refused.
@@ -151,6 +157,9 @@ impl Default for Metrics {
             budget_max: Family::default(),
             writes_not_admitted: Family::default(),
             no_room: Counter::default(),
+            peer_frames_dropped: Counter::default(),
+            groups_led: Gauge::default(),
+            writes_forwarded: Counter::default(),
             disk_free_bytes: Gauge::default(),
             disk_reserve_bytes: Gauge::default(),
             store_disk_bytes: Gauge::default(),
@@ -179,6 +188,10 @@ impl Metrics {
         counter("compactions", "Compactions of sorted runs", &self.compactions);
         counter("scrubs", "Scrubs that read everything on disk", &self.scrubs);
         counter("no_room", "Flushes and compactions that found no room", &self.no_room);
+        let dropped = &self.peer_frames_dropped;
+        counter("peer_frames_dropped", "Frames of other nodes dropped for want of room", dropped);
+        let forwarded = &self.writes_forwarded;
+        counter("writes_forwarded", "Writes handed on to their group's leader", forwarded);
         let mut histogram = |name, help, histogram: &Histogram| {
             registry.register(name, help, histogram.clone());
         };
@@ -196,6 +209,7 @@ impl Metrics {
         gauge("inflight_bytes", "Bytes proposed and not answered", &self.inflight_bytes);
         gauge("groups_stopped", "Groups stopped because of damage", &self.groups_stopped);
         gauge("disk_free_bytes", "Free bytes of the fullest file system", &self.disk_free_bytes);
+        gauge("groups_led", "Groups that this member of a cluster leads", &self.groups_led);
         let reserve = &self.disk_reserve_bytes;
         gauge("disk_reserve_bytes", "Free bytes below which writes are refused", reserve);
         gauge("store_disk_bytes", "Bytes of the store's files", &self.store_disk_bytes);

@@ -87,6 +87,17 @@ pub enum Input {
     BesideDone(BesideDone),
     /// Rows are durable up to these indexes: entries behind them may leave memory.
     Flushed(Vec<(GroupId, Index)>),
+    /// Hand the leadership of a group to a peer, if this node leads it and the peer could lead now.
+    Transfer {
+        /// The group.
+        group: GroupId,
+        /// Who shall lead.
+        to: PeerId,
+    },
+    /// The connection to a peer broke.
+    Unreachable(PeerId),
+    /// A majority of the cluster's wall clocks agree with this node's now.
+    ClocksAgree,
 }
 
 /// An answer for a token, or the effects of an entry that nobody here waits for.
@@ -263,6 +274,13 @@ impl<S: OrderedStore> Node<S> {
         Ok(Node { driver, store, slots, feedback: Vec::new(), log_bytes: 0 })
     }
 
+    /// No stamp from here on is earlier: the cluster was founded then.
+    pub fn not_before(&mut self, founded_at: UnixMs) {
+        for slot in &mut self.slots {
+            slot.stamp = slot.stamp.max(founded_at);
+        }
+    }
+
     /// The driver, for status pages and tests.
     #[must_use]
     pub fn driver(&self) -> &Driver {
@@ -312,6 +330,11 @@ impl<S: OrderedStore> Node<S> {
                 Input::LogDone(job) => inbound.push(Inbound::LogDone { job }),
                 Input::Frame { from, bytes } => inbound.push(Inbound::Frame { from, bytes }),
                 Input::BesideDone(done) => self.beside_done(done, &mut turned),
+                Input::Transfer { group, to } => inbound.push(Inbound::Transfer { group, to }),
+                Input::Unreachable(peer) => inbound.push(Inbound::Unreachable { peer }),
+                Input::ClocksAgree => {
+                    self.slots.iter_mut().for_each(|slot| slot.clock.step(now.into()));
+                }
                 Input::Flushed(indexes) => {
                     for (group, index) in indexes {
                         self.driver.compact(group, index);

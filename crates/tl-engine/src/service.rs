@@ -5,7 +5,7 @@
 //!   read:   presence from what is applied here; every absence after a read-index round
 //! ```
 //!
-//! Routing is a seam: [`Service::route`] says where a group is served. Only `Local` is built.
+//! In a cluster of several nodes a write goes to whoever leads its group, see `forward`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tl_core::{Command, Entry, Poison, Refusal, Reply, Rows};
 use tl_store::{LsmStore, OrderedStore};
 use tl_types::limits::{ENTRY_BYTES_MAX, REQUEST_MS_DEFAULT};
-use tl_types::{ErrorCode, GroupId, Index, NodeId, RowKey, UnixMs};
+use tl_types::{ErrorCode, GroupId, Index, RowKey, UnixMs};
 use tokio::sync::{oneshot, watch};
 
 use crate::api::{Caller, NodeInfo, Readiness, ServiceError};
@@ -23,10 +23,12 @@ use crate::node::Failure;
 use crate::node::rows::{BlockingRows, CachedRows};
 use crate::shell::admission::{Admission, Purpose};
 use crate::shell::answers::Answer;
+use crate::shell::links::Links;
 use crate::shell::{Ask, Background, FailureWatch, Mail, Mailer};
 
 mod append;
 mod events;
+mod forward;
 mod lags;
 mod list;
 mod maintenance;
@@ -35,6 +37,7 @@ mod sessions;
 mod tail;
 
 pub use append::{Later, Prepared, Proposal};
+pub use forward::Route;
 pub(crate) use lags::Lags;
 pub use list::LISTS_AT_ONCE_MAX;
 pub use tail::Tail;
@@ -50,17 +53,10 @@ const FLUSH_WAIT_MAX: Duration = Duration::from_secs(2);
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// A group whose tick found nothing to do is not asked again for so long, milliseconds.
 const TICK_AGAIN_MS: u64 = 10_000;
+/// Longest wait of a read for a group to have a leader again.
+const READ_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Between two questions to a group that does not lead yet.
 const PROBE_AGAIN: Duration = Duration::from_millis(5);
-
-/// Where a group is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    /// Here.
-    Local,
-    /// On another node.
-    Remote(NodeId),
-}
 
 /// Every operation of the node. Cheap to clone.
 #[derive(Debug)]
@@ -81,6 +77,8 @@ pub(crate) struct Inner<S> {
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) mailer: Mailer<S>,
+    /// The other nodes; `None` for a node that is a cluster of its own.
+    pub(crate) links: Option<Arc<Links>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) background: Arc<Background>,
     pub(crate) failure: FailureWatch,
@@ -114,11 +112,6 @@ impl<S: OrderedStore + 'static> Service<S> {
         Service { inner: Arc::new(inner) }
     }
 
-    /// Where a group is served: here, since a node is a cluster of its own.
-    fn route(&self, _group: GroupId) -> Route {
-        Route::Local
-    }
-
     /// When and as what this node started.
     #[must_use]
     pub fn info(&self) -> &NodeInfo {
@@ -146,6 +139,18 @@ impl<S: OrderedStore + 'static> Service<S> {
                 ],
             );
         }
+        if let Some(links) = &self.inner.links
+            && let Some(group) = links.leaderless()
+        {
+            return not(
+                "raft_sync",
+                vec![
+                    ("checked_groups", self.inner.groups.to_string()),
+                    ("failing_group_id", group.to_string()),
+                    ("probe_result", "no_leader".to_owned()),
+                ],
+            );
+        }
         if !*self.inner.ready.borrow() {
             return not("raft_sync", vec![("probe_result", "startup_sync".to_owned())]);
         }
@@ -160,6 +165,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         self.inner.metrics.log_counts(log.syncs, log.written_bytes);
         self.inner.metrics.inflight_bytes.set(bytes as i64);
         self.inner.metrics.inflight_requests.set(requests as i64);
+        if let Some(links) = &self.inner.links {
+            self.inner.metrics.groups_led.set(links.led() as i64);
+        }
         let lag = self.inner.lags.look();
         self.inner.metrics.tails_behind.set(lag.behind as i64);
         self.inner.metrics.tail_lag_events_max.set(lag.events_max as i64);
@@ -194,6 +202,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Ends open tails with a resumable end and says "draining" from now on.
     pub fn begin_drain(&self) {
         self.inner.draining.send_replace(true);
+        self.hand_over();
         self.inner.hub.wake_all();
     }
 
@@ -229,6 +238,11 @@ impl<S: OrderedStore + 'static> Service<S> {
             }
             let now = UnixMs(crate::shell::time::now().wall_ms);
             for group in self.inner.background.take_due(now) {
+                if self.is_elsewhere(group) {
+                    // Its leader sees to it; this node may lead next time.
+                    self.inner.background.due(group, now);
+                    continue;
+                }
                 let entry = Entry::new([Command::Tick]).encode();
                 let deadline = Instant::now() + Duration::from_millis(REQUEST_MS_DEFAULT);
                 match self.ask(deadline, Ask::Propose(group, entry), None).await {
@@ -264,7 +278,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         group: GroupId,
         commands: impl IntoIterator<Item = Command>,
     ) -> Result<Applied, ServiceError> {
-        self.propose_entry(caller, group, entry_of(caller, commands)).await
+        let applied = self.propose_entry(caller, group, entry_of(caller, commands)).await?;
+        self.wait_for_own(caller.deadline, group, &applied).await;
+        Ok(applied)
     }
 
     async fn propose_entry(
@@ -273,6 +289,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         group: GroupId,
         entry: Entry,
     ) -> Result<Applied, ServiceError> {
+        if let Some(links) = &self.inner.links {
+            return self.propose_routed(links, caller.deadline, group, &entry).await;
+        }
         let (bytes, purpose) = (encoded(&entry)?, Purpose::of(&entry));
         let permit = self.inner.admission.admit(bytes.len(), purpose)?;
         if purpose == Purpose::Takes {
@@ -331,6 +350,29 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// The index up to which rows of a group are applied here, linearizable: a read from now on
     /// sees every write acknowledged before this call.
     async fn read_index(&self, deadline: Instant, group: GroupId) -> Result<Index, ServiceError> {
+        let patience = deadline.min(Instant::now() + READ_WAIT_MAX);
+        loop {
+            match self.read_index_once(deadline, group).await {
+                // A change of leader is soon over.
+                Err(error)
+                    if error.code == ErrorCode::RaftUnavailable
+                        && self.inner.links.is_some()
+                        && Instant::now() < patience =>
+                {
+                    self.check_running()?;
+                    tokio::time::sleep(PROBE_AGAIN).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The same without patience while nobody leads.
+    async fn read_index_once(
+        &self,
+        deadline: Instant,
+        group: GroupId,
+    ) -> Result<Index, ServiceError> {
         match self.ask(deadline, Ask::Read(group), None).await {
             Ok(Answer::Read { index }) => Ok(index),
             Ok(Answer::Failed(failure)) => Err(failed(group, failure)),
@@ -345,17 +387,14 @@ impl<S: OrderedStore + 'static> Service<S> {
     }
 
     /// Refuses what this node cannot serve.
-    fn check_serving(&self, group: GroupId) -> Result<(), ServiceError> {
+    fn check_running(&self) -> Result<(), ServiceError> {
         if self.inner.failure.borrow().is_some() {
             return Err(ServiceError::new(
                 ErrorCode::RaftUnavailable,
                 "This node stopped after a failure of its disk; see its log",
             ));
         }
-        match self.route(group) {
-            Route::Local => Ok(()),
-            Route::Remote(_) => Err(ServiceError::of(ErrorCode::RaftUnavailable)),
-        }
+        Ok(())
     }
 
     async fn ask(
@@ -364,7 +403,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         ask: Ask,
         permit: Option<crate::shell::admission::Permit>,
     ) -> Result<Answer, ServiceError> {
-        self.check_serving(ask.group())?;
+        self.check_running()?;
         let (sender, receiver) = oneshot::channel();
         self.inner.mailer.send(Mail::Ask { ask, answer: sender, permit });
         match tokio::time::timeout_at(deadline.into(), receiver).await {

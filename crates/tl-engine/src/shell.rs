@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
+use tl_raft::PeerId;
 use tl_store::OrderedStore;
 use tl_types::GroupId;
 use tokio::sync::watch;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::node::{Input, Node};
 use crate::shell::admission::{Admission, Permit};
 use crate::shell::answers::{Answer, Answers};
+use crate::shell::links::Links;
 use crate::shell::mailbox::Mailbox;
 use crate::shell::pulse::Pulse;
 use crate::shell::space::Space;
@@ -37,6 +39,7 @@ pub mod answers;
 mod cold;
 mod driver;
 mod flush;
+pub(crate) mod links;
 mod log;
 pub mod mailbox;
 pub(crate) mod pulse;
@@ -64,6 +67,13 @@ pub enum Mail {
     Front(Box<dyn Front>),
     /// News from the other threads.
     Input(Input),
+    /// A frame of another node, which has room until it is taken.
+    Frame {
+        /// Who sent it.
+        from: PeerId,
+        /// The frame.
+        bytes: bytes::Bytes,
+    },
     /// End the driver thread.
     Stop,
 }
@@ -74,6 +84,9 @@ impl std::fmt::Debug for Mail {
             Mail::Ask { ask, .. } => f.debug_tuple("Ask").field(ask).finish(),
             Mail::Front(_) => f.write_str("Front"),
             Mail::Input(input) => f.debug_tuple("Input").field(input).finish(),
+            Mail::Frame { from, bytes } => {
+                f.debug_struct("Frame").field("from", from).field("bytes", &bytes.len()).finish()
+            }
             Mail::Stop => f.write_str("Stop"),
         }
     }
@@ -101,6 +114,12 @@ impl Ask {
 /// Puts things into the driver's mailbox.
 #[derive(Debug)]
 pub struct Mailer<S>(Arc<Shared<S>>);
+
+impl<S> Clone for Mailer<S> {
+    fn clone(&self) -> Self {
+        Mailer(Arc::clone(&self.0))
+    }
+}
 
 impl<S> Mailer<S> {
     /// How many memtables were sealed; tells one memtable from the next.
@@ -203,6 +222,8 @@ pub(crate) struct With {
     pub(crate) admission: Arc<Admission>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) limits: LogLimits,
+    /// The other nodes; `None` for a node that is a cluster of its own.
+    pub(crate) links: Option<Arc<Links>>,
 }
 
 impl<S: OrderedStore + 'static> Shell<S> {
@@ -216,8 +237,9 @@ impl<S: OrderedStore + 'static> Shell<S> {
         with: With,
         runtime: &tokio::runtime::Handle,
     ) -> std::io::Result<Shell<S>> {
-        let With { hub, metrics, space, admission, pulse, limits } = with;
+        let With { hub, metrics, space, admission, pulse, limits, links } = with;
         let groups = node.groups();
+        let is_alone = links.is_none();
         let shared = Arc::new(Shared::over(Arc::clone(node.store()), hub, metrics, space));
         let preparer = wal.preparer();
         let log = Arc::new(log::LogBox::new(wal, limits));
@@ -252,7 +274,7 @@ impl<S: OrderedStore + 'static> Shell<S> {
             );
             threads.push(spawn(
                 "tl-flush",
-                Box::new(move || flush::run(&shared, &log, &background, &pulse)),
+                Box::new(move || flush::run(&shared, &log, &background, &pulse, is_alone)),
             )?);
         }
         {
@@ -288,6 +310,7 @@ impl<S: OrderedStore + 'static> Shell<S> {
                 background: Arc::clone(&background),
                 cold: Arc::clone(&cold),
                 pulse: Arc::clone(&pulse),
+                links: links.clone(),
             };
             threads.push(spawn("tl-driver", Box::new(move || driver::run(node, &around)))?);
         }

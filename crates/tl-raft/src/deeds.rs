@@ -80,7 +80,8 @@ pub enum Inbound {
         /// The group.
         group: GroupId,
     },
-    /// Hand leadership of a group led here to another voter.
+    /// Hand leadership of a group led here to another voter, if that was heard of lately and has
+    /// all that is committed.
     Transfer {
         /// The group.
         group: GroupId,

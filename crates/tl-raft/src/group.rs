@@ -195,10 +195,19 @@ impl Group {
     }
 
     pub(crate) fn transfer(&mut self, to: PeerId) {
-        if self.leads() && self.voters.contains(&to) {
+        if self.leads() && self.voters.contains(&to) && self.could_lead(to) {
             self.raw.transfer_leader(to.0);
             self.stepped();
         }
+    }
+
+    /// Whether a peer was heard of lately and has all that is committed. One that lags would make
+    /// proposals wait until it has caught up.
+    fn could_lead(&self, peer: PeerId) -> bool {
+        let raft = &self.raw.raft;
+        raft.prs().get(peer.0).is_some_and(|progress| {
+            progress.recent_active && progress.matched >= raft.raft_log.committed
+        })
     }
 
     pub(crate) fn unreachable(&mut self, peer: PeerId) {

@@ -53,6 +53,8 @@ coverage! {
     clusters_of_four,
     /// Runs with five machines.
     clusters_of_five,
+    /// Times that a machine was asked to hand over what it leads.
+    hand_overs,
     /// Requests that came to a machine which was cut off from the majority.
     asked_in_minority,
     /// Elections held against what was committed before.

@@ -65,6 +65,7 @@ pub(crate) struct Plan {
     pub(crate) late_ppm: u32,
     pub(crate) stall_mean_ms: u64,
     pub(crate) wall_jump_mean_ms: u64,
+    pub(crate) hand_over_mean_ms: u64,
     /// Wall clocks of machines start here; far from zero or near it.
     pub(crate) wall_start_ms: u64,
     pub(crate) memtable_bytes: usize,
@@ -94,6 +95,7 @@ impl Plan {
         let split_mean_ms = often(0.7, 3_000, 20_000);
         let stall_mean_ms = often(0.4, 5_000, 30_000);
         let wall_jump_mean_ms = often(0.7, 3_000, 20_000);
+        let hand_over_mean_ms = often(0.6, 2_000, 20_000);
         let crash_in_turn_ppm = often(0.5, 20, 300) as u32;
         let slow_sync_ppm = often(0.6, 1_000, 50_000) as u32;
         let loss_ppm = often(0.6, 100, 50_000) as u32;
@@ -126,6 +128,7 @@ impl Plan {
             late_ppm,
             stall_mean_ms,
             wall_jump_mean_ms,
+            hand_over_mean_ms,
             wall_start_ms: if rng.bool() { 1_750_000_000_000 } else { 20_000 },
             memtable_bytes: rng.usize(16..=64) * 1024,
             cache_bytes: [32, 128, 1_024, 8_192][rng.usize(0..4)] * 1024,

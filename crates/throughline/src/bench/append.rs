@@ -19,6 +19,8 @@ use super::{
 };
 use crate::output::Out;
 
+/// Nodes of a cluster.
+const CLUSTER: [&str; 3] = ["node-1", "node-2", "node-3"];
 /// What sessions of a run are called, before their number.
 const PREFIX: &str = "bench-";
 /// Connections of a cell, when none are given.
@@ -57,6 +59,7 @@ pub fn append(args: &AppendArgs, out: &Out) -> anyhow::Result<()> {
         batch: 0,
         depth: 1,
         sustained: args.seconds.map(Duration::from_secs),
+        cluster: args.cluster,
     };
     run.cells(&CONNS, out)
 }
@@ -72,6 +75,7 @@ pub fn batch(args: &BatchArgs, out: &Out) -> anyhow::Result<()> {
         batch: args.events,
         depth: args.depth,
         sustained: None,
+        cluster: false,
     };
     run.cells(&BATCH_CONNS, out)
 }
@@ -86,18 +90,25 @@ struct Run<'a> {
     /// Requests that the ceiling's connections keep on their way.
     depth: u16,
     sustained: Option<Duration>,
+    /// Three nodes, and connections to each in turn.
+    cluster: bool,
 }
 
 impl Run<'_> {
     fn cells(&self, default: &[u16], out: &Out) -> anyhow::Result<()> {
         let size = self.title.size_bytes;
         let dir = Scratch::new(self.cells.dir.as_deref())?;
-        let node = Server::node(&dir.path().join("node"), &[])?;
+        let nodes = match self.cluster {
+            true => Server::cluster(&dir.path().join("cluster"), &CLUSTER)?,
+            false => vec![Server::node(&dir.path().join("node"), &[])?],
+        };
+        // Counts are those of the first node.
+        let node = &nodes[0];
         let other = self.other(&dir)?;
         http::create_sessions(node.address, PREFIX, self.sessions)?;
         print::head(out)?;
         for conns in self.cells.conns(default) {
-            let mut load = self.load(&node, conns)?;
+            let mut load = self.load(&nodes, conns)?;
             let mut theirs = match &other {
                 Some(other) => Some((other.name(), other.load(conns, self, size)?)),
                 None => None,
@@ -106,18 +117,18 @@ impl Run<'_> {
             if let Some((_, theirs)) = &mut theirs {
                 settle(theirs)?;
             }
-            let before = Counts::of(&node)?;
+            let before = Counts::of(node)?;
             let title = Title { conns, ..self.title };
             let mut cell = match self.sustained {
                 Some(length) => {
-                    self.without_a_break(title, length, &node, &dir, &mut load, theirs)?
+                    self.without_a_break(title, length, node, &dir, &mut load, theirs)?
                 }
                 None => {
                     let theirs = theirs.as_mut().map(|(name, load)| (*name, load as &mut dyn Side));
                     measure(title, self.cells.slices.plan(), &mut load, theirs)?
                 }
             };
-            let after = Counts::of(&node)?;
+            let after = Counts::of(node)?;
             cell.syncs = Some(after.syncs - before.syncs);
             if let Some(sustained) = &mut cell.sustained {
                 sustained.flushes = after.flushes - before.flushes;
@@ -163,17 +174,18 @@ impl Run<'_> {
         Ok(cell)
     }
 
-    fn load(&self, node: &Server, conns: u32) -> anyhow::Result<Load> {
+    fn load(&self, nodes: &[Server], conns: u32) -> anyhow::Result<Load> {
+        let addresses: Vec<_> = nodes.iter().map(|node| node.address).collect();
         let size = self.title.size_bytes as usize;
         let run = format!("b{conns}");
         let writers = Writers::new(PREFIX, 0, self.sessions, run, conns as usize);
-        let host = node.address.to_string();
+        let host = addresses[0].to_string();
         let appends = match self.batch {
             0 => Appends::single(&host, writers, size),
             events => Appends::batch(&host, writers, size, events.into()),
         };
         let shape = Shape { units: self.batch.max(1).into(), ..Shape::conns(conns as usize) };
-        Load::connect(node.address, shape, Box::new(appends))
+        Load::connect_to(&addresses, shape, Box::new(appends))
     }
 
     fn other(&self, dir: &Scratch<'_>) -> anyhow::Result<Option<Other>> {

@@ -1,12 +1,15 @@
 //! Servers as child processes of this executable, ended when dropped.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+
+/// Groups of a cluster.
+const CLUSTER_GROUPS: u16 = 256;
 
 /// A running server.
 #[derive(Debug)]
@@ -37,22 +40,54 @@ impl Server {
         let mut command = own("serve")?;
         command.arg("--data").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]);
         command.arg("--end-with-parent").envs(settings.iter().map(|(key, value)| (key, value)));
-        Server::start(command, |line| {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            line.get("url")?.as_str()?.strip_prefix("http://")?.parse().ok()
-        })
+        Server::start(command, node_address)
+    }
+
+    /// Nodes of one cluster, founded below this directory, each with the caller's environment.
+    ///
+    /// # Errors
+    /// When they do not get ready.
+    pub fn cluster(dir: &Path, names: &[&str]) -> anyhow::Result<Vec<Server>> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let members = crate::ops::found_in(dir, &names, CLUSTER_GROUPS)?;
+        // Held until all are known, so that no two are the same.
+        let free: Vec<TcpListener> =
+            names.iter().map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+        let mut list = Vec::new();
+        for (name, port) in names.iter().zip(free) {
+            list.push(format!("{name}={}", port.local_addr()?));
+        }
+        let list = serde_json::to_string(&list)?;
+        let mut begun = Vec::new();
+        for (name, data) in &members {
+            let mut command = own("serve")?;
+            command.arg("--data").arg(data).args(["--listen", "127.0.0.1:0", "--json"]);
+            command.arg("--end-with-parent").env("TL_CLUSTER__MEMBERS", &list);
+            command.env("TL_ENGINE__NODE_NAME", name);
+            begun.push(Server::begin(command)?);
+        }
+        begun.into_iter().map(|(child, began)| Server::ready(child, began, node_address)).collect()
     }
 
     fn start(
-        mut command: Command,
+        command: Command,
         address: impl Fn(&str) -> Option<SocketAddr>,
     ) -> anyhow::Result<Server> {
+        let (child, began) = Server::begin(command)?;
+        Server::ready(child, began, address)
+    }
+
+    fn begin(mut command: Command) -> anyhow::Result<(Child, Instant)> {
         let began = Instant::now();
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting a server of this executable")?;
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        Ok((child.context("starting a server of this executable")?, began))
+    }
+
+    fn ready(
+        mut child: Child,
+        began: Instant,
+        address: impl Fn(&str) -> Option<SocketAddr>,
+    ) -> anyhow::Result<Server> {
         let stdout = child.stdout.take().expect("stdout is piped");
         let mut lines = BufReader::new(stdout).lines();
         let found = lines.by_ref().map_while(Result::ok).find_map(|line| address(&line));
@@ -101,6 +136,11 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn node_address(line: &str) -> Option<SocketAddr> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line.get("url")?.as_str()?.strip_prefix("http://")?.parse().ok()
 }
 
 /// This executable, called with a subcommand; what a node logs below a warning is left out.

@@ -57,11 +57,27 @@ impl Load {
     pub fn connect(
         address: SocketAddr,
         shape: Shape,
+        protocol: Box<dyn Protocol>,
+    ) -> anyhow::Result<Load> {
+        Load::connect_to(&[address], shape, protocol)
+    }
+
+    /// Connects to several servers in turn.
+    ///
+    /// # Errors
+    /// When one of them takes no connection.
+    ///
+    /// # Panics
+    /// Without servers.
+    pub fn connect_to(
+        addresses: &[SocketAddr],
+        shape: Shape,
         mut protocol: Box<dyn Protocol>,
     ) -> anyhow::Result<Load> {
         let poll = Poll::new()?;
         let mut conns = Vec::with_capacity(shape.conns);
         for place in 0..shape.conns {
+            let address = addresses[place % addresses.len()];
             let conn = Conn::connect(&poll, place, address, |stream| {
                 protocol.greet(stream)?;
                 Ok(Vec::new())

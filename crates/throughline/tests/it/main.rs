@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod cluster;
 mod crash;
 mod demo;
 mod files;

@@ -72,14 +72,24 @@ impl Node {
     }
 
     pub fn start_at(data: &Path, listen: &str) -> Node {
-        let mut child = command("serve --json --end-with-parent")
+        Node::ready(Node::begin(data, listen, &[]))
+    }
+
+    /// Starts a node with variables in its environment, and does not wait for it.
+    pub fn begin(data: &Path, listen: &str, environment: &[(&str, &str)]) -> Child {
+        command("serve --json --end-with-parent")
             .args(["--listen", listen, "--data"])
             .arg(data)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Waits until a node that was begun is ready.
+    pub fn ready(mut child: Child) -> Node {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().expect("a ready line").unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();

@@ -85,9 +85,10 @@ impl<S: OrderedStore + 'static> Service<S> {
         request: Append,
     ) -> Result<Prepared, ServiceError> {
         let (group, entry) = self.append_entry(caller, id, request)?;
-        self.check_serving(group)?;
-        if self.waits_for_flush() || !self.has_rows_in_memory(group, &entry) {
-            let wants_rows = !self.waits_for_flush();
+        self.check_running()?;
+        let is_elsewhere = self.is_elsewhere(group);
+        if is_elsewhere || self.waits_for_flush() || !self.has_rows_in_memory(group, &entry) {
+            let wants_rows = !is_elsewhere && !self.waits_for_flush();
             let permit = if wants_rows { Some(self.permit(&encoded(&entry)?)?) } else { None };
             let caller = caller.clone();
             let later = Later { caller, group, entry, wants_rows, permit };
@@ -114,8 +115,11 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Those of [`Service::prepare_append`].
     pub fn prepare_again(&self, mut later: Box<Later>) -> Result<Prepared, ServiceError> {
         let Later { group, entry, .. } = &*later;
-        self.check_serving(*group)?;
-        if self.waits_for_flush() || !self.has_rows_in_memory(*group, entry) {
+        self.check_running()?;
+        if self.is_elsewhere(*group)
+            || self.waits_for_flush()
+            || !self.has_rows_in_memory(*group, entry)
+        {
             // Memory is short of room for rows: the long way waits as often as it takes.
             later.wants_rows = false;
             return Ok(Prepared::Later(later));

@@ -118,7 +118,18 @@ impl<S: OrderedStore + 'static> Service<S> {
             // which comes after the writer's own reply.
             let upto = if waited { sight.visible } else { sight.head };
             if request.cursor < upto {
-                return self.page(key, &path.tenant, request, upto).await;
+                let mut page = self.page(key, &path.tenant, request, upto).await?;
+                if confirmed || self.inner.links.is_none() || !page.value.up_to_date {
+                    return Ok(page);
+                }
+                // "Nothing follows" is an absence too; another member may know more.
+                if self.read_index_once(caller.deadline, group).await.is_err() {
+                    page.value.up_to_date = false;
+                    return Ok(page);
+                }
+                self.look_again(&path, &member).await?;
+                confirmed = true;
+                continue;
             }
             // "Nothing after the cursor" is an absence: it takes a round before it is told.
             if !confirmed {

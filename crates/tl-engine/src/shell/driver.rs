@@ -14,6 +14,7 @@ use super::admission::Permit;
 use super::answers::{Addressed, Answer};
 use super::cold::ColdBox;
 use super::flush::Background;
+use super::links::Links;
 use super::log::LogBox;
 use super::pulse::Pulse;
 use super::waiters::Waiters;
@@ -44,6 +45,8 @@ pub(crate) struct Around<S> {
     pub(crate) background: Arc<Background>,
     pub(crate) cold: Arc<ColdBox>,
     pub(crate) pulse: Arc<Pulse>,
+    /// The other nodes; `None` for a node that is a cluster of its own.
+    pub(crate) links: Option<Arc<Links>>,
 }
 
 struct Loop<'a, S> {
@@ -80,7 +83,13 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
         let mut turned = node.turn(time::now(), &mut state.inbox);
         more = turned.more;
         let mut job = turned.log.take();
-        if state.front.is_none()
+        if let Some(links) = &around.links {
+            // Frames leave before the log is written: followers write at the same time.
+            links.send(std::mem::take(&mut turned.frames));
+            links.roles_changed(&turned.roles);
+        }
+        // With others to hear from, this thread must not wait for the disk.
+        if (state.front.is_none() || around.links.is_some())
             && let Some(job) = job.take()
         {
             // Its sync goes on beside what follows.
@@ -131,6 +140,12 @@ impl<S: OrderedStore> Loop<'_, S> {
                     });
                 }
                 Mail::Input(input) => inbox.push(input),
+                Mail::Frame { from, bytes } => {
+                    if let Some(links) = &self.around.links {
+                        links.taken(bytes.len());
+                    }
+                    inbox.push(Input::Frame { from, bytes });
+                }
                 Mail::Front(front) => {
                     mailbox.wake_by(front.waker());
                     self.front = Some(front);
@@ -173,6 +188,10 @@ impl<S: OrderedStore> Loop<'_, S> {
             self.around.background.ring();
         }
         self.around.shared.metrics.entries_applied.inc_by(turned.applied as u64);
+        for rejected in &turned.rejected {
+            let (peer, reason) = (rejected.from.0, rejected.reason);
+            tracing::debug!(peer, reason, "passed over what a peer sent");
+        }
         for (group, why) in turned.stopped {
             tracing::error!(group = group.0, reason = %why, "a group stopped");
             self.around.shared.metrics.groups_stopped.inc();

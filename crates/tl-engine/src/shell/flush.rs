@@ -137,10 +137,11 @@ pub(crate) fn run<S: OrderedStore>(
     log: &LogBox,
     background: &Background,
     pulse: &Pulse,
+    is_alone: bool,
 ) {
     let mut compaction = Compaction::default();
     while !background.stopped.load(Ordering::Relaxed) && !shared.failed() {
-        let stepped = step(shared, log, background, &mut compaction);
+        let stepped = step(shared, log, background, &mut compaction, is_alone);
         pulse.press(shared.store.is_full());
         match stepped {
             Ok(true) => {}
@@ -157,8 +158,9 @@ fn step<S: OrderedStore>(
     log: &LogBox,
     background: &Background,
     compaction: &mut Compaction,
+    is_alone: bool,
 ) -> Result<bool, StoreError> {
-    match flush(shared, log, background) {
+    match flush(shared, log, background, is_alone) {
         Ok(false) => compaction.step(shared),
         // Compaction may give room back, if it finds enough to begin with.
         Err(error) if error.is_no_room() => match compaction.step(shared) {
@@ -175,6 +177,7 @@ fn flush<S: OrderedStore>(
     shared: &Shared<S>,
     log: &LogBox,
     background: &Background,
+    is_alone: bool,
 ) -> Result<bool, StoreError> {
     let started = Instant::now();
     let flushed = shared.store.flush_one();
@@ -202,7 +205,10 @@ fn flush<S: OrderedStore>(
         .collect();
     let indexes = durable.iter().map(|(group, index)| (*group, *index)).collect();
     log.release(durable);
-    shared.mail.push(Mail::Input(Input::Flushed(indexes)));
+    // With others to feed, the driver's budgets decide what stays in memory for them.
+    if is_alone {
+        shared.mail.push(Mail::Input(Input::Flushed(indexes)));
+    }
     background.flushed.notify_waiters();
     Ok(true)
 }

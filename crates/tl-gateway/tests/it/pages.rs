@@ -1,7 +1,7 @@
 //! Pages of the documents are true: errors as a node really answers them, and settings.
 
 use serde_json::{Value, json};
-use tl_engine::EngineSettings;
+use tl_engine::{ClusterSettings, EngineSettings};
 use tl_gateway::GatewaySettings;
 use tl_types::ErrorCode;
 
@@ -128,6 +128,7 @@ fn every_setting_of_node_and_face_is_on_the_settings_page_with_its_default() {
     let page = std::fs::read_to_string(path).unwrap();
     let sections = [
         ("engine", serde_json::to_value(EngineSettings::default()).unwrap()),
+        ("cluster", serde_json::to_value(ClusterSettings::default()).unwrap()),
         ("http", serde_json::to_value(GatewaySettings::default()).unwrap()),
     ];
     let mut rows = 0;
@@ -138,7 +139,9 @@ fn every_setting_of_node_and_face_is_on_the_settings_page_with_its_default() {
             rows += 1;
         }
     }
-    let shown =
-        page.lines().filter(|line| line.starts_with("| `engine.") || line.starts_with("| `http."));
+    let of_a_section = |line: &&str| {
+        ["| `engine.", "| `cluster.", "| `http."].iter().any(|start| line.starts_with(start))
+    };
+    let shown = page.lines().filter(of_a_section);
     assert_eq!(shown.count(), rows, "the page shows settings that do not exist");
 }

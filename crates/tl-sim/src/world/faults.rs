@@ -1,7 +1,11 @@
 //! What goes wrong, and when.
 
+use tl_engine::node::Input;
+use tl_types::GroupId;
+
 use super::{Phase, World};
 use crate::invariants::Checked;
+use crate::machine::peer_of;
 use crate::queue::{Event, MachineNo};
 
 /// A kind of fault; each comes again and again, at random instants around its own mean.
@@ -23,9 +27,11 @@ pub(crate) enum Fault {
     Stall,
     /// A wall clock jumps, up to a day, forward or back.
     WallJump,
+    /// A machine is asked to hand the groups that it leads to others.
+    HandOver,
 }
 
-const ALL: [Fault; 8] = [
+const ALL: [Fault; 9] = [
     Fault::PowerCut,
     Fault::Kill,
     Fault::Blackout,
@@ -34,6 +40,7 @@ const ALL: [Fault; 8] = [
     Fault::Split,
     Fault::Stall,
     Fault::WallJump,
+    Fault::HandOver,
 ];
 
 /// A stopped machine stays down for at least this long, milliseconds.
@@ -56,6 +63,7 @@ impl World {
             Fault::Split => self.plan.split_mean_ms,
             Fault::Stall => self.plan.stall_mean_ms,
             Fault::WallJump => self.plan.wall_jump_mean_ms,
+            Fault::HandOver => self.plan.hand_over_mean_ms,
         }
     }
 
@@ -123,7 +131,18 @@ impl World {
                 let jump = self.rng.i64(-JUMP_MS_MAX..=JUMP_MS_MAX);
                 self.machines[machine].wall_jump_ms = jump;
             }
-            Fault::PowerCut | Fault::Kill | Fault::SyncError | Fault::DiskFull => {}
+            Fault::HandOver if runs => {
+                self.coverage.hand_overs += 1;
+                for group in (0..self.plan.groups).map(GroupId) {
+                    let to = peer_of(self.rng.usize(0..self.plan.machines));
+                    self.input(machine, Input::Transfer { group, to });
+                }
+            }
+            Fault::PowerCut
+            | Fault::Kill
+            | Fault::SyncError
+            | Fault::DiskFull
+            | Fault::HandOver => {}
         }
         Ok(())
     }

@@ -1,0 +1,105 @@
+//! `tl ops`: what an operator does around nodes.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tl_engine::cluster::{MEMBERS_MAX, MEMBERS_MIN, found};
+use tl_types::UnixMs;
+
+use crate::failure::Failure;
+use crate::output::Out;
+
+mod ca;
+
+/// The words of `tl ops`.
+#[derive(Debug, Subcommand)]
+pub enum OpsCommand {
+    /// Found a cluster: make the data directory of each member, once and for all
+    Found(FoundArgs),
+    /// Certificates for the connections between members
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+}
+
+/// Arguments of `tl ops found`.
+#[derive(Debug, Args)]
+pub struct FoundArgs {
+    /// Names of all members, from 3 to 5
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Folder to make the members' directories in, each by its member's name
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Groups of the cluster, 1 to 4096
+    #[arg(long, value_name = "N", default_value_t = 256,
+        value_parser = clap::value_parser!(u16).range(1..=4096))]
+    groups: u16,
+}
+
+/// Runs one word.
+pub fn run(command: OpsCommand, out: &Out) -> anyhow::Result<()> {
+    match command {
+        OpsCommand::Found(args) => run_found(args, out),
+        OpsCommand::Ca(command) => ca::run(command, out),
+    }
+}
+
+/// Makes the directories of members that have none yet, below `folder`.
+pub fn found_in(
+    folder: &std::path::Path,
+    names: &[String],
+    groups: u16,
+) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let members: Vec<(String, PathBuf)> =
+        names.iter().map(|name| (name.clone(), folder.join(name))).collect();
+    let mut unique = names.to_vec();
+    unique.sort_unstable();
+    unique.dedup();
+    let plain = |name: &String| {
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            && !name.starts_with('.')
+    };
+    if unique.len() != names.len() || !names.iter().all(plain) {
+        let what = "names must differ and be letters, digits, '-', '_' and '.'".to_owned();
+        return Err(Failure::Usage(what).into());
+    }
+    if !(MEMBERS_MIN..=MEMBERS_MAX).contains(&names.len()) {
+        let what = format!("a cluster has from {MEMBERS_MIN} to {MEMBERS_MAX} members");
+        return Err(Failure::Usage(what).into());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut ids = Vec::new();
+    for _ in 0..=names.len() {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|error| anyhow::anyhow!("{error}"))?;
+        ids.push(id);
+    }
+    let next = std::cell::RefCell::new(ids.into_iter());
+    let fresh = || next.borrow_mut().next().expect("one for the cluster and one for each member");
+    found(&members, groups, UnixMs(now.as_millis() as u64), fresh)
+        .with_context(|| format!("founding a cluster in {}", folder.display()))?;
+    Ok(members)
+}
+
+fn run_found(args: FoundArgs, out: &Out) -> anyhow::Result<()> {
+    let members = found_in(&args.out, &args.names, args.groups)?;
+    let directories: Vec<_> = members
+        .iter()
+        .map(|(name, dir)| json!({ "name": name, "data_dir": dir.display().to_string() }))
+        .collect();
+    let mut text =
+        "The cluster is founded. Each member's directory is made, once and for all:\n\n".to_owned();
+    for (name, dir) in &members {
+        text.push_str(&format!("  {name:<16} {}\n", dir.display()));
+    }
+    text.push_str(
+        "\nBring each to its machine, whole and only there, as engine.data_dir, and set\n\
+         engine.node_name and cluster.members. Keep no copy: a member that starts from an old\n\
+         copy may forget what it promised.",
+    );
+    out.either(&json!({ "members": directories }), &text)
+}

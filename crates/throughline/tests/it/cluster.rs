@@ -1,0 +1,221 @@
+//! Three processes as one cluster.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tl_client::Client;
+use tl_client::verify::{Checker, Via, check_via, read_all};
+use tl_client::workload::{Workload, WorkloadOptions};
+use tokio::sync::watch;
+
+use crate::tl::{Node, command, ran, run};
+
+const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
+/// Acknowledged events with all nodes up, and with one down.
+const EVENTS_PER_PART: u64 = 150;
+
+/// Three nodes, some of which may be down.
+struct Cluster {
+    _folder: tempfile::TempDir,
+    founding: PathBuf,
+    members: String,
+    /// Certificates by node, for connections between nodes.
+    certificates: Option<PathBuf>,
+    nodes: Vec<Option<Node>>,
+}
+
+impl Cluster {
+    fn start(encrypted: bool) -> Cluster {
+        let folder = tempfile::tempdir().unwrap();
+        let founding = folder.path().join("founding");
+        let found = ran(command("ops found node-1 node-2 node-3 --groups 32 --out").arg(&founding));
+        assert_eq!(found.code, 0, "{found:?}");
+        let certificates = encrypted.then(|| certificates(folder.path(), &founding));
+        // Held until all are known, so that no two are the same.
+        let ports = NAMES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let members = NAMES
+            .iter()
+            .zip(&ports)
+            .map(|(name, port)| format!("{name}={}", port.local_addr().unwrap()));
+        let members = serde_json::to_string(&members.collect::<Vec<_>>()).unwrap();
+        drop(ports);
+        let nodes = vec![None, None, None];
+        let mut cluster = Cluster { _folder: folder, founding, members, certificates, nodes };
+        let begun: Vec<_> = (0..3).map(|node| cluster.begin(node)).collect();
+        for (node, child) in begun.into_iter().enumerate() {
+            cluster.nodes[node] = Some(Node::ready(child));
+        }
+        cluster
+    }
+
+    fn begin(&self, node: usize) -> std::process::Child {
+        let name = NAMES[node];
+        let file = |file: &str| match &self.certificates {
+            Some(folder) => folder.join(name).join(file).to_str().unwrap().to_owned(),
+            None => String::new(),
+        };
+        let (authority, certificate, key) =
+            (file("authority.pem"), file("node.pem"), file("node.key"));
+        let environment = [
+            ("TL_ENGINE__NODE_NAME", name),
+            ("TL_ENGINE__MEMORY_BUDGET_BYTES", "134217728"),
+            ("TL_CLUSTER__MEMBERS", &self.members),
+            ("TL_CLUSTER__AUTHORITY", &authority),
+            ("TL_CLUSTER__CERTIFICATE", &certificate),
+            ("TL_CLUSTER__KEY", &key),
+        ];
+        let set = if self.certificates.is_some() { &environment[..] } else { &environment[..3] };
+        Node::begin(&self.founding.join(name), "127.0.0.1:0", set)
+    }
+
+    fn restart(&mut self, node: usize) {
+        self.nodes[node] = Some(Node::ready(self.begin(node)));
+    }
+
+    fn kill(&mut self, node: usize) {
+        self.nodes[node].take().unwrap().kill();
+    }
+
+    fn node(&self, node: usize) -> &Node {
+        self.nodes[node].as_ref().unwrap()
+    }
+}
+
+fn certificates(folder: &Path, founding: &Path) -> PathBuf {
+    let (authority, out) = (folder.join("authority"), folder.join("certificates"));
+    let init = ran(command("ops ca init --ca").arg(&authority));
+    assert_eq!(init.code, 0, "{init:?}");
+    for name in NAMES {
+        let issue = ran(command("ops ca issue --ca")
+            .arg(&authority)
+            .arg("--data")
+            .arg(founding.join(name))
+            .arg("--out")
+            .arg(out.join(name)));
+        assert_eq!(issue.code, 0, "{issue:?}");
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_processes_loses_and_doubles_nothing_by_kill_9() {
+    let mut cluster = Cluster::start(true);
+    let client = Client::new(&cluster.node(0).url).unwrap();
+    let options = WorkloadOptions { writers: 8, sessions: 12, ..WorkloadOptions::default() };
+    let mut workload = Workload::prepare(&client, options).await.unwrap();
+    let mut acked = workload.acked();
+    for victim in 0..3 {
+        // Whoever is written through stays; about a third of the groups is led by the victim.
+        client.set_base(&cluster.node((victim + 1) % 3).url).unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(async move {
+            let outcome = workload.run(stopped).await;
+            (workload, outcome)
+        });
+        let reached = *acked.borrow() + EVENTS_PER_PART;
+        acked.wait_for(|acked| *acked >= reached).await.unwrap();
+        cluster.kill(victim);
+        let reached = *acked.borrow() + EVENTS_PER_PART;
+        acked.wait_for(|acked| *acked >= reached).await.unwrap();
+        cluster.restart(victim);
+        stop.send_replace(true);
+        let (back, outcome) = running.await.unwrap();
+        outcome.unwrap();
+        workload = back;
+    }
+    let ledger = workload.ledger();
+    let mut seen = Vec::new();
+    for node in 0..3 {
+        let client = Client::new(&cluster.node(node).url).unwrap();
+        let report = check_via(&client, &ledger, Via::Pages).await.unwrap();
+        assert!(report.is_clean(), "node {node}: {report}");
+        assert!(report.acknowledged >= 6 * EVENTS_PER_PART);
+        let mut all = Vec::new();
+        for session in Checker::new(&ledger).sessions() {
+            let reading = read_all(&client, session, Via::Pages).await.unwrap();
+            all.push(format!("{reading:?}"));
+        }
+        seen.push(all);
+    }
+    assert!(seen[0] == seen[1] && seen[1] == seen[2], "every node answers the same");
+}
+
+#[test]
+fn what_is_imported_through_one_node_is_exported_by_every_other() {
+    let cluster = Cluster::start(false);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("in.jsonl");
+    let mut text = String::new();
+    for session in 0..9 {
+        text += &format!("{{\"session\":{{\"id\":\"s-{session}\"}}}}\n");
+        for n in 0..30 {
+            text += &format!(
+                "{{\"event\":{{\"type\":\"message\",\"payload\":{{\"n\":{n}}},\"actor\":\"user:u\"}}}}\n"
+            );
+        }
+    }
+    std::fs::write(&file, text).unwrap();
+    for (node, appended) in [(0, 270), (1, 0), (2, 0)] {
+        let url = &cluster.node(node).url;
+        let imported = ran(command("session import --json --url").arg(url).arg(&file));
+        assert_eq!(imported.code, 0, "{imported:?}");
+        assert_eq!(imported.json()["appended"], Value::from(appended), "through node {node}");
+    }
+    let exports: Vec<String> = (0..3)
+        .map(|node| {
+            let out = folder.path().join(format!("out-{node}.jsonl"));
+            let url = &cluster.node(node).url;
+            let exported =
+                ran(command("session export --all --url").arg(url).arg("--out").arg(&out));
+            assert_eq!(exported.code, 0, "{exported:?}");
+            std::fs::read_to_string(out).unwrap()
+        })
+        .collect();
+    assert!(exports[0] == exports[1] && exports[1] == exports[2]);
+    assert_eq!(exports[0].lines().count(), 9 * 31);
+}
+
+#[test]
+fn a_founding_is_refused_where_there_is_one_and_with_too_few_members() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display();
+    assert_eq!(run(&format!("ops found a b --out {out}")).code, 2);
+    assert_eq!(run(&format!("ops found a b a --out {out}")).code, 2);
+    assert_eq!(run(&format!("ops found a b ../c --out {out}")).code, 2);
+    assert_eq!(run(&format!("ops found a b c --out {out}")).code, 0);
+    let again = run(&format!("ops found a b c --out {out}"));
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("has the identity of a node already"), "{again:?}");
+    // A member's directory is not a single node's.
+    let alone = run(&format!("serve --listen 127.0.0.1:0 --data {out}/a"));
+    assert_eq!(alone.code, 1);
+    assert!(alone.stderr.contains("cluster.members is not set"), "{alone:?}");
+}
+
+#[test]
+fn one_command_runs_a_cluster_for_trying_things_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dev = command("dev --json --nodes 3 --listen 127.0.0.1:0 --data")
+        .arg(folder.path())
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(dev.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    let url = |node: usize| ready["nodes"][node]["url"].as_str().unwrap().to_owned();
+    let created = run(&format!("session create chat-42 --json --url {}", url(0)));
+    assert_eq!(created.code, 0, "{created:?}");
+    let words = "session append chat-42 --text hello --actor user:ann --json --url";
+    let appended = run(&format!("{words} {}", url(1)));
+    assert_eq!(appended.code, 0, "{appended:?}");
+    let shown = run(&format!("session get chat-42 --json --url {}", url(2)));
+    assert_eq!(shown.json()["last_seq"], Value::from(1), "{shown:?}");
+    let pid = rustix::process::Pid::from_child(&dev);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(dev.wait().unwrap().code(), Some(0));
+}

@@ -1,0 +1,271 @@
+//! The cluster that a node belongs to: who its members are, and where they are found.
+//!
+//! ```text
+//!   founded once: node.json of every member names all members      (lasting: names, ids, lives)
+//!   settings: members = ["node-1=host:port", …]                    (addresses, may change)
+//!                      └──────── must name the same nodes ────────┘
+//! ```
+//!
+//! Invariants:
+//!  - C1 a node votes only with the directory that the founding gave it: one that is empty or
+//!    somebody else's does not start as a member, so a wiped disk cannot vote twice;
+//!  - C2 a directory of a single node never becomes a member's by a change of settings, nor the
+//!    other way round.
+//!
+//! Absent: nodes that join or leave. The list of members is that of the founding.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tl_raft::PeerId;
+use tl_raft::transport::{CertificateFiles, Peer, Peers, Seat, Security};
+use tl_types::ids::ClusterId;
+use tl_types::{NodeId, UnixMs};
+
+use crate::identity::{Identity, IdentityError, Member};
+
+/// Fewest members of a cluster: with two, the loss of one would stop all writes.
+pub const MEMBERS_MIN: usize = 3;
+/// Most members of a cluster: every one of them has a copy of everything.
+pub const MEMBERS_MAX: usize = 5;
+
+/// Settings of a member as written. A node without members is a cluster of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "snake_case")]
+pub struct ClusterSettings {
+    /// All members, this node among them, each as `name=host:port`. Default none, which is a node
+    /// of its own; else from 3 to 5.
+    pub members: Vec<String>,
+    /// Address to listen on for the other members. Default empty: this node's own address in
+    /// `members`.
+    pub listen: String,
+    /// File with the certificates of the cluster's authority, PEM. Default empty: no encryption,
+    /// which is allowed between loopback addresses only.
+    pub authority: PathBuf,
+    /// File with this node's certificate, PEM.
+    pub certificate: PathBuf,
+    /// File with the certificate's private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Why a node cannot be the member that its settings say.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The directory was not given by a founding.
+    #[error(
+        "{} is not a member's data directory: found the cluster first, or if this node was a \
+         member before, its data is gone and it must not vote again", dir.display()
+    )]
+    NotFounded {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory is a member's, and the settings name no cluster.
+    #[error("{} belongs to a member of a cluster, and cluster.members is not set", dir.display())]
+    NoSettings {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Settings and founding name different nodes.
+    #[error("the cluster was founded by {founded}, and cluster.members names {listed}")]
+    OtherMembers {
+        /// Names in the directory.
+        founded: String,
+        /// Names in the settings.
+        listed: String,
+    },
+    /// The directory belongs to another member.
+    #[error("this directory is that of member {found}, and engine.node_name is {expected}")]
+    OtherNode {
+        /// The member that it belongs to.
+        found: String,
+        /// The name in the settings.
+        expected: String,
+    },
+}
+
+impl ClusterSettings {
+    /// Whether the node is a member of a cluster of several.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// Checks every value; `node_name` is this node's.
+    ///
+    /// # Errors
+    /// A sentence per bad value, naming the key.
+    pub fn check(&self, node_name: &str) -> Result<(), Vec<String>> {
+        let mut errors = Vec::new();
+        let files = [&self.authority, &self.certificate, &self.key];
+        let set = files.iter().filter(|file| !file.as_os_str().is_empty()).count();
+        if set != 0 && set != files.len() {
+            errors.push("authority, certificate and key must be set together".to_owned());
+        }
+        if !self.is_set() {
+            return if errors.is_empty() { Ok(()) } else { Err(errors) };
+        }
+        if !(MEMBERS_MIN..=MEMBERS_MAX).contains(&self.members.len()) {
+            errors.push(format!(
+                "members names {} nodes; it must name from {MEMBERS_MIN} to {MEMBERS_MAX}",
+                self.members.len()
+            ));
+        }
+        let mut names = BTreeSet::new();
+        for member in &self.members {
+            match named(member) {
+                Some((name, _)) if !names.insert(name) => {
+                    errors.push(format!("members names {name:?} twice"));
+                }
+                Some(_) => {}
+                None => errors.push(format!("member {member:?} must be name=host:port")),
+            }
+        }
+        if errors.is_empty() && !names.contains(node_name) {
+            errors.push(format!("members does not name this node, {node_name:?}"));
+        }
+        if errors.is_empty()
+            && let Err(error) = self.listens_on(node_name)
+        {
+            errors.push(error);
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn listens_on(&self, node_name: &str) -> Result<SocketAddr, String> {
+        let own = || {
+            let mut members = self.members.iter().filter_map(|member| named(member));
+            members.find(|(name, _)| *name == node_name).map(|(_, address)| address)
+        };
+        let text = if self.listen.is_empty() { own().unwrap_or_default() } else { &self.listen };
+        text.parse()
+            .map_err(|_| format!("listen must be set to an IP address and port: {text:?} is none"))
+    }
+
+    fn security(&self) -> Security {
+        if self.authority.as_os_str().is_empty() {
+            return Security::PlaintextForDev;
+        }
+        Security::MutualTls(CertificateFiles {
+            authority: self.authority.clone(),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+        })
+    }
+}
+
+/// Name and address of `name=host:port`.
+fn named(member: &str) -> Option<(&str, &str)> {
+    let (name, address) = member.split_once('=')?;
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let fits = (1..=64).contains(&name.len()) && port.is_some_and(|port| port > 0);
+    fits.then_some((name, address))
+}
+
+/// A node's place in its cluster.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This node.
+    pub seat: Seat,
+    /// All members' lives, this one's too.
+    pub voters: Vec<PeerId>,
+    /// Their names.
+    pub names: BTreeMap<PeerId, String>,
+    /// The others and where they are.
+    pub peers: Peers,
+    /// Where this node listens for them.
+    pub listen: SocketAddr,
+    /// How connections are protected.
+    pub security: Security,
+    /// When the cluster was founded: no event of it is older.
+    pub founded_at: UnixMs,
+}
+
+impl Membership {
+    /// Holds a directory's identity against the settings; `None` for a node of its own.
+    ///
+    /// # Errors
+    /// [`ClusterError`]: they do not fit together.
+    ///
+    /// # Panics
+    /// If the settings were not checked.
+    pub fn of(
+        dir: &Path,
+        identity: &Identity,
+        settings: &ClusterSettings,
+        node_name: &str,
+    ) -> Result<Option<Membership>, ClusterError> {
+        let dir = dir.to_owned();
+        match (settings.is_set(), identity.members.is_empty()) {
+            (false, true) => return Ok(None),
+            (false, false) => return Err(ClusterError::NoSettings { dir }),
+            (true, true) => return Err(ClusterError::NotFounded { dir }),
+            (true, false) => {}
+        }
+        let addresses: BTreeMap<&str, &str> =
+            settings.members.iter().filter_map(|member| named(member)).collect();
+        let founded: BTreeMap<&str, &Member> =
+            identity.members.iter().map(|member| (member.name.as_str(), member)).collect();
+        if !addresses.keys().eq(founded.keys()) {
+            let list = |names: Vec<&str>| names.join(", ");
+            return Err(ClusterError::OtherMembers {
+                founded: list(founded.into_keys().collect()),
+                listed: list(addresses.into_keys().collect()),
+            });
+        }
+        let own = identity.members.iter().find(|member| member.node_id == identity.node_id);
+        let own = own.ok_or(ClusterError::NotFounded { dir })?;
+        if own.name != node_name {
+            let (found, expected) = (own.name.clone(), node_name.to_owned());
+            return Err(ClusterError::OtherNode { found, expected });
+        }
+        let others = founded.values().filter(|member| member.name != own.name);
+        let members = others.map(|member| Peer {
+            peer: PeerId(member.peer),
+            node: NodeId(member.node_id_bytes()),
+            address: addresses[member.name.as_str()].to_owned(),
+        });
+        let mut voters: Vec<PeerId> =
+            identity.members.iter().map(|member| PeerId(member.peer)).collect();
+        voters.sort_unstable();
+        Ok(Some(Membership {
+            cluster: ClusterId(identity.cluster_id_bytes()),
+            seat: Seat { node: NodeId(own.node_id_bytes()), peer: PeerId(own.peer) },
+            voters,
+            names: founded.values().map(|m| (PeerId(m.peer), m.name.clone())).collect(),
+            peers: Peers { members: members.collect(), removed: BTreeSet::new() },
+            listen: settings.listens_on(node_name).expect("checked settings"),
+            security: settings.security(),
+            founded_at: UnixMs(identity.founded_at_ms),
+        }))
+    }
+}
+
+/// Founds a cluster: gives each member's directory, which must be new or empty, an identity that
+/// names all members. Nothing but these directories can ever vote.
+///
+/// # Errors
+/// [`IdentityError`]; directories that were done before it stay.
+pub fn found(
+    members: &[(String, PathBuf)],
+    groups: u16,
+    founded_at: UnixMs,
+    fresh_id: impl Fn() -> [u8; 16],
+) -> Result<(), IdentityError> {
+    let cluster_id = fresh_id();
+    let list: Vec<Member> = (1..)
+        .zip(members)
+        .map(|(peer, (name, _))| Member::new(name.clone(), fresh_id(), peer))
+        .collect();
+    for (own, (_, dir)) in list.iter().zip(members) {
+        Identity::found(dir, cluster_id, own, &list, groups, founded_at)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+use super::*;
+
+fn settings(members: &[&str]) -> ClusterSettings {
+    ClusterSettings {
+        members: members.iter().map(|member| (*member).to_owned()).collect(),
+        ..ClusterSettings::default()
+    }
+}
+
+const THREE: [&str; 3] = ["a=127.0.0.1:1", "b=127.0.0.1:2", "c=127.0.0.1:3"];
+
+fn fresh() -> impl Fn() -> [u8; 16] {
+    let count = std::cell::Cell::new(0);
+    move || {
+        count.set(count.get() + 1);
+        [count.get(); 16]
+    }
+}
+
+fn founded(dir: &Path) -> Vec<(String, PathBuf)> {
+    let members = ["a", "b", "c"].map(|name| (name.to_owned(), dir.join(name))).to_vec();
+    found(&members, 8, UnixMs(77), fresh()).expect("founded");
+    members
+}
+
+fn membership(
+    dir: &Path,
+    settings: &ClusterSettings,
+    name: &str,
+) -> Result<Option<Membership>, String> {
+    let identity = Identity::open(dir).expect("read").expect("there");
+    Membership::of(dir, &identity, settings, name).map_err(|error| error.to_string())
+}
+
+#[test]
+fn members_of_a_founding_know_one_another() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let members = founded(dir.path());
+    let (mut clusters, mut seats) = (BTreeSet::new(), BTreeSet::new());
+    for (name, dir) in &members {
+        let place = membership(dir, &settings(&THREE), name).expect("fits").expect("a member");
+        assert_eq!(place.voters, [1, 2, 3].map(PeerId));
+        assert_eq!(place.peers.members.len(), 2);
+        assert_eq!(place.founded_at, UnixMs(77));
+        assert!(place.peers.members.iter().all(|peer| peer.peer != place.seat.peer));
+        clusters.insert(place.cluster.0);
+        seats.insert((place.seat.peer, place.seat.node));
+    }
+    assert_eq!((clusters.len(), seats.len()), (1, 3));
+}
+
+#[test]
+fn a_directory_that_is_empty_or_another_nodes_does_not_vote() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let members = founded(dir.path());
+    let a = &members[0].1;
+    let said = membership(a, &settings(&THREE), "b").expect_err("another's");
+    assert_eq!(said, "this directory is that of member a, and engine.node_name is b");
+    let said = membership(a, &ClusterSettings::default(), "a").expect_err("not alone");
+    assert!(said.ends_with("cluster.members is not set"), "{said}");
+    let other = ["a=127.0.0.1:1", "b=127.0.0.1:2", "d=127.0.0.1:3"];
+    let said = membership(a, &settings(&other), "a").expect_err("others");
+    assert_eq!(said, "the cluster was founded by a, b, c, and cluster.members names a, b, d");
+
+    let alone = dir.path().join("alone");
+    let single = Identity::open_or_create(&alone, 8, || [9; 16]).expect("made");
+    let said = Membership::of(&alone, &single, &settings(&THREE), "a").expect_err("no member");
+    assert!(matches!(said, ClusterError::NotFounded { .. }));
+    assert!(found(&[("a".to_owned(), alone)], 8, UnixMs(1), fresh()).is_err(), "in use");
+}
+
+#[test]
+fn every_bad_setting_is_named() {
+    let check = |members: &[&str]| settings(members).check("a").map_err(|said| said.join("; "));
+    assert_eq!(check(&[]), Ok(()));
+    assert_eq!(check(&THREE), Ok(()));
+    let six = ["a=h:1", "b=h:1", "c=h:1", "d=h:1", "e=h:1", "f=h:1"];
+    assert_eq!(check(&six).unwrap_err(), "members names 6 nodes; it must name from 3 to 5");
+    assert_eq!(check(&THREE[..2]).unwrap_err(), "members names 2 nodes; it must name from 3 to 5");
+    for (member, said) in [
+        ("b", "member \"b\" must be name=host:port"),
+        ("b=host:0", "member \"b=host:0\" must be name=host:port"),
+        ("c=h:1", "members names \"c\" twice"),
+    ] {
+        assert_eq!(check(&[THREE[0], member, THREE[2]]).unwrap_err(), said);
+    }
+    let said = settings(&THREE).check("z").unwrap_err();
+    assert_eq!(said, ["members does not name this node, \"z\""]);
+    let named = ["a=db-1:4100", THREE[1], THREE[2]];
+    assert!(check(&named).unwrap_err().starts_with("listen must be set"));
+    let listening = ClusterSettings { listen: "127.0.0.1:9".to_owned(), ..settings(&named) };
+    assert_eq!(listening.check("a"), Ok(()));
+    let half = ClusterSettings { key: "k".into(), ..settings(&THREE) };
+    assert_eq!(half.check("a").unwrap_err().len(), 1);
+}

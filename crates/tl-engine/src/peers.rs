@@ -1,0 +1,168 @@
+//! A member's connections to the others, and what is done with what comes in on them.
+//!
+//! The transport has a small runtime of its own, so that a heartbeat never waits behind the work
+//! of requests. What it hears is handed on there without waiting: frames to the driver's mailbox,
+//! answers to whoever asked, questions to tasks of the node's runtime.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tl_raft::PeerId;
+use tl_raft::transport::{FrameKind, Heard, Transport, TransportConfig, TransportError};
+use tl_store::LsmStore;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+
+use crate::cluster::Membership;
+use crate::node::Input;
+use crate::peer::{Answer, Question};
+use crate::service::Service;
+use crate::shell::links::Links;
+use crate::shell::{Mail, Mailer, time};
+
+/// Questions of other nodes that are worked on at a time. One past: answered "not taken", and
+/// whoever asked asks again.
+const SERVED_MAX: usize = 16_384;
+/// Between two questions for a peer's clock.
+const CLOCK_EVERY: Duration = Duration::from_millis(500);
+/// Longest wait for a clock.
+const CLOCK_WITHIN: Duration = Duration::from_secs(1);
+/// Between two adoptions of wall time.
+const ADOPT_EVERY: Duration = Duration::from_secs(10);
+/// Longest wait for connections to end.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// The running transport of a member.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    links: Arc<Links>,
+    /// Taken when it is stopped.
+    running: Option<(Transport, Runtime)>,
+}
+
+impl Peers {
+    /// Listens for the other members and calls them. Tasks of the node's runtime are added to
+    /// `tasks`.
+    pub(crate) fn start(
+        member: Membership,
+        links: Arc<Links>,
+        mailer: Mailer<LsmStore>,
+        service: &Service<LsmStore>,
+        seed: u64,
+        tasks: &mut Vec<AbortHandle>,
+    ) -> Result<Peers, TransportError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("tl-peers")
+            .enable_all()
+            .build()
+            .map_err(|source| TransportError::Listen { address: member.listen, source })?;
+        let Membership { cluster, seat, peers, listen, security, .. } = member;
+        let config = TransportConfig::new(cluster, seat, listen, security, seed);
+        let heard = listener(Arc::clone(&links), mailer.clone(), service.clone());
+        let transport = Transport::start(config, &peers, runtime.handle(), heard)?;
+        links.open(transport.sender());
+        let adopter = Arc::new(Adopter { links: Arc::clone(&links), mailer });
+        for peer in links.others() {
+            let adopter = Arc::clone(&adopter);
+            let watch = tokio::runtime::Handle::current().spawn(adopter.watch_clock(peer));
+            tasks.push(watch.abort_handle());
+        }
+        Ok(Peers { links, running: Some((transport, runtime)) })
+    }
+}
+
+/// After this nothing is sent or heard, and nothing of the transport holds the node any more.
+impl Drop for Peers {
+    fn drop(&mut self) {
+        self.links.close();
+        let Some((transport, runtime)) = self.running.take() else { return };
+        // The caller may be a task of another runtime, which must not run one of its own.
+        let stopping = std::thread::spawn(move || {
+            let stop = async { tokio::time::timeout(STOP_WITHIN, transport.stop()).await };
+            if runtime.block_on(stop).is_err() {
+                tracing::warn!("connections to other members did not end in time");
+            }
+            runtime.shutdown_timeout(STOP_WITHIN);
+        });
+        if stopping.join().is_err() {
+            tracing::error!("stopping the connections to other members ended in a panic");
+        }
+    }
+}
+
+/// What is done with what is heard.
+fn listener(
+    links: Arc<Links>,
+    mailer: Mailer<LsmStore>,
+    service: Service<LsmStore>,
+) -> impl Fn(Heard) + Send + Sync + 'static {
+    let runtime = tokio::runtime::Handle::current();
+    let served = Arc::new(Semaphore::new(SERVED_MAX));
+    move |heard| match heard {
+        Heard::Frame { from, kind: FrameKind::Raft, payload } => {
+            if links.take_in(payload.len()) {
+                mailer.send(Mail::Frame { from, bytes: payload });
+            }
+        }
+        Heard::Frame { from, kind: FrameKind::Reply, payload } => links.answered(from, payload),
+        Heard::Frame { from, kind: FrameKind::Request, payload } => {
+            let (id, question) = match Question::decode(payload) {
+                Ok(decoded) => decoded,
+                Err(error) => {
+                    let peer = links.name(from);
+                    tracing::warn!(peer, %error, "a question of a peer is none");
+                    return;
+                }
+            };
+            let Ok(place) = Arc::clone(&served).try_acquire_owned() else {
+                links.answer(from, id, &Answer::NotTaken { leader: None });
+                return;
+            };
+            let (links, service) = (Arc::clone(&links), service.clone());
+            runtime.spawn(async move {
+                let answer = service.answer_peer(question).await;
+                links.answer(from, id, &answer);
+                drop(place);
+            });
+        }
+        // Nothing large is sent yet.
+        Heard::Frame { kind: FrameKind::Bulk, .. } => {}
+        Heard::Lost { peer } => {
+            tracing::info!(peer = links.name(peer), "lost the connection to a member");
+            links.lost(peer);
+            mailer.send(Mail::Input(Input::Unreachable(peer)));
+        }
+        Heard::Unsent { to, payload } => links.unsent(to, payload),
+    }
+}
+
+/// Lets the groups' clocks go to wall time while a majority of the members say the same.
+struct Adopter {
+    links: Arc<Links>,
+    mailer: Mailer<LsmStore>,
+}
+
+impl Adopter {
+    /// Asks a peer for its clock again and again.
+    async fn watch_clock(self: Arc<Self>, peer: PeerId) {
+        let mut rest = tokio::time::interval(CLOCK_EVERY);
+        rest.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut adopted: Option<Instant> = None;
+        loop {
+            rest.tick().await;
+            let asked = Instant::now();
+            let answer = self.links.ask(peer, &Question::Clock, asked + CLOCK_WITHIN).await;
+            let Ok(Answer::Clock { wall_ms, may_lead }) = answer else { continue };
+            // It was read somewhere in between.
+            let half_ms = (asked.elapsed() / 2).as_millis() as u64;
+            let apart_ms = time::now().wall_ms.abs_diff(wall_ms.saturating_add(half_ms));
+            self.links.saw_clock(peer, apart_ms, may_lead);
+            if adopted.is_none_or(|at| at.elapsed() >= ADOPT_EVERY) && self.links.clocks_agree() {
+                adopted = Some(Instant::now());
+                self.mailer.send(Mail::Input(Input::ClocksAgree));
+            }
+        }
+    }
+}

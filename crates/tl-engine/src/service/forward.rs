@@ -1,0 +1,264 @@
+//! Writes in a cluster of several nodes: to whoever leads the group, from wherever they came.
+//!
+//! ```text
+//!   write ─► who leads? ── here ──────► propose ─► taken | refused | not taken | unknown
+//!               ▲      └── a peer ───► question ─► the same, by the peer
+//!               └──────── not taken: ask again ◄──┘        unknown: tell the caller so
+//! ```
+//!
+//! A write is tried again only after proof that the last try has no effect: it was not sent, not
+//! proposed, or what was proposed is overwritten. Whose outcome is unknown is never repeated.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tl_core::{Entry, Reply};
+use tl_raft::PeerId;
+use tl_store::OrderedStore;
+use tl_types::limits::REQUEST_MS_DEFAULT;
+use tl_types::{ErrorCode, GroupId};
+
+use super::{Applied, Service, encoded, failed, refused, unexpected};
+use crate::api::ServiceError;
+use crate::node::{Failure, Input};
+use crate::peer::{Answer as PeerAnswer, Question};
+use crate::shell::admission::Purpose;
+use crate::shell::answers::Answer;
+use crate::shell::links::{Links, NoAnswer};
+use crate::shell::{Ask, Mail};
+
+/// Wait before a group is looked at again whose leader is not known or has just said no.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Between two looks at who leads what.
+const BALANCE_EVERY: Duration = Duration::from_secs(2);
+/// Groups handed over at one look.
+const BALANCED_AT_ONCE: usize = 16;
+/// Longest time that a leader works on another node's write.
+const SERVE_MAX: Duration = Duration::from_secs(60);
+
+/// Where a group's writes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Here.
+    Local,
+    /// To another node.
+    Remote(PeerId),
+    /// No leader is known.
+    Nobody,
+}
+
+/// What became of one try.
+enum Tried {
+    Applied(Applied),
+    Refused(ServiceError),
+    NotTaken(Option<PeerId>),
+    Unknown,
+}
+
+impl<S: OrderedStore + 'static> Service<S> {
+    /// Where a group's writes go, as far as is known now.
+    pub(super) fn route(&self, group: GroupId) -> Route {
+        let Some(links) = &self.inner.links else { return Route::Local };
+        match links.leader(group) {
+            Some(leader) if leader == links.me() => Route::Local,
+            Some(leader) => Route::Remote(leader),
+            None => Route::Nobody,
+        }
+    }
+
+    /// Whether a write had better take the way through [`Service::propose_routed`].
+    pub(super) fn is_elsewhere(&self, group: GroupId) -> bool {
+        self.route(group) != Route::Local
+    }
+
+    /// Proposes an entry wherever its group is led, and waits until it is applied there.
+    pub(super) async fn propose_routed(
+        &self,
+        links: &Arc<Links>,
+        deadline: Instant,
+        group: GroupId,
+        entry: &Entry,
+    ) -> Result<Applied, ServiceError> {
+        let (bytes, purpose) = (Bytes::from(encoded(entry)?), Purpose::of(entry));
+        let mut hint = None;
+        loop {
+            self.check_running()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(no_leader(group));
+            }
+            let leader = hint.take().or_else(|| links.leader(group));
+            let tried = match leader {
+                None => Tried::NotTaken(None),
+                Some(leader) if leader == links.me() => {
+                    self.propose_here(deadline, group, entry, &bytes, purpose).await
+                }
+                Some(leader) => {
+                    let _permit = self.inner.admission.admit(bytes.len(), purpose)?;
+                    let wait_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+                    let question = Question::Propose { group, wait_ms, entry: bytes.clone() };
+                    self.inner.metrics.writes_forwarded.inc();
+                    told(links.ask(leader, &question, deadline).await)
+                }
+            };
+            match tried {
+                Tried::Applied(applied) => return Ok(applied),
+                Tried::Refused(error) => return Err(error),
+                Tried::Unknown => return Err(ServiceError::of(ErrorCode::RaftTimeout)),
+                Tried::NotTaken(next) => {
+                    hint = next.filter(|next| Some(*next) != leader);
+                    if hint.is_none() {
+                        links.wait_for_change(LOOK_AGAIN.min(left)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Proposes an entry on this node.
+    async fn propose_here(
+        &self,
+        deadline: Instant,
+        group: GroupId,
+        entry: &Entry,
+        bytes: &Bytes,
+        purpose: Purpose,
+    ) -> Tried {
+        let permit = match self.inner.admission.admit(bytes.len(), purpose) {
+            Ok(permit) => permit,
+            Err(error) => return Tried::Refused(error),
+        };
+        if purpose == Purpose::Takes {
+            self.wait_for_flush(deadline).await;
+            if let Err(error) = self.check_disk() {
+                return Tried::Refused(error);
+            }
+        }
+        if let Err(error) = self.warm(group, entry).await {
+            return Tried::Refused(error);
+        }
+        let ask = Ask::Propose(group, bytes.to_vec());
+        match self.ask(deadline, ask, Some(permit)).await {
+            Ok(Answer::Applied { index, replies, guards }) => {
+                Tried::Applied(Applied { index, replies, guards })
+            }
+            Ok(Answer::Read { .. }) => Tried::Refused(unexpected("a read answer for a write")),
+            Ok(Answer::Failed(Failure::NotLeader(leader))) => Tried::NotTaken(leader),
+            Ok(Answer::Failed(Failure::Lost)) => Tried::NotTaken(None),
+            Ok(Answer::Failed(Failure::Unknown)) => Tried::Unknown,
+            Ok(Answer::Failed(failure @ (Failure::Busy | Failure::Stopped))) => {
+                Tried::Refused(failed(group, failure))
+            }
+            Err(error) if error.code == ErrorCode::RaftTimeout => Tried::Unknown,
+            Err(error) => Tried::Refused(error),
+        }
+    }
+
+    /// Answers another node's question.
+    pub(crate) async fn answer_peer(&self, question: Question) -> PeerAnswer {
+        let (group, wait_ms, bytes) = match question {
+            Question::Clock => {
+                let wall_ms = crate::shell::time::now().wall_ms;
+                let may_lead = !*self.inner.draining.borrow();
+                return PeerAnswer::Clock { wall_ms, may_lead };
+            }
+            Question::Propose { group, wait_ms, entry } => (group, wait_ms, entry),
+        };
+        let leads = self.inner.links.as_ref().is_some_and(|links| links.leads(group));
+        if !leads {
+            let leader = self.inner.links.as_ref().and_then(|links| links.leader(group));
+            return PeerAnswer::NotTaken { leader };
+        }
+        let Ok(entry) = Entry::decode(bytes.clone()) else {
+            return PeerAnswer::Refused(unexpected("a peer sent an entry that is none"));
+        };
+        let patience = Duration::from_millis(wait_ms.into()).min(SERVE_MAX);
+        let deadline = Instant::now() + patience;
+        let purpose = Purpose::of(&entry);
+        match self.propose_here(deadline, group, &entry, &bytes, purpose).await {
+            Tried::Applied(Applied { index, replies, guards }) => {
+                // Tails here may show the events from now on: the writer is elsewhere.
+                drop(guards);
+                match replies.first() {
+                    Some(Reply::Refused(refusal)) => PeerAnswer::Refused(refused(refusal)),
+                    Some(_) | None => PeerAnswer::Taken { index, replies },
+                }
+            }
+            Tried::Refused(error) => PeerAnswer::Refused(error),
+            Tried::NotTaken(leader) => PeerAnswer::NotTaken { leader },
+            Tried::Unknown => PeerAnswer::Unknown,
+        }
+    }
+
+    /// Asks other members to lead what this node leads; it goes away.
+    pub(crate) fn hand_over(&self) {
+        let Some(links) = &self.inner.links else { return };
+        let present = links.present();
+        let led = (0..self.inner.groups).map(GroupId).filter(|group| links.leads(*group));
+        // In turn, so that all of them get their share.
+        for (group, to) in led.zip(present.iter().cycle()) {
+            self.inner.mailer.send(Mail::Input(Input::Transfer { group, to: *to }));
+        }
+    }
+
+    /// Whether this node leads something that a member which is up could lead.
+    pub(crate) fn leads_for_present(&self) -> bool {
+        let running = self.inner.failure.borrow().is_none();
+        let links = self.inner.links.as_ref().filter(|_| running);
+        links.is_some_and(|links| links.led() > 0 && !links.present().is_empty())
+    }
+
+    /// Gives each member its share of the leadership, a few groups at a time, as long as the node
+    /// runs.
+    pub(crate) async fn keep_balance(self) {
+        let mut rest = tokio::time::interval(BALANCE_EVERY);
+        loop {
+            rest.tick().await;
+            let Some(links) = &self.inner.links else { return };
+            if *self.inner.draining.borrow() || self.inner.failure.borrow().is_some() {
+                return;
+            }
+            // While some group has no leader there is trouble enough.
+            if links.leaderless().is_some() {
+                continue;
+            }
+            for (group, to) in links.led_for_others().into_iter().take(BALANCED_AT_ONCE) {
+                self.inner.mailer.send(Mail::Input(Input::Transfer { group, to }));
+            }
+        }
+    }
+
+    /// Waits a little until what another node applied is applied here too, so that who wrote
+    /// through this node also reads it here.
+    pub(super) async fn wait_for_own(&self, deadline: Instant, group: GroupId, applied: &Applied) {
+        /// A replica that lags further is not waited for.
+        const PATIENCE_MS: u64 = REQUEST_MS_DEFAULT / 5;
+        if self.inner.links.is_some() {
+            let until = deadline.min(Instant::now() + Duration::from_millis(PATIENCE_MS));
+            // The write is done all the same; who must be sure asks with the index.
+            let _ = self.wait_applied(until, group, applied.index).await;
+        }
+    }
+}
+
+fn told(answer: Result<PeerAnswer, NoAnswer>) -> Tried {
+    match answer {
+        Ok(PeerAnswer::Taken { index, replies }) => {
+            Tried::Applied(Applied { index, replies, guards: Default::default() })
+        }
+        Ok(PeerAnswer::Refused(error)) => Tried::Refused(error),
+        Ok(PeerAnswer::NotTaken { leader }) => Tried::NotTaken(leader),
+        Ok(PeerAnswer::Unknown) | Err(NoAnswer::Unknown) => Tried::Unknown,
+        Ok(PeerAnswer::Clock { .. }) => Tried::Unknown,
+        Err(NoAnswer::NotSent) => Tried::NotTaken(None),
+    }
+}
+
+fn no_leader(group: GroupId) -> ServiceError {
+    ServiceError::new(
+        ErrorCode::RaftUnavailable,
+        format!("Group {group} has no leader that this node can reach; nothing was written"),
+    )
+    .with("group", u64::from(group.0))
+}

@@ -1,0 +1,476 @@
+//! The other nodes of the cluster, as this node's threads see them: frames out and in, who leads
+//! which group, questions under way, clocks.
+//!
+//! ```text
+//!   driver ── frames ──► sender ═══► peer          peer ═══► heard ── frames ──► driver's mailbox
+//!   service ── question ─► open ═══► peer          peer ═══► heard ── answer ──► open ─► service
+//! ```
+//!
+//! Invariants:
+//!  - L1 a question ends once: with an answer of the node that was asked, as not sent, or as
+//!    unknown; it is sent once;
+//!  - L2 "not sent" only when no byte of it has left;
+//!  - L3 frames that wait for the driver are bounded; one past is dropped, which Raft repairs.
+//!
+//! What is heard is taken on the transport's own threads: nothing here waits for anything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use tl_raft::transport::{FrameKind, TransportSender};
+use tl_raft::{PeerId, Role, RoleChange};
+use tl_types::GroupId;
+use tokio::sync::{Notify, oneshot};
+
+use crate::metrics::Metrics;
+use crate::peer::{Answer, Question};
+
+/// Frames of peers that wait for the driver, bytes. One past: dropped, which Raft repairs.
+pub(crate) const INBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Clocks that differ by no more than this agree, milliseconds.
+const CLOCKS_AGREE_MS: u64 = 1_000;
+/// What a peer's clock said is forgotten after this.
+const CLOCK_FRESH: Duration = Duration::from_secs(5);
+/// A member that said something this lately is up.
+const PRESENT: Duration = Duration::from_secs(2);
+/// The group of a question that concerns none.
+const NO_GROUP: GroupId = GroupId(u16::MAX);
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// The question has not left this node.
+    NotSent,
+    /// Whether it arrived is not known.
+    Unknown,
+}
+
+/// A question under way.
+#[derive(Debug)]
+struct Waiting {
+    peer: PeerId,
+    answer: oneshot::Sender<Result<Answer, NoAnswer>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    asked: u64,
+    waiting: BTreeMap<(GroupId, u64), Waiting>,
+}
+
+/// What is known of a peer's clock.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    /// How far it is from this node's, milliseconds.
+    apart_ms: u64,
+    may_lead: bool,
+    at: Instant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Links {
+    me: PeerId,
+    names: BTreeMap<PeerId, String>,
+    sender: RwLock<Option<TransportSender>>,
+    inbound_bytes: AtomicUsize,
+    /// By group: who leads it as far as this node knows; 0 for nobody.
+    leaders: Vec<AtomicU64>,
+    changed: Notify,
+    open: Mutex<Open>,
+    clocks: Mutex<BTreeMap<PeerId, Clock>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Links {
+    pub(crate) fn new(
+        me: PeerId,
+        names: BTreeMap<PeerId, String>,
+        groups: u16,
+        metrics: Arc<Metrics>,
+    ) -> Links {
+        Links {
+            me,
+            names,
+            sender: RwLock::new(None),
+            inbound_bytes: AtomicUsize::new(0),
+            leaders: (0..groups).map(|_| AtomicU64::new(0)).collect(),
+            changed: Notify::new(),
+            open: Mutex::default(),
+            clocks: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// From now on frames leave.
+    pub(crate) fn open(&self, sender: TransportSender) {
+        *self.sender.write() = Some(sender);
+    }
+
+    /// Nothing leaves any more, and nobody will be answered.
+    pub(crate) fn close(&self) {
+        *self.sender.write() = None;
+        let waiting = std::mem::take(&mut self.open.lock().waiting);
+        for (_, waiting) in waiting {
+            let _ = waiting.answer.send(Err(NoAnswer::Unknown));
+        }
+    }
+
+    pub(crate) fn me(&self) -> PeerId {
+        self.me
+    }
+
+    /// All other members.
+    pub(crate) fn others(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.names.keys().copied().filter(|peer| *peer != self.me)
+    }
+
+    /// A member's name, for people.
+    pub(crate) fn name(&self, peer: PeerId) -> &str {
+        self.names.get(&peer).map_or("?", String::as_str)
+    }
+
+    // Frames of the driver.
+
+    /// Gives the driver's frames to the transport. What it does not take is lost, and counted
+    /// there.
+    pub(crate) fn send(&self, frames: Vec<(PeerId, Bytes)>) {
+        if frames.is_empty() {
+            return;
+        }
+        if let Some(sender) = &*self.sender.read() {
+            for (to, frame) in frames {
+                let _ = sender.send(to, FrameKind::Raft, frame);
+            }
+        }
+    }
+
+    /// Room for a frame on its way to the driver; false when it must be dropped.
+    pub(crate) fn take_in(&self, bytes: usize) -> bool {
+        let before = self.inbound_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes <= INBOUND_BYTES_MAX {
+            return true;
+        }
+        self.inbound_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.metrics.peer_frames_dropped.inc();
+        false
+    }
+
+    /// The driver has taken a frame.
+    pub(crate) fn taken(&self, bytes: usize) {
+        self.inbound_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    // Who leads.
+
+    /// Who leads a group, if this node knows of anybody.
+    pub(crate) fn leader(&self, group: GroupId) -> Option<PeerId> {
+        let leader = self.leaders.get(usize::from(group.0))?.load(Ordering::Acquire);
+        (leader != 0).then_some(PeerId(leader))
+    }
+
+    pub(crate) fn leads(&self, group: GroupId) -> bool {
+        self.leader(group) == Some(self.me)
+    }
+
+    /// The first group of which this node knows no leader.
+    pub(crate) fn leaderless(&self) -> Option<GroupId> {
+        let first = self.leaders.iter().position(|leader| leader.load(Ordering::Acquire) == 0);
+        first.map(|group| GroupId(u16::try_from(group).expect("groups have 16-bit numbers")))
+    }
+
+    /// Members whose clock was heard lately and that do not stop: they could lead.
+    pub(crate) fn present(&self) -> Vec<PeerId> {
+        let clocks = self.clocks.lock();
+        let fresh =
+            clocks.iter().filter(|(_, clock)| clock.may_lead && clock.at.elapsed() <= PRESENT);
+        fresh.map(|(peer, _)| *peer).collect()
+    }
+
+    /// Groups that this node leads and others should: each group's turn goes to one member.
+    pub(crate) fn led_for_others(&self) -> Vec<(GroupId, PeerId)> {
+        let (members, present) = (Vec::from_iter(self.names.keys().copied()), self.present());
+        let groups = (0..).map(GroupId).zip(&self.leaders);
+        groups
+            .filter(|(_, leader)| leader.load(Ordering::Acquire) == self.me.0)
+            .map(|(group, _)| (group, members[usize::from(group.0) % members.len()]))
+            .filter(|(_, turn)| present.contains(turn))
+            .collect()
+    }
+
+    /// How many groups this node leads.
+    pub(crate) fn led(&self) -> usize {
+        self.leaders.iter().filter(|leader| leader.load(Ordering::Acquire) == self.me.0).count()
+    }
+
+    /// The driver says that roles changed. A question to a node that no longer leads will not be
+    /// answered by it soon, if it is gone; so it ends as unknown.
+    pub(crate) fn roles_changed(&self, changes: &[RoleChange]) {
+        if changes.is_empty() {
+            return;
+        }
+        for change in changes {
+            let leader = if change.role == Role::Leader { Some(self.me) } else { change.leader };
+            let Some(slot) = self.leaders.get(usize::from(change.group.0)) else { continue };
+            slot.store(leader.map_or(0, |leader| leader.0), Ordering::Release);
+            if let Some(leader) = leader {
+                self.give_up(change.group, leader);
+            }
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Ends questions about a group to others than its leader.
+    fn give_up(&self, group: GroupId, leader: PeerId) {
+        let mut open = self.open.lock();
+        let stale: Vec<(GroupId, u64)> = open
+            .waiting
+            .range((group, 0)..=(group, u64::MAX))
+            .filter(|(_, waiting)| waiting.peer != leader)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in stale {
+            if let Some(waiting) = open.waiting.remove(&id) {
+                let _ = waiting.answer.send(Err(NoAnswer::Unknown));
+            }
+        }
+    }
+
+    /// Waits until some group's leader changes, or for so long.
+    pub(crate) async fn wait_for_change(&self, patience: Duration) {
+        let _ = tokio::time::timeout(patience, self.changed.notified()).await;
+    }
+
+    // Questions.
+
+    /// Asks a peer, about a group if it is about one, and waits for its answer.
+    pub(crate) async fn ask(
+        &self,
+        to: PeerId,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Answer, NoAnswer> {
+        let group = match question {
+            Question::Propose { group, .. } => *group,
+            Question::Clock => NO_GROUP,
+        };
+        let (answer, answered) = oneshot::channel();
+        let number = {
+            let mut open = self.open.lock();
+            open.asked += 1;
+            let number = open.asked;
+            open.waiting.insert((group, number), Waiting { peer: to, answer });
+            number
+        };
+        // Also when nobody waits any more.
+        let _forget = Forget { links: self, id: (group, number) };
+        let payload = question.encode(question_id(group, number));
+        let sent = match &*self.sender.read() {
+            Some(sender) => sender.send(to, FrameKind::Request, payload).is_ok(),
+            None => false,
+        };
+        if !sent {
+            return Err(NoAnswer::NotSent);
+        }
+        match tokio::time::timeout_at(deadline.into(), answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(NoAnswer::Unknown),
+        }
+    }
+
+    fn end(&self, from: PeerId, id: u64, with: Result<Answer, NoAnswer>) {
+        let id = (GroupId((id >> NUMBER_BITS) as u16), id & NUMBER_MASK);
+        let mut open = self.open.lock();
+        if open.waiting.get(&id).is_some_and(|waiting| waiting.peer == from)
+            && let Some(waiting) = open.waiting.remove(&id)
+        {
+            drop(open);
+            let _ = waiting.answer.send(with);
+        }
+    }
+
+    /// A peer has answered.
+    pub(crate) fn answered(&self, from: PeerId, payload: Bytes) {
+        match Answer::decode(payload) {
+            Ok((id, answer)) => self.end(from, id, Ok(answer)),
+            Err(error) => {
+                tracing::warn!(peer = self.name(from), %error, "an answer of a peer is none");
+            }
+        }
+    }
+
+    /// A question that was taken by the transport has not left.
+    pub(crate) fn unsent(&self, to: PeerId, payload: Bytes) {
+        // Answers come back too; whoever asked hears nothing, as if they had been lost.
+        if let Ok((id, _)) = Question::decode(payload) {
+            self.end(to, id, Err(NoAnswer::NotSent));
+        }
+    }
+
+    /// The connection to a peer broke: nobody knows what it has seen.
+    pub(crate) fn lost(&self, peer: PeerId) {
+        let mut open = self.open.lock();
+        let gone = open.waiting.extract_if(.., |_, waiting| waiting.peer == peer);
+        let gone: Vec<Waiting> = gone.map(|(_, waiting)| waiting).collect();
+        drop(open);
+        for waiting in gone {
+            let _ = waiting.answer.send(Err(NoAnswer::Unknown));
+        }
+    }
+
+    /// Sends an answer, if there is room for it; else whoever asked hears nothing.
+    pub(crate) fn answer(&self, to: PeerId, id: u64, answer: &Answer) {
+        if let Some(sender) = &*self.sender.read() {
+            let _ = sender.send(to, FrameKind::Reply, answer.encode(id));
+        }
+    }
+
+    // Clocks.
+
+    /// A peer's wall clock was seen so far from this node's.
+    pub(crate) fn saw_clock(&self, peer: PeerId, apart_ms: u64, may_lead: bool) {
+        let clock = Clock { apart_ms, may_lead, at: Instant::now() };
+        self.clocks.lock().insert(peer, clock);
+    }
+
+    /// Whether a majority of the members' clocks, this one's among them, say the same.
+    pub(crate) fn clocks_agree(&self) -> bool {
+        let clocks = self.clocks.lock();
+        let agree =
+            |clock: &&Clock| clock.apart_ms <= CLOCKS_AGREE_MS && clock.at.elapsed() <= CLOCK_FRESH;
+        (clocks.values().filter(agree).count() + 1) * 2 > self.names.len()
+    }
+}
+
+/// Bits of a question's id that number it; the rest is its group.
+const NUMBER_BITS: u32 = 48;
+const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
+
+fn question_id(group: GroupId, number: u64) -> u64 {
+    (u64::from(group.0) << NUMBER_BITS) | (number & NUMBER_MASK)
+}
+
+/// Forgets a question when nobody waits for it.
+struct Forget<'a> {
+    links: &'a Links,
+    id: (GroupId, u64),
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.links.open.lock().waiting.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tl_types::Term;
+
+    const PEER: PeerId = PeerId(2);
+
+    fn links() -> Links {
+        let names = [1, 2, 3].map(|peer| (PeerId(peer), format!("node-{peer}")));
+        Links::new(PeerId(1), names.into(), 4, Arc::default())
+    }
+
+    fn wait(links: &Links, group: GroupId) -> (u64, oneshot::Receiver<Result<Answer, NoAnswer>>) {
+        let (answer, answered) = oneshot::channel();
+        let mut open = links.open.lock();
+        open.asked += 1;
+        let number = open.asked;
+        open.waiting.insert((group, number), Waiting { peer: PEER, answer });
+        (question_id(group, number), answered)
+    }
+
+    fn leads(group: u16, leader: u64) -> RoleChange {
+        let (group, term) = (GroupId(group), Term(1));
+        let role = if leader == 1 { Role::Leader } else { Role::Follower };
+        RoleChange { group, role, term, leader: (leader != 0).then_some(PeerId(leader)) }
+    }
+
+    #[test]
+    fn a_question_is_answered_by_whom_it_was_put_to_and_once() {
+        let links = links();
+        let (id, mut answered) = wait(&links, GroupId(3));
+        links.answered(PeerId(3), Answer::Unknown.encode(id));
+        assert!(answered.try_recv().is_err(), "somebody else");
+        links.answered(PEER, Answer::Unknown.encode(id + 1));
+        assert!(answered.try_recv().is_err(), "another question");
+        links.answered(PEER, Answer::Clock { wall_ms: 5, may_lead: true }.encode(id));
+        assert_eq!(answered.try_recv(), Ok(Ok(Answer::Clock { wall_ms: 5, may_lead: true })));
+        links.answered(PEER, Answer::Unknown.encode(id));
+        assert!(links.open.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn what_has_not_left_is_told_from_what_nobody_knows() {
+        let links = links();
+        let (id, mut unsent) = wait(&links, GroupId(3));
+        let entry = Bytes::from_static(b"e");
+        let question = Question::Propose { group: GroupId(3), wait_ms: 1, entry };
+        links.unsent(PEER, question.encode(id));
+        assert_eq!(unsent.try_recv(), Ok(Err(NoAnswer::NotSent)));
+        let (_, mut lost) = wait(&links, GroupId(3));
+        links.lost(PeerId(3));
+        assert!(lost.try_recv().is_err());
+        links.lost(PEER);
+        assert_eq!(lost.try_recv(), Ok(Err(NoAnswer::Unknown)));
+    }
+
+    #[test]
+    fn a_question_to_who_leads_no_more_ends_as_unknown() {
+        let links = links();
+        let (_, mut of_three) = wait(&links, GroupId(3));
+        let (_, mut of_two) = wait(&links, GroupId(2));
+        links.roles_changed(&[leads(3, 0), leads(3, 2), leads(2, 2)]);
+        assert!(of_three.try_recv().is_err() && of_two.try_recv().is_err());
+        links.roles_changed(&[leads(3, 1)]);
+        assert_eq!(of_three.try_recv(), Ok(Err(NoAnswer::Unknown)));
+        assert!(of_two.try_recv().is_err(), "another group");
+        assert!(links.leads(GroupId(3)) && !links.leads(GroupId(2)));
+        assert_eq!((links.leaderless(), links.led()), (Some(GroupId(0)), 1));
+    }
+
+    #[test]
+    fn frames_for_the_driver_are_bounded_and_the_next_is_dropped() {
+        let links = links();
+        assert!(links.take_in(INBOUND_BYTES_MAX - 1) && links.take_in(1));
+        assert!(!links.take_in(1), "one past");
+        assert_eq!(links.metrics.peer_frames_dropped.get(), 1);
+        links.taken(1);
+        assert!(links.take_in(1));
+    }
+
+    #[test]
+    fn a_group_is_led_for_the_member_whose_turn_it_is_if_that_is_up() {
+        let links = links();
+        links.roles_changed(&[0, 1, 2, 3].map(|group| leads(group, 1)));
+        assert_eq!(links.led_for_others(), []);
+        links.saw_clock(PeerId(2), 0, false);
+        links.saw_clock(PeerId(3), 0, true);
+        assert_eq!(links.led_for_others(), [(GroupId(2), PeerId(3))]);
+        links.saw_clock(PEER, 0, true);
+        let both = [(GroupId(1), PEER), (GroupId(2), PeerId(3))];
+        assert_eq!(
+            (links.led_for_others(), links.present()),
+            (both.to_vec(), vec![PEER, PeerId(3)])
+        );
+        links.roles_changed(&[leads(1, 2)]);
+        assert_eq!(links.led_for_others(), both[1..]);
+    }
+
+    #[test]
+    fn clocks_agree_when_a_majority_does() {
+        let links = links();
+        assert!(!links.clocks_agree());
+        links.saw_clock(PeerId(3), CLOCKS_AGREE_MS + 1, true);
+        assert!(!links.clocks_agree());
+        links.saw_clock(PEER, CLOCKS_AGREE_MS, true);
+        assert!(links.clocks_agree());
+    }
+}

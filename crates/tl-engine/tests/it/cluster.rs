@@ -1,0 +1,219 @@
+//! Three engines as one cluster, over sockets on this machine.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tl_engine::api::{Caller, Freshness, ReadEvents, TailFrom, TailItem};
+use tl_engine::{ClusterSettings, Engine, EngineSettings, Service};
+use tl_types::{ErrorCode, Seq, UnixMs};
+
+use crate::support::{append, caller, create, event, id, settings, stop};
+
+const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
+
+/// A founded cluster, whose members may be stopped and started.
+struct Cluster {
+    dir: tempfile::TempDir,
+    settings: ClusterSettings,
+    engines: Vec<Option<Engine>>,
+}
+
+fn member_dir(dir: &Path, name: &str) -> PathBuf {
+    dir.join(name)
+}
+
+impl Cluster {
+    async fn start() -> Cluster {
+        let dir = tempfile::tempdir().unwrap();
+        let members = NAMES.map(|name| (name.to_owned(), member_dir(dir.path(), name)));
+        let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let fresh = || {
+            let mut id = [0; 16];
+            getrandom::fill(&mut id).unwrap();
+            id
+        };
+        let founded_at = UnixMs(now_ms.as_millis() as u64);
+        tl_engine::cluster::found(&members, 8, founded_at, fresh).unwrap();
+        // Held until all are known, so that no two are the same.
+        let ports = NAMES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let addresses = ports.map(|port| port.local_addr().unwrap());
+        let members = NAMES.iter().zip(addresses).map(|(name, at)| format!("{name}={at}"));
+        let settings = ClusterSettings { members: members.collect(), ..Default::default() };
+        let mut cluster = Cluster { dir, settings, engines: vec![None, None, None] };
+        for node in 0..NAMES.len() {
+            cluster.open(node);
+        }
+        for engine in cluster.engines.iter().flatten() {
+            engine.wait_ready().await.expect("a member gets ready");
+        }
+        cluster
+    }
+
+    fn engine_settings(&self, node: usize) -> EngineSettings {
+        EngineSettings {
+            node_name: NAMES[node].to_owned(),
+            ..settings(&member_dir(self.dir.path(), NAMES[node]))
+        }
+    }
+
+    fn open(&mut self, node: usize) {
+        let settings = self.engine_settings(node);
+        let engine = Engine::open_in(&settings, &self.settings).expect("a member opens");
+        self.engines[node] = Some(engine);
+    }
+
+    async fn stop(&mut self, node: usize) {
+        stop(self.engines[node].take().unwrap()).await;
+    }
+
+    fn service(&self, node: usize) -> Service {
+        self.engines[node].as_ref().unwrap().service()
+    }
+
+    async fn stop_all(mut self) {
+        for node in 0..NAMES.len() {
+            if self.engines[node].is_some() {
+                self.stop(node).await;
+            }
+        }
+    }
+}
+
+/// Appends until it is taken: only an outcome that is not known is asked for again.
+async fn append_through(service: &Service, session: &str, seq: u64) {
+    for _ in 0..20 {
+        match append(service, session, vec![event("p", seq, "hello")]).await {
+            Ok(appended) => return assert_eq!(appended.first_seq, Seq(seq)),
+            Err(error) if error.code == ErrorCode::RaftTimeout => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("event {seq} was never taken");
+}
+
+async fn seqs(service: &Service, session: &str) -> Vec<(u64, Vec<u8>)> {
+    let all = ReadEvents { cursor: Seq(0), limit: 1_000, wait: Duration::ZERO };
+    let read = service.read_events(&caller(), &id(session), all, Freshness::default()).await;
+    let lines = read.unwrap().value.events;
+    lines.into_iter().map(|line| (line.seq.0, line.json.to_vec())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_member_takes_writes_and_all_of_them_answer_the_same() {
+    let cluster = Cluster::start().await;
+    for node in 0..3 {
+        // Eight sessions over eight groups: some are led here, others elsewhere.
+        for number in 0..8 {
+            create(&cluster.service(node), &format!("s-{node}-{number}")).await;
+        }
+    }
+    let mut tails = Vec::new();
+    for node in 0..3 {
+        let (session, from) = (id("s-0-0"), TailFrom::After(Seq(0)));
+        let service = cluster.service(node);
+        tails.push(service.open_tail(&caller(), &session, from, Freshness::default()).await);
+    }
+    for seq in 1..=60 {
+        append_through(&cluster.service(seq as usize % 3), "s-0-0", seq).await;
+    }
+    let first = seqs(&cluster.service(0), "s-0-0").await;
+    assert_eq!(first.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), (1..=60).collect::<Vec<_>>());
+    for node in 1..3 {
+        assert_eq!(seqs(&cluster.service(node), "s-0-0").await, first, "node {node}");
+    }
+    for tail in tails {
+        let (mut tail, mut seen) = (tail.unwrap(), Vec::new());
+        while seen.len() < 60 {
+            match tail.next(100).await.unwrap() {
+                TailItem::Events(lines) => {
+                    seen.extend(lines.into_iter().map(|line| (line.seq.0, line.json.to_vec())));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(seen, first);
+    }
+    // A refusal by the leader comes back in its own words through any node.
+    for node in 0..3 {
+        let again = event("p", 60, "another text");
+        let refused = append(&cluster.service(node), "s-0-0", vec![again]).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::ProducerReplayConflict);
+        let missing = append(&cluster.service(node), "none", vec![event("p", 1, "x")]).await;
+        assert_eq!(missing.unwrap_err().code, ErrorCode::SessionNotFound);
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_come_and_go_and_nothing_acknowledged_is_lost() {
+    let mut cluster = Cluster::start().await;
+    create(&cluster.service(0), "chat").await;
+    let mut seq = 0;
+    for gone in 0..3 {
+        cluster.stop(gone).await;
+        for node in (0..3).filter(|node| *node != gone) {
+            for _ in 0..5 {
+                seq += 1;
+                append_through(&cluster.service(node), "chat", seq).await;
+            }
+        }
+        cluster.open(gone);
+        cluster.engines[gone].as_ref().unwrap().wait_ready().await.expect("ready again");
+        // What it missed is there before an absence is told.
+        assert_eq!(seqs(&cluster.service(gone), "chat").await.len() as u64, seq);
+    }
+    let first = seqs(&cluster.service(0), "chat").await;
+    assert_eq!(first.len() as u64, seq);
+    for node in 1..3 {
+        assert_eq!(seqs(&cluster.service(node), "chat").await, first);
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_replay_goes_on_and_writes_and_absences_are_refused() {
+    let mut cluster = Cluster::start().await;
+    create(&cluster.service(0), "chat").await;
+    for seq in 1..=5 {
+        append_through(&cluster.service(0), "chat", seq).await;
+    }
+    // So that the survivor has it all.
+    assert_eq!(seqs(&cluster.service(2), "chat").await.len(), 5);
+    cluster.stop(0).await;
+    cluster.stop(1).await;
+    let survivor = cluster.service(2);
+    let soon = Caller { deadline: Instant::now() + Duration::from_secs(4), ..caller() };
+    let page = ReadEvents { cursor: Seq(0), limit: 100, wait: Duration::ZERO };
+    let read = survivor.read_events(&soon, &id("chat"), page, Freshness::default()).await;
+    let read = read.unwrap().value;
+    assert_eq!(read.events.len(), 5, "what is here is shown");
+    assert!(!read.up_to_date, "and that nothing follows is not claimed");
+    let end = ReadEvents { cursor: Seq(5), ..page };
+    let refused = survivor.read_events(&soon, &id("chat"), end, Freshness::default()).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::RaftUnavailable, "an end is an absence");
+    let soon = Caller { deadline: Instant::now() + Duration::from_secs(3), ..caller() };
+    let request = tl_engine::api::Append { events: vec![event("p", 6, "x")], expected_seq: None };
+    let refused = survivor.append(&soon, &id("chat"), request).await.unwrap_err();
+    let either = [ErrorCode::RaftUnavailable, ErrorCode::RaftTimeout];
+    assert!(either.contains(&refused.code), "{refused}");
+    assert!(!survivor.readiness().ready);
+    // With one more there is a majority again, and the write may be repeated.
+    cluster.open(0);
+    append_through(&cluster.service(2), "chat", 6).await;
+    assert_eq!(seqs(&cluster.service(0), "chat").await.len(), 6);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_directory_is_gone_does_not_vote_again() {
+    let mut cluster = Cluster::start().await;
+    create(&cluster.service(0), "chat").await;
+    cluster.stop(1).await;
+    let dir = member_dir(cluster.dir.path(), NAMES[1]);
+    std::fs::remove_dir_all(&dir).unwrap();
+    let error = Engine::open_in(&cluster.engine_settings(1), &cluster.settings).unwrap_err();
+    assert!(error.to_string().contains("is not a member's data directory"), "{error}");
+    append_through(&cluster.service(2), "chat", 1).await;
+    cluster.stop_all().await;
+}
