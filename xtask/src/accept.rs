@@ -11,6 +11,7 @@ mod limits;
 mod node;
 mod quiet;
 mod tails;
+mod three_nodes;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -68,7 +69,10 @@ pub fn run(name: &str, options: &Options) -> Result<ExitCode> {
         "node" => node::LINES,
         "limits" => limits::LINES,
         "fleet" => fleet::LINES,
-        _ => bail!("no capability is called {name}; there are: node, limits, fleet"),
+        "three-nodes" => three_nodes::LINES,
+        _ => {
+            bail!("no capability is called {name}; there are: node, limits, fleet, three-nodes")
+        }
     };
     for name in only {
         if !lines.iter().any(|line| line.name == name) {
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn lines_of_a_capability_have_different_names() {
-        for lines in [node::LINES, limits::LINES, fleet::LINES] {
+        for lines in [node::LINES, limits::LINES, fleet::LINES, three_nodes::LINES] {
             let mut names: Vec<&str> = lines.iter().map(|line| line.name).collect();
             names.sort_unstable();
             names.dedup();

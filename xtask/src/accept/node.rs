@@ -45,7 +45,7 @@ const RESTART_LOAD_MAX: Duration = Duration::from_secs(600);
 /// Longest run of the demo, seconds, once it is built.
 const DEMO_SECONDS_MAX: u32 = 45;
 /// Simulated seeds: the ones behind those that `cargo test` runs.
-const SEEDS: Range<u64> = 200..400;
+const SEEDS: Range<u64> = 400..600;
 
 const fn line(name: &'static str, demand: &'static str, run: fn() -> Result<Verdict>) -> Line {
     Line { name, demand, is_test_command: false, run: Run::Once(run) }

@@ -262,3 +262,24 @@ fn no_leader(group: GroupId) -> ServiceError {
     )
     .with("group", u64::from(group.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_certainly_has_no_effect_is_tried_again() {
+        let again = [
+            told(Err(NoAnswer::NotSent)),
+            told(Ok(PeerAnswer::NotTaken { leader: None })),
+            told(Ok(PeerAnswer::NotTaken { leader: Some(PeerId(2)) })),
+        ];
+        assert!(again.iter().all(|tried| matches!(tried, Tried::NotTaken(_))));
+        let never = [
+            told(Err(NoAnswer::Unknown)),
+            told(Ok(PeerAnswer::Unknown)),
+            told(Ok(PeerAnswer::Clock { wall_ms: 1, may_lead: true })),
+        ];
+        assert!(never.iter().all(|tried| matches!(tried, Tried::Unknown)));
+    }
+}
