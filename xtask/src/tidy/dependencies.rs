@@ -54,6 +54,7 @@ const DUPLICATES: &[(&str, &str)] = &[
     ("rand_chacha", "comes with rand"),
     ("rand_core", "comes with rand"),
     ("syn", "macros at build time only"),
+    ("synstructure", "an option of rcgen that is not used names an older one; macros only"),
     ("thiserror", "raft has the old one; macros and one trait"),
     ("thiserror-impl", "comes with thiserror"),
 ];
