@@ -218,7 +218,7 @@ fn step_text(step: &Step, attempts: &[AttemptRecord]) -> String {
     let asked = if step.cancel_asked { ", asked to stop" } else { "" };
     line("state", format!("{}{asked}", step.state));
     line("attempt", step.attempt.to_string());
-    line("retries", format!("{} of {}", step.charged, step.attempts_max.saturating_sub(1)));
+    line("charged", format!("{} of {} attempts", step.charged, step.attempts_max));
     line("priority", step.priority.to_string());
     line("args", shorten(step.args.as_str(), LINE_MAX));
     if step.metadata.as_str() != "{}" {

@@ -20,10 +20,10 @@ const FINISHED: &str = "10000000";
 /// transaction, and a partial index on what waits.
 const CYCLE: &str = "\
 INSERT INTO bare (payload) VALUES ('{}');
-SELECT coalesce((WITH one AS (
+WITH one AS (
   UPDATE bare SET state = 1 WHERE id = (
     SELECT id FROM bare WHERE state = 0 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
-  RETURNING id) SELECT id FROM one), 0) AS id \\gset
+  RETURNING id) SELECT coalesce((SELECT id FROM one), 0) AS id \\gset
 UPDATE bare SET state = 2 WHERE id = :id;
 ";
 const TABLE: &str = "\

@@ -146,3 +146,40 @@ async fn a_report_that_comes_too_late_is_dropped_and_counted() {
     assert_eq!(fleet.step(id).await.result.unwrap().as_str(), r#""right""#);
     assert_eq!(pod.handle().status().counted.completed, 0);
 }
+
+#[tokio::test]
+async fn a_step_past_its_time_on_a_blocked_thread_is_let_go_by_its_own_pod() {
+    let fleet = Fleet::new();
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Arc::new(parking_lot::Mutex::new(released));
+    let blocking = handlers(move |args, _| {
+        let released = released.clone();
+        async move {
+            // Takes the one thread of this runtime, so that nobody here can end the attempt.
+            drop(released.lock().recv());
+            Ok(args)
+        }
+    });
+    let id = fleet.submit(1).await[0];
+    let settings = PodSettings { timeout_ms: 50, step_lease_ms: 300, ..fleet.settings("p") };
+    let path = fleet.path();
+    let watcher = std::thread::spawn(move || {
+        let conn = rusqlite::Connection::open(path).unwrap();
+        conn.busy_timeout(super::PATIENCE).unwrap();
+        let began = std::time::Instant::now();
+        let lost = || -> i64 {
+            let lost = "SELECT count(*) FROM fleet_attempts WHERE ended = 3";
+            conn.query_row(lost, [], |row| row.get(0)).unwrap()
+        };
+        while lost() == 0 && began.elapsed() < super::PATIENCE {
+            std::thread::yield_now();
+        }
+        let lost = lost();
+        drop(release);
+        lost
+    });
+    let pod = fleet.start(settings, blocking);
+    let step = finished(&pod, id).await;
+    assert_eq!(watcher.join().unwrap(), 1, "it was taken back while it was blocked");
+    assert!(step.state == StepState::Completed && step.attempt.0 > 1, "{step:?}");
+}

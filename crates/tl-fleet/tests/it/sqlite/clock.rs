@@ -33,6 +33,18 @@ async fn a_calendar_that_jumps_moves_no_deadline() {
     }
     finish(&store, claim.key, completed("1")).await;
     assert_eq!(state(&store, id).await, StepState::Completed);
+
+    // Nor does it keep one that has run out.
+    let id = submit(&store, numbered(2)).await;
+    for wall in [now + TEN_MINUTES_MS, now - TEN_MINUTES_MS, 0] {
+        world.clock.set_wall(UnixMs(wall));
+        claim_one(&store).await;
+        world.pass(LEASE_MS - 1).await;
+        assert_eq!(recover(&store).await, []);
+        world.pass(1).await;
+        let recovered = recover(&store).await;
+        assert_eq!(recovered.iter().map(|one| one.id).collect::<Vec<_>>(), [id]);
+    }
 }
 
 #[tokio::test]
