@@ -185,6 +185,7 @@ impl<S: OrderedStore> Loop<'_, S> {
         }
         if turned.sealed {
             self.around.shared.memtables.fetch_add(1, Ordering::Relaxed);
+            self.around.pulse.flush_waits(true);
             self.around.background.ring();
         }
         self.around.shared.metrics.entries_applied.inc_by(turned.applied as u64);

@@ -141,6 +141,7 @@ pub(crate) fn run<S: OrderedStore>(
 ) {
     let mut compaction = Compaction::default();
     while !background.stopped.load(Ordering::Relaxed) && !shared.failed() {
+        pulse.flush_waits(false);
         let stepped = step(shared, log, background, &mut compaction, is_alone);
         pulse.press(shared.store.is_full());
         match stepped {

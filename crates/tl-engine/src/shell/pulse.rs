@@ -2,7 +2,8 @@
 //!
 //! Flushes, compaction and scrubbing share the disk with the log. A sync that takes several times
 //! the usual is taken as a sign that they crowd it out; they then pause between their steps for
-//! a moment. A flush pauses shortly, and not at all when sealed memtables pile up.
+//! a moment. A flush pauses shortly, and not at all when sealed memtables pile up; a compaction
+//! does not pause while a flush waits for its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,6 +34,8 @@ pub(crate) struct Pulse {
     slow_until_us: AtomicU64,
     /// Sealed memtables pile up: flushing comes first.
     pressed: AtomicBool,
+    /// A memtable was sealed and its flush has not begun.
+    flush_waits: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -43,6 +46,7 @@ impl Default for Pulse {
             usual_us: AtomicU64::new(0),
             slow_until_us: AtomicU64::new(0),
             pressed: AtomicBool::new(false),
+            flush_waits: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
     }
@@ -82,6 +86,12 @@ impl Pulse {
         self.pressed.store(pressed, Ordering::Relaxed);
     }
 
+    /// A memtable was sealed, or flushes begin: no flush begins while a compaction runs, so one
+    /// that dallied would hold the flush up, and in the end the writers.
+    pub(crate) fn flush_waits(&self, waits: bool) {
+        self.flush_waits.store(waits, Ordering::Relaxed);
+    }
+
     /// Nobody waits any more.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -100,6 +110,7 @@ impl Pulse {
         match work {
             Work::Flush if self.pressed.load(Ordering::Relaxed) => Duration::ZERO,
             Work::Flush => FLUSH_PAUSE,
+            Work::Compaction if self.flush_waits.load(Ordering::Relaxed) => Duration::ZERO,
             Work::Compaction => COMPACTION_PAUSE,
         }
     }
@@ -138,6 +149,9 @@ mod tests {
         pulse.synced_at(2_000, ms(20));
         assert_eq!(pulse.pause_at(2_001, Work::Compaction), COMPACTION_PAUSE);
         assert_eq!(pulse.pause_at(2_001, Work::Flush), FLUSH_PAUSE);
+        pulse.flush_waits(true);
+        assert_eq!(pulse.pause_at(2_001, Work::Compaction), Duration::ZERO, "a flush waits for it");
+        pulse.flush_waits(false);
         pulse.press(true);
         assert_eq!(pulse.pause_at(2_001, Work::Flush), Duration::ZERO, "memory comes first");
         assert_eq!(pulse.pause_at(102_001, Work::Compaction), Duration::ZERO, "it is over");
