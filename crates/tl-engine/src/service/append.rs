@@ -167,6 +167,13 @@ impl<S: OrderedStore + 'static> Service<S> {
         self.appended(applied(group, answer)?)
     }
 
+    /// Whether a front on the driver's thread serves all there is: not in a cluster of several
+    /// nodes, where a write may have to go elsewhere, or be tried again after a change of leader.
+    #[must_use]
+    pub fn takes_front(&self) -> bool {
+        self.inner.links.is_none()
+    }
+
     /// Lets a front live on the driver's thread. A node has one such front at most.
     pub fn attach(&self, front: Box<dyn Front>) {
         self.inner.mailer.send(Mail::Front(front));
