@@ -41,6 +41,8 @@ const LOG_PIECES_PER_SEGMENT: u64 = 4;
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// Longest wait for all groups to have applied what the log holds, at a start.
 const READY_WITHIN: Duration = Duration::from_secs(600);
+/// Rest of a member between two such waits.
+const PROBE_REST: Duration = Duration::from_secs(1);
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -231,8 +233,16 @@ impl Engine {
         };
         let probe = service.clone();
         let probing = runtime.spawn(async move {
-            if probe.confirm_all_groups(Instant::now() + READY_WITHIN).await.is_ok() {
-                ready_sender.send_replace(true);
+            loop {
+                if probe.confirm_all_groups(Instant::now() + READY_WITHIN).await.is_ok() {
+                    ready_sender.send_replace(true);
+                    return;
+                }
+                // A member waits for the others as long as they take, and shows what it holds.
+                if !probe.has_others() || !probe.is_running() {
+                    return;
+                }
+                tokio::time::sleep(PROBE_REST).await;
             }
         });
         let ticking = runtime.spawn(service.clone().tick_when_due());
@@ -297,8 +307,15 @@ impl Engine {
     fn wait_for_hand_over(&self) {
         /// Between two looks.
         const LOOK_EVERY: Duration = Duration::from_millis(5);
+        /// Whoever lagged a moment ago may be asked again.
+        const ASK_EVERY: Duration = Duration::from_millis(100);
         let until = Instant::now() + HAND_OVER_WITHIN;
+        let mut asked = Instant::now();
         while self.service.leads_for_present() && Instant::now() < until {
+            if asked.elapsed() >= ASK_EVERY {
+                asked = Instant::now();
+                self.service.hand_over();
+            }
             std::thread::sleep(LOOK_EVERY);
         }
     }

@@ -96,8 +96,8 @@ pub enum Input {
     },
     /// The connection to a peer broke.
     Unreachable(PeerId),
-    /// A majority of the cluster's wall clocks agree with this node's now.
-    ClocksAgree,
+    /// A majority of the cluster's wall clocks agreed with this node's when its clocks said so.
+    ClocksAgree(Now),
 }
 
 /// An answer for a token, or the effects of an entry that nobody here waits for.
@@ -332,8 +332,12 @@ impl<S: OrderedStore> Node<S> {
                 Input::BesideDone(done) => self.beside_done(done, &mut turned),
                 Input::Transfer { group, to } => inbound.push(Inbound::Transfer { group, to }),
                 Input::Unreachable(peer) => inbound.push(Inbound::Unreachable { peer }),
-                Input::ClocksAgree => {
-                    self.slots.iter_mut().for_each(|slot| slot.clock.step(now.into()));
+                Input::ClocksAgree(agreed) => {
+                    // What the wall clock says meanwhile, nobody has agreed to.
+                    let since_ms = now.boot_ms.saturating_sub(agreed.boot_ms);
+                    let wall_ms = agreed.wall_ms.saturating_add(since_ms);
+                    let reading = Now { boot_ms: now.boot_ms, wall_ms }.into();
+                    self.slots.iter_mut().for_each(|slot| slot.clock.step(reading));
                 }
                 Input::Flushed(indexes) => {
                     for (group, index) in indexes {

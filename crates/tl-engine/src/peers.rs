@@ -157,11 +157,12 @@ impl Adopter {
             let Ok(Answer::Clock { wall_ms, may_lead }) = answer else { continue };
             // It was read somewhere in between.
             let half_ms = (asked.elapsed() / 2).as_millis() as u64;
-            let apart_ms = time::now().wall_ms.abs_diff(wall_ms.saturating_add(half_ms));
-            self.links.saw_clock(peer, apart_ms, may_lead);
-            if adopted.is_none_or(|at| at.elapsed() >= ADOPT_EVERY) && self.links.clocks_agree() {
+            let now = time::now();
+            self.links.saw_clock(peer, wall_ms.saturating_add(half_ms), now, may_lead);
+            let is_due = adopted.is_none_or(|at| at.elapsed() >= ADOPT_EVERY);
+            if is_due && self.links.clocks_agree(now) {
                 adopted = Some(Instant::now());
-                self.mailer.send(Mail::Input(Input::ClocksAgree));
+                self.mailer.send(Mail::Input(Input::ClocksAgree(now)));
             }
         }
     }

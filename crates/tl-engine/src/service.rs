@@ -386,6 +386,16 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
     }
 
+    /// Whether this node is one of several.
+    pub(crate) fn has_others(&self) -> bool {
+        self.inner.links.is_some()
+    }
+
+    /// Whether nothing has ended this node.
+    pub(crate) fn is_running(&self) -> bool {
+        self.inner.failure.borrow().is_none()
+    }
+
     /// Refuses what this node cannot serve.
     fn check_running(&self) -> Result<(), ServiceError> {
         if self.inner.failure.borrow().is_some() {

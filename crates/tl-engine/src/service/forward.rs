@@ -82,6 +82,8 @@ impl<S: OrderedStore + 'static> Service<S> {
     ) -> Result<Applied, ServiceError> {
         let (bytes, purpose) = (Bytes::from(encoded(entry)?), Purpose::of(entry));
         let mut hint = None;
+        // Two nodes that name each other are not asked in turns without a rest.
+        let mut rested = true;
         loop {
             self.check_running()?;
             let left = deadline.saturating_duration_since(Instant::now());
@@ -107,8 +109,9 @@ impl<S: OrderedStore + 'static> Service<S> {
                 Tried::Refused(error) => return Err(error),
                 Tried::Unknown => return Err(ServiceError::of(ErrorCode::RaftTimeout)),
                 Tried::NotTaken(next) => {
-                    hint = next.filter(|next| Some(*next) != leader);
-                    if hint.is_none() {
+                    hint = next.filter(|next| rested && Some(*next) != leader);
+                    rested = hint.is_none();
+                    if rested {
                         links.wait_for_change(LOOK_AGAIN.min(left)).await;
                     }
                 }

@@ -27,12 +27,13 @@ use tl_types::GroupId;
 use tokio::sync::{Notify, oneshot};
 
 use crate::metrics::Metrics;
+use crate::node::Now;
 use crate::peer::{Answer, Question};
 
 /// Frames of peers that wait for the driver, bytes. One past: dropped, which Raft repairs.
 pub(crate) const INBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Clocks that differ by no more than this agree, milliseconds.
-const CLOCKS_AGREE_MS: u64 = 1_000;
+const CLOCKS_AGREE_MS: u128 = 1_000;
 /// What a peer's clock said is forgotten after this.
 const CLOCK_FRESH: Duration = Duration::from_secs(5);
 /// A member that said something this lately is up.
@@ -65,8 +66,9 @@ struct Open {
 /// What is known of a peer's clock.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
-    /// How far it is from this node's, milliseconds.
-    apart_ms: u64,
+    /// How far it is before this node's boot clock, milliseconds. Compared with the boot clock,
+    /// since the wall clock of this node may be the one that jumps.
+    ahead_ms: i128,
     may_lead: bool,
     at: Instant,
 }
@@ -331,17 +333,21 @@ impl Links {
 
     // Clocks.
 
-    /// A peer's wall clock was seen so far from this node's.
-    pub(crate) fn saw_clock(&self, peer: PeerId, apart_ms: u64, may_lead: bool) {
-        let clock = Clock { apart_ms, may_lead, at: Instant::now() };
+    /// A peer's wall clock said so when this node's clocks said `now`.
+    pub(crate) fn saw_clock(&self, peer: PeerId, wall_ms: u64, now: Now, may_lead: bool) {
+        let ahead_ms = i128::from(wall_ms) - i128::from(now.boot_ms);
+        let clock = Clock { ahead_ms, may_lead, at: Instant::now() };
         self.clocks.lock().insert(peer, clock);
     }
 
-    /// Whether a majority of the members' clocks, this one's among them, say the same.
-    pub(crate) fn clocks_agree(&self) -> bool {
+    /// Whether a majority of the members' clocks, this one's among them, say what it says now.
+    pub(crate) fn clocks_agree(&self, now: Now) -> bool {
+        let ahead_ms = i128::from(now.wall_ms) - i128::from(now.boot_ms);
         let clocks = self.clocks.lock();
-        let agree =
-            |clock: &&Clock| clock.apart_ms <= CLOCKS_AGREE_MS && clock.at.elapsed() <= CLOCK_FRESH;
+        let agree = |clock: &&Clock| {
+            clock.ahead_ms.abs_diff(ahead_ms) <= CLOCKS_AGREE_MS
+                && clock.at.elapsed() <= CLOCK_FRESH
+        };
         (clocks.values().filter(agree).count() + 1) * 2 > self.names.len()
     }
 }
@@ -372,6 +378,7 @@ mod tests {
     use tl_types::Term;
 
     const PEER: PeerId = PeerId(2);
+    const NOW: Now = Now { boot_ms: 5_000, wall_ms: 1_800_000_000_000 };
 
     fn links() -> Links {
         let names = [1, 2, 3].map(|peer| (PeerId(peer), format!("node-{peer}")));
@@ -451,10 +458,10 @@ mod tests {
         let links = links();
         links.roles_changed(&[0, 1, 2, 3].map(|group| leads(group, 1)));
         assert_eq!(links.led_for_others(), []);
-        links.saw_clock(PeerId(2), 0, false);
-        links.saw_clock(PeerId(3), 0, true);
+        links.saw_clock(PeerId(2), 0, NOW, false);
+        links.saw_clock(PeerId(3), 0, NOW, true);
         assert_eq!(links.led_for_others(), [(GroupId(2), PeerId(3))]);
-        links.saw_clock(PEER, 0, true);
+        links.saw_clock(PEER, 0, NOW, true);
         let both = [(GroupId(1), PEER), (GroupId(2), PeerId(3))];
         assert_eq!(
             (links.led_for_others(), links.present()),
@@ -467,10 +474,23 @@ mod tests {
     #[test]
     fn clocks_agree_when_a_majority_does() {
         let links = links();
-        assert!(!links.clocks_agree());
-        links.saw_clock(PeerId(3), CLOCKS_AGREE_MS + 1, true);
-        assert!(!links.clocks_agree());
-        links.saw_clock(PEER, CLOCKS_AGREE_MS, true);
-        assert!(links.clocks_agree());
+        let agreed_ms = CLOCKS_AGREE_MS as u64;
+        assert!(!links.clocks_agree(NOW));
+        links.saw_clock(PeerId(3), NOW.wall_ms + agreed_ms + 1, NOW, true);
+        assert!(!links.clocks_agree(NOW));
+        links.saw_clock(PEER, NOW.wall_ms + agreed_ms, NOW, true);
+        assert!(links.clocks_agree(NOW));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_agrees_with_nobody_asked_before() {
+        let links = links();
+        for peer in [PEER, PeerId(3)] {
+            links.saw_clock(peer, NOW.wall_ms, NOW, true);
+        }
+        let later = Now { boot_ms: NOW.boot_ms + 700, wall_ms: NOW.wall_ms + 700 };
+        assert!(links.clocks_agree(later), "time passed alike");
+        let jumped = Now { boot_ms: later.boot_ms, wall_ms: later.wall_ms + 86_400_000 };
+        assert!(!links.clocks_agree(jumped));
     }
 }
