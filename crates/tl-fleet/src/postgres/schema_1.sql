@@ -336,7 +336,7 @@ BEGIN
   RETURN QUERY SELECT clock_ms, NULL::bigint, NULL::smallint;
   RETURN QUERY
     WITH held AS MATERIALIZED (
-      SELECT i.n, i.outcome, i.said, i.wait_ms, s.ctid AS place, s.seq, s.attempt, s.claimed_by,
+      SELECT i.n, i.outcome, i.said, i.wait_ms, s.seq, s.attempt, s.claimed_by,
              s.claimed_at, s.charged + CASE WHEN i.outcome IN (2, 3) THEN 1 ELSE 0 END AS charged,
              s.id, s.kind,
              CASE WHEN i.outcome = 1 THEN 3
@@ -352,7 +352,9 @@ BEGIN
     first AS MATERIALIZED (SELECT DISTINCT ON (held.seq) held.* FROM held ORDER BY held.seq, held.n),
     gone AS (
       DELETE FROM @fleet_steps AS s
-      WHERE s.ctid = ANY (ARRAY(SELECT place FROM first WHERE next >= 3))
+      -- Not by place: a row that another transaction updates meanwhile has a new place, which the
+      -- snapshot of this statement does not see.
+      WHERE s.seq = ANY (ARRAY(SELECT seq FROM first WHERE next >= 3))
       RETURNING s.*),
     kept AS (
       INSERT INTO @fleet_finished (seq, id, kind, state, priority, run_at, attempt, charged,
@@ -418,7 +420,7 @@ BEGIN
     NULL::integer, NULL::bigint, NULL::smallint;
   RETURN QUERY
     WITH late AS MATERIALIZED (
-      SELECT s.ctid AS place, s.seq, s.id, s.kind, s.claimed_by, s.claimed_at, s.attempt,
+      SELECT s.seq, s.id, s.kind, s.claimed_by, s.claimed_at, s.attempt,
              s.attempts_max, s.charged + 1 AS charged, s.lost + 1 AS lost,
              waits_ms[least(s.charged + 1, cardinality(waits_ms))] AS wait_ms,
              'the lease ran out while ' || s.claimed_by || ' held it' AS said,
@@ -430,7 +432,8 @@ BEGIN
       ORDER BY s.lease_until LIMIT steps_max FOR UPDATE SKIP LOCKED),
     gone AS (
       DELETE FROM @fleet_steps AS s
-      WHERE s.ctid = ANY (ARRAY(SELECT place FROM late WHERE next >= 3))
+      -- Not by place, as when claims end.
+      WHERE s.seq = ANY (ARRAY(SELECT seq FROM late WHERE next >= 3))
       RETURNING s.*),
     kept AS (
       INSERT INTO @fleet_finished (seq, id, kind, state, priority, run_at, attempt, charged,
@@ -453,7 +456,9 @@ BEGIN
       FROM late AS l WHERE s.seq = l.seq AND l.next < 3),
     traced AS (
       INSERT INTO @fleet_attempts (seq, attempt, pod, claimed_at, ended_at, ended)
-        SELECT l.seq, l.attempt, l.claimed_by, l.claimed_at, clock_ms, 3 FROM late AS l),
+        SELECT l.seq, l.attempt, l.claimed_by, l.claimed_at, clock_ms, 3 FROM late AS l
+        -- One row that is not as it should be must not stop the recovery of all others.
+        ON CONFLICT DO NOTHING),
     buried AS (
       INSERT INTO @fleet_dead_letters (seq, id, kind, attempt, reason, error, pod, died_at)
         SELECT l.seq, l.id, l.kind, l.attempt,

@@ -14,6 +14,7 @@ use crate::conformance::World;
 
 mod migrate;
 mod own_transaction;
+mod races;
 pub mod server;
 mod trouble;
 

@@ -1,0 +1,60 @@
+//! A row that two transactions want at the same time.
+
+use std::time::{Duration, Instant};
+
+use tl_fleet::{Finish, Finished, Outcome, StepState};
+use tokio_postgres::Client;
+
+use super::{client, world};
+use crate::conformance::{World, claim_one, completed, failed, numbered, recover, state};
+
+/// Waits until somebody waits for a lock of the session with this process id.
+async fn until_one_waits_for(pid: i32, looker: &Client) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
+    while looker.query_one(waiting, &[&pid]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(Instant::now() < patience, "nobody waits");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_meets_a_renewal_counts_once_that_is_committed() {
+    let world = world().await;
+    let (store, mut other) = (world.store(), client().await);
+    let pid = other.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let fatal = Outcome::Fatal { error: "no".into() };
+    let ends = [
+        (completed("1"), StepState::Completed),
+        (fatal, StepState::Failed),
+        (failed("again", 0), StepState::Pending),
+        (Outcome::Released, StepState::Pending),
+    ];
+    for (n, (outcome, ended)) in (1..).zip(ends) {
+        store.submit(vec![numbered(n)]).await.unwrap();
+        let claim = claim_one(&store).await;
+        let renewal = format!(
+            "UPDATE {}.fleet_steps SET lease_until = lease_until + 1 WHERE id = $1",
+            world.schema
+        );
+        let tx = other.transaction().await.unwrap();
+        assert_eq!(tx.execute(&renewal, &[&claim.key.id.0]).await.unwrap(), 1);
+        let report = vec![Finish { key: claim.key, outcome }];
+        let finishing = tokio::spawn({
+            let store = world.store();
+            async move { store.finish(report).await.unwrap().value }
+        });
+        until_one_waits_for(pid, &world.client).await;
+        tx.commit().await.unwrap();
+        assert_eq!(finishing.await.unwrap(), [Finished::Now(ended)], "report {n}");
+        assert_eq!(state(&store, claim.key.id).await, ended, "step {n}");
+        // What goes on is taken again, so that the next round claims its own.
+        if ended == StepState::Pending {
+            let again = claim_one(&store).await;
+            let report = vec![Finish { key: again.key, outcome: completed("1") }];
+            store.finish(report).await.unwrap();
+        }
+    }
+    world.pass(crate::conformance::LEASE_MS).await;
+    assert_eq!(recover(&store).await.len(), 0, "nothing stayed behind");
+}
