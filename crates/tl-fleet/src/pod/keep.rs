@@ -40,7 +40,12 @@ pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<std::thread::JoinHan
 
 async fn keep(shared: &Arc<Shared>) {
     let guard = connect(shared).await;
-    tokio::join!(beat(shared, &guard), renew(shared, &guard), duties::run(shared, &guard));
+    tokio::join!(
+        beat(shared, &guard),
+        renew(shared, &guard),
+        fence(shared),
+        duties::run(shared, &guard)
+    );
 }
 
 async fn connect(shared: &Shared) -> Guard {
@@ -189,7 +194,6 @@ async fn lead(shared: &Shared, guard: &Guard, life: &PodLife) {
 
 async fn renew(shared: &Arc<Shared>, guard: &Guard) {
     let lease_ms = shared.settings.step_lease_ms;
-    let tick = Duration::from_millis((lease_ms / 20).clamp(5, 500));
     loop {
         let due = shared.held.due(now_ms(), lease_ms, BATCH_MAX);
         if !due.is_empty() {
@@ -211,12 +215,24 @@ async fn renew(shared: &Arc<Shared>, guard: &Guard) {
                 Err(error) => tracing::warn!(%error, claims = keys.len(), "renewal failed"),
             }
         }
-        // Whatever the database does: who cannot be sure to hold a step lets it go.
+        tokio::time::sleep(tick(lease_ms)).await;
+    }
+}
+
+/// Whatever the database does, and while a renewal still waits for it: who cannot be sure to
+/// hold a step lets it go.
+async fn fence(shared: &Shared) {
+    loop {
         let lost = shared.held.fence(now_ms());
         if lost > 0 {
             tracing::warn!(claims = lost, "leases may have run out; the work is dropped");
             shared.room.notify_one();
         }
-        tokio::time::sleep(tick).await;
+        tokio::time::sleep(tick(shared.settings.step_lease_ms)).await;
     }
+}
+
+/// Between two looks at leases of this length.
+fn tick(lease_ms: u64) -> Duration {
+    Duration::from_millis((lease_ms / 20).clamp(5, 500))
 }
