@@ -1,31 +1,34 @@
 //! The serious store: one Postgres database, shared by pods anywhere.
 //!
 //! ```text
-//!   calls ──> a few connections, one statement each ──> answer
+//!   calls ──> lanes: what waits together shares a statement ──> a few connections ──> answers
 //!   hints ──> a connection of their own: LISTEN, and a debounced NOTIFY
 //! ```
 //!
-//! - Every call is one statement and so one transaction, at READ COMMITTED; an answered write is
-//!   as durable as the database's `synchronous_commit` says, which is left alone.
+//! - Every call is done by one statement and so in one transaction, at READ COMMITTED; an answered
+//!   write is as durable as the database's `synchronous_commit` says, which is left alone.
 //! - Deadlines are made and compared by the database's `clock_timestamp()` inside the statement.
 //! - Claims pass each other: `FOR UPDATE SKIP LOCKED`.
 //! - Unfinished steps alone are in the table that claims look at; finished ones are moved away.
 //! - Values are bound and never part of a statement's text. The schema's name is, and is held to
 //!   plain letters.
 //!
-//! Absent on purpose: encryption on the way to the database; a pooler in transaction mode, which
-//! cannot keep prepared statements or LISTEN.
+//! Absent on purpose: a pooler in transaction mode, which cannot keep prepared statements or
+//! LISTEN.
 
 use std::io;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio_postgres::Transaction;
+use tokio_postgres::{Client, Transaction};
 
+use self::claim::Claims;
 use self::fault::{Call, store_error, unreadable};
+use self::finish::{FINISH, FinishArrays, Finishes};
+use self::lane::Lane;
 use self::pool::{Pool, Shared};
+use self::submit::{SUBMIT, SubmitArrays, Submits};
 use self::wake::Hints;
-use self::work::{FINISH, FinishArrays, SUBMIT, SubmitArrays};
 use crate::checks::{
     check_batch, check_finishes, check_lookup, check_submit, check_sweep, check_token,
 };
@@ -44,23 +47,37 @@ use crate::recover::{
 use crate::step::{AttemptRecord, NewStep, Step, Submitted};
 use crate::store::{Answer, Capabilities, Opening, Store};
 
+mod claim;
 mod fault;
+mod finish;
+mod lane;
 mod lives;
 mod options;
 mod people;
 mod pool;
 mod rows;
 mod schema;
+mod submit;
+mod tls;
 mod wake;
 mod work;
 
 pub use options::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX, PostgresOptions};
 pub use schema::{SCHEMA_VERSION, grants, migrate};
 
+/// Statements of each sort that one store has under way at once. Claims meet on the same rows, so
+/// side by side they would only pass over each other's.
+const SUBMITS_ABREAST: usize = 2;
+const CLAIMS_ABREAST: usize = 1;
+const FINISHES_ABREAST: usize = 2;
+
 /// A store in a Postgres database.
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: Shared,
+    submits: Lane<Submits>,
+    claims: Lane<Claims>,
+    finishes: Lane<Finishes>,
     wakes: Arc<watch::Sender<u64>>,
     /// Shared with the stores apart from this one, so that one process is one listener.
     hints: Arc<Hints>,
@@ -79,9 +96,35 @@ impl PostgresStore {
         }
         let wakes = Arc::new(watch::Sender::new(0));
         let hints = Arc::new(Hints::start(options.clone(), Arc::clone(&wakes)));
-        let store = PostgresStore { pool: Arc::new(Pool::new(options)), wakes, hints };
+        let store = PostgresStore::over(options, wakes, hints);
         store.ping().await?;
         Ok(store)
+    }
+
+    fn over(
+        options: PostgresOptions,
+        wakes: Arc<watch::Sender<u64>>,
+        hints: Arc<Hints>,
+    ) -> PostgresStore {
+        let pool: Shared = Arc::new(Pool::new(options));
+        PostgresStore {
+            submits: Lane::new(Arc::clone(&pool), SUBMITS_ABREAST),
+            claims: Lane::new(Arc::clone(&pool), CLAIMS_ABREAST),
+            finishes: Lane::new(Arc::clone(&pool), FINISHES_ABREAST),
+            pool,
+            wakes,
+            hints,
+        }
+    }
+
+    /// A connection to the store's database that is the caller's alone, made as the store makes
+    /// its own: for transactions with [`PostgresStore::submit_in`] and
+    /// [`PostgresStore::finish_in`]. It ends when it is dropped.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn connection(options: &PostgresOptions) -> Result<Client, StoreError> {
+        pool::open(options).await.map(|(client, _)| client)
     }
 
     /// Submits inside a transaction of the caller, over any connection to the store's database:
@@ -96,11 +139,12 @@ impl PostgresStore {
         steps: &[NewStep],
     ) -> Result<Vec<Submitted>, StoreError> {
         check_submit(steps)?;
-        let arrays = SubmitArrays::new(steps);
+        let steps: Vec<&NewStep> = steps.iter().collect();
+        let arrays = SubmitArrays::new(&steps);
         let sql = self.pool.options.sql(SUBMIT);
         let found = tx.query(&sql, &arrays.params()).await;
         let found = found.map_err(|error| store_error(Call::Read, error))?;
-        match work::submitted(steps, &found)? {
+        match submit::submitted(&steps, &found)? {
             Some(answer) => Ok(answer.value),
             None => Err(unreadable("a submission that neither went in nor was there")),
         }
@@ -117,13 +161,12 @@ impl PostgresStore {
         tx: &Transaction<'_>,
         finish: &Finish,
     ) -> Result<Finished, StoreError> {
-        let finishes = std::slice::from_ref(finish);
-        check_finishes(finishes)?;
-        let arrays = FinishArrays::new(finishes);
+        check_finishes(std::slice::from_ref(finish))?;
+        let arrays = FinishArrays::new(&[finish]);
         let sql = self.pool.options.sql(FINISH);
         let found = tx.query(&sql, &arrays.params()).await;
         let found = found.map_err(|error| store_error(Call::Read, error))?;
-        let mut finished = work::finished(1, &found)?.value;
+        let mut finished = arrays.finished(&found)?.value;
         finished.pop().ok_or_else(|| unreadable("an answer without its item"))
     }
 
@@ -155,11 +198,7 @@ impl Store for PostgresStore {
     fn apart(&self) -> Opening<'_> {
         // One call at a time, as a heartbeat makes them.
         let options = PostgresOptions { connections: 1, ..self.pool.options.clone() };
-        let store = PostgresStore {
-            pool: Arc::new(Pool::new(options)),
-            wakes: Arc::clone(&self.wakes),
-            hints: Arc::clone(&self.hints),
-        };
+        let store = PostgresStore::over(options, Arc::clone(&self.wakes), Arc::clone(&self.hints));
         Box::pin(async move {
             store.ping().await?;
             let store: Arc<dyn Store> = Arc::new(store);
@@ -184,7 +223,7 @@ impl Store for PostgresStore {
     fn submit(&self, steps: Vec<NewStep>) -> Answer<'_, Vec<Submitted>> {
         Box::pin(async move {
             check_submit(&steps)?;
-            let answer = work::submit(&self.pool, &steps).await?;
+            let answer = self.submits.call(steps).await?;
             self.wake();
             Ok(answer)
         })
@@ -193,7 +232,7 @@ impl Store for PostgresStore {
     fn claim(&self, request: ClaimRequest) -> Answer<'_, Vec<Claim>> {
         Box::pin(async move {
             request.check()?;
-            work::claim(&self.pool, &request).await
+            self.claims.call(request).await
         })
     }
 
@@ -209,7 +248,7 @@ impl Store for PostgresStore {
     fn finish(&self, finishes: Vec<Finish>) -> Answer<'_, Vec<Finished>> {
         Box::pin(async move {
             check_finishes(&finishes)?;
-            work::finish(&self.pool, &finishes).await
+            self.finishes.call(finishes).await
         })
     }
 

@@ -26,7 +26,6 @@ use serde_json::{Map, Value, json};
 use tl_fleet::postgres::{PostgresOptions, PostgresStore};
 use tl_fleet::sqlite::{SqliteOptions, SqliteStore};
 use tl_fleet::{Kind, NewStep, Store};
-use tokio_postgres::NoTls;
 
 use super::settings::read::Given;
 use super::settings::{FleetSettings, Place};
@@ -186,11 +185,8 @@ impl Bench {
     }
 
     async fn client(&self) -> anyhow::Result<tokio_postgres::Client> {
-        let url = self.url.as_deref().context("the address of Postgres")?;
-        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-        // How it ends is told to those who call through it.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(client)
+        let options = self.postgres.as_ref().context("the address of Postgres")?;
+        Ok(PostgresStore::connection(options).await?)
     }
 
     /// What an answered write has been through.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::Config;
 
+use super::tls::{Asked, Tls};
 use crate::error::InvalidInput;
 
 /// Connections that one store keeps at most, unless said otherwise.
@@ -20,6 +21,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
     pub(super) config: Config,
+    pub(super) tls: Tls,
     pub(super) schema: String,
     pub(super) connections: usize,
     pub(super) migrate: bool,
@@ -27,13 +29,16 @@ pub struct PostgresOptions {
 
 impl PostgresOptions {
     /// Takes `postgres://user:password@host:port/database` or `host=… user=… dbname=…`.
-    /// Connections are not encrypted.
+    /// Connections are encrypted as `sslmode` and `sslrootcert` in it say, with libpq's meaning:
+    /// `disable` (which is the default), `allow`, `prefer`, `require`, `verify-ca`,
+    /// `verify-full`. The file of `sslrootcert` is read here.
     ///
     /// # Errors
-    /// [`InvalidInput`] when it is neither. What was given is not repeated: it may hold a
-    /// password.
+    /// [`InvalidInput`] when it is neither, or what it says of encryption cannot be done. What was
+    /// given is not repeated: it may hold a password.
     pub fn parse(url: &str) -> Result<PostgresOptions, InvalidInput> {
-        let Ok(mut config) = Config::from_str(url) else {
+        let (asked, rest) = Asked::take_from(url);
+        let Ok(mut config) = Config::from_str(&rest) else {
             return Err(InvalidInput::new(
                 "url",
                 "must be like postgres://user:password@host:5432/database",
@@ -49,8 +54,11 @@ impl PostgresOptions {
             config.application_name("throughline fleet");
         }
         config.keepalives_idle(KEEPALIVE);
+        let (tls, mode) = Tls::new(&asked)?;
+        config.ssl_mode(mode);
         Ok(PostgresOptions {
             config,
+            tls,
             schema: "public".to_owned(),
             connections: CONNECTIONS_DEFAULT,
             migrate: true,
@@ -111,6 +119,25 @@ mod tests {
         for wrong in ["", "postgres://ann:secret@db:port/fleet", "user=secret"] {
             let error = PostgresOptions::parse(wrong).unwrap_err().to_string();
             assert!(error.starts_with("url ") && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_asks_for_what_cannot_be_had_is_refused_by_name() {
+        for fine in ["", "?sslmode=disable", "?sslmode=prefer", "?sslmode=require"] {
+            assert!(PostgresOptions::parse(&format!("postgres://h/d{fine}")).is_ok(), "{fine}");
+        }
+        let cases = [
+            ("sslmode=always", "sslmode that is not"),
+            ("sslmode=verify-full", "needs sslrootcert"),
+            ("sslmode=verify-ca", "needs sslrootcert"),
+            ("sslmode=verify-full&sslrootcert=/nowhere/ca.pem", "/nowhere/ca.pem"),
+            ("sslmode=require&sslrootcert=/dev/null", "holds no certificate"),
+        ];
+        for (words, said) in cases {
+            let url = format!("postgres://ann:secret@h/d?{words}");
+            let error = PostgresOptions::parse(&url).unwrap_err().to_string();
+            assert!(error.contains(said) && !error.contains("secret"), "{words}: {error}");
         }
     }
 

@@ -11,10 +11,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
-use super::fault::{Call, connect_error, may_run_again, store_error, timed_out};
+use super::fault::{Call, connect_error, may_run_again, store_error, timed_out, unreadable};
 use super::options::PostgresOptions;
 use super::schema;
 use crate::error::StoreError;
@@ -22,9 +23,11 @@ use crate::error::StoreError;
 /// Calls that may wait for a connection.
 const WAITING_MAX: usize = 1_000;
 /// How long a call may take at the database, connecting included.
-const CALL: Duration = Duration::from_secs(15);
+pub(super) const CALL: Duration = Duration::from_secs(15);
 /// How often a call is run again that the database ended because of another.
 const AGAIN_MAX: u32 = 5;
+
+const NEVER_CLOSED: &str = "the semaphore is never closed";
 
 /// What a session is told before it is used. The tables are queues, whose statistics are always
 /// old: plans are made once, by index, and kept. The limits on time are below [`CALL`], so that
@@ -46,6 +49,8 @@ pub(super) struct Pool {
     pub(super) options: PostgresOptions,
     idle: Mutex<Vec<Link>>,
     room: Semaphore,
+    /// Those who only look get no more than half of it, so that work goes on beside them.
+    looking: Semaphore,
     waiting: AtomicUsize,
 }
 
@@ -88,7 +93,8 @@ impl Drop for Waits<'_> {
 impl Pool {
     pub(super) fn new(options: PostgresOptions) -> Pool {
         let room = Semaphore::new(options.connections);
-        Pool { options, idle: Mutex::new(Vec::new()), room, waiting: AtomicUsize::new(0) }
+        let looking = Semaphore::new((options.connections / 2).max(1));
+        Pool { options, idle: Mutex::new(Vec::new()), room, looking, waiting: AtomicUsize::new(0) }
     }
 
     /// Runs one statement, as one transaction.
@@ -98,13 +104,28 @@ impl Pool {
         sql: &'static str,
         params: Params<'_>,
     ) -> Result<Vec<Row>, StoreError> {
+        let found = self.rows_unless_taken(call, sql, params).await?;
+        found.ok_or_else(|| unreadable("a key that was free is taken"))
+    }
+
+    /// The same; nothing when a key was taken, and then nothing was written.
+    pub(super) async fn rows_unless_taken(
+        &self,
+        call: Call,
+        sql: &'static str,
+        params: Params<'_>,
+    ) -> Result<Option<Vec<Row>>, StoreError> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let waits = Waits(&self.waiting);
         if waiting >= WAITING_MAX {
             return Err(StoreError::Busy { waiting });
         }
         let worked = async {
-            let _permit = self.room.acquire().await.expect("the semaphore is never closed");
+            let _looks = match call {
+                Call::Read => Some(self.looking.acquire().await.expect(NEVER_CLOSED)),
+                Call::Write => None,
+            };
+            let _permit = self.room.acquire().await.expect(NEVER_CLOSED);
             drop(waits);
             self.run(call, sql, params).await
         };
@@ -119,7 +140,7 @@ impl Pool {
         call: Call,
         sql: &'static str,
         params: Params<'_>,
-    ) -> Result<Vec<Row>, StoreError> {
+    ) -> Result<Option<Vec<Row>>, StoreError> {
         let mut lent = Lent { link: Some(self.link().await?) };
         let mut again = 0;
         loop {
@@ -136,11 +157,14 @@ impl Pool {
                     if error.as_db_error().is_some() && !link.client.is_closed() {
                         self.idle.lock().extend(lent.link.take());
                     }
+                    if error.code() == Some(&SqlState::UNIQUE_VIOLATION) {
+                        return Ok(None);
+                    }
                     return Err(store_error(call, error));
                 }
                 Ok(rows) => {
                     self.idle.lock().extend(lent.link.take());
-                    return Ok(rows);
+                    return Ok(Some(rows));
                 }
             }
         }
@@ -187,7 +211,8 @@ impl Link {
 
 /// A bare connection, driven by a task of this runtime.
 pub(super) async fn open(options: &PostgresOptions) -> Result<(Client, AbortHandle), StoreError> {
-    let (client, connection) = options.config.connect(NoTls).await.map_err(connect_error)?;
+    let tls = options.tls.clone();
+    let (client, connection) = options.config.connect(tls).await.map_err(connect_error)?;
     // How it ends is told to those who call through it.
     let driver = tokio::spawn(async move { drop(connection.await) });
     Ok((client, driver.abort_handle()))

@@ -70,6 +70,17 @@ pub(super) fn state(row: &Row, column: usize) -> Result<StepState, StoreError> {
         .ok_or_else(|| unreadable("the state of a step"))
 }
 
+/// The item that a row speaks of; the database counts from 1.
+pub(super) fn item<'a, T>(
+    items: &'a mut [T],
+    row: &Row,
+    column: usize,
+) -> Result<&'a mut T, StoreError> {
+    let number = uint(get(row, column)?);
+    let place = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+    place.and_then(|place| items.get_mut(place)).ok_or_else(|| unreadable("the number of an item"))
+}
+
 /// The columns of a step, alike for both tables; `@@` are those that only one of them has.
 macro_rules! step_columns {
     (hot) => {

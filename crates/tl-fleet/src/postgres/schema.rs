@@ -1,6 +1,9 @@
 //! The tables and functions, how they come to be, and the check that they are ours.
+//!
+//! Tables change by one script per version, each run once. Functions are made anew by every
+//! migration, so there is one text of each. All of it is one transaction.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
 use super::fault::{connect_error, unreadable, wrong_type};
 use super::options::PostgresOptions;
@@ -8,9 +11,23 @@ use super::pool::open;
 use crate::error::StoreError;
 
 /// The version of the tables that this program works with.
-pub const SCHEMA_VERSION: u64 = 1;
+pub const SCHEMA_VERSION: u64 = VERSIONS.len() as u64;
 
-const VERSION_1: &str = include_str!("schema_1.sql");
+/// What leads from each version of the tables to the next, from nothing on.
+const VERSIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+/// A function stands before those that use it.
+const FUNCTIONS: [&str; 9] = [
+    include_str!("functions/base.sql"),
+    include_str!("functions/submit.sql"),
+    include_str!("functions/claim.sql"),
+    include_str!("functions/finish.sql"),
+    include_str!("functions/recover.sql"),
+    include_str!("functions/lead.sql"),
+    include_str!("functions/retain.sql"),
+    include_str!("functions/effects.sql"),
+    include_str!("functions/people.sql"),
+];
+const AFTER: &str = include_str!("after.sql");
 const GRANTS: &str = include_str!("grants.sql");
 
 /// Keeps two migrations apart; beside the schema's name, so that fleets in one database do not
@@ -49,23 +66,34 @@ async fn migrate_over(client: &mut Client, options: &PostgresOptions) -> Result<
     if found > SCHEMA_VERSION {
         return Err(StoreError::Schema { found, wanted: SCHEMA_VERSION });
     }
-    if found < 1 {
-        let encoding = tx.query_one("SHOW server_encoding", &[]).await.map_err(connect_error)?;
-        if encoding.try_get::<_, String>(0).map_err(wrong_type)? != "UTF8" {
-            return Err(unreadable("the database's encoding, which must be UTF8"));
+    if found == 0 {
+        make_room(&tx, options).await?;
+    }
+    if found < SCHEMA_VERSION {
+        let missing = VERSIONS.iter().skip(usize::try_from(found).unwrap_or(usize::MAX));
+        for script in missing.chain(&FUNCTIONS).chain([&AFTER]) {
+            tx.batch_execute(&options.sql(script)).await.map_err(connect_error)?;
         }
-        let there = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
-        let there = tx.query_one(there, &[&options.schema]).await.map_err(connect_error)?;
-        if !there.try_get::<_, bool>(0).map_err(wrong_type)? {
-            let create = format!("CREATE SCHEMA \"{}\"", options.schema);
-            tx.batch_execute(&create).await.map_err(connect_error)?;
-        }
-        tx.batch_execute(&options.sql(VERSION_1)).await.map_err(connect_error)?;
     }
     let set = "INSERT INTO @fleet_meta (name, value) VALUES ('schema_version', $1)
                ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     tx.execute(&options.sql(set), &[&SCHEMA_VERSION.to_string()]).await.map_err(connect_error)?;
     tx.commit().await.map_err(connect_error)
+}
+
+/// A place for the first tables.
+async fn make_room(tx: &Transaction<'_>, options: &PostgresOptions) -> Result<(), StoreError> {
+    let encoding = tx.query_one("SHOW server_encoding", &[]).await.map_err(connect_error)?;
+    if encoding.try_get::<_, String>(0).map_err(wrong_type)? != "UTF8" {
+        return Err(unreadable("the database's encoding, which must be UTF8"));
+    }
+    let there = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+    let there = tx.query_one(there, &[&options.schema]).await.map_err(connect_error)?;
+    if !there.try_get::<_, bool>(0).map_err(wrong_type)? {
+        let create = format!("CREATE SCHEMA \"{}\"", options.schema);
+        tx.batch_execute(&create).await.map_err(connect_error)?;
+    }
+    Ok(())
 }
 
 /// Refuses tables of another version.

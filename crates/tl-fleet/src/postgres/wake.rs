@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::AsyncMessage;
 
 use super::options::PostgresOptions;
 
@@ -56,7 +56,7 @@ async fn listen(
     wakes: &watch::Sender<u64>,
     ask: &Notify,
 ) -> Result<(), tokio_postgres::Error> {
-    let (client, mut connection) = options.config.connect(NoTls).await?;
+    let (client, mut connection) = options.config.connect(options.tls.clone()).await?;
     let channel = format!("fleet_{}", options.schema);
     let hear = async {
         loop {

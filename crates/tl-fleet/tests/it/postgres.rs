@@ -12,10 +12,13 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::conformance::World;
 
+mod lanes;
 mod migrate;
 mod own_transaction;
 mod races;
+mod retain;
 pub mod server;
+mod tls;
 mod trouble;
 
 /// A schema of its own, whose clock stands still.

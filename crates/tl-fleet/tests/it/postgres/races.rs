@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use tl_fleet::{Finish, Finished, Outcome, StepState};
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use super::{client, world};
-use crate::conformance::{World, claim_one, completed, failed, numbered, recover, state};
+use crate::conformance::{
+    LEASE_MS, World, claim_as, claim_one, completed, failed, numbered, recover, state,
+};
 
 /// Waits until somebody waits for a lock of the session with this process id.
-async fn until_one_waits_for(pid: i32, looker: &Client) {
+pub async fn until_one_waits_for(pid: i32, looker: &Client) {
     let patience = Instant::now() + Duration::from_secs(20);
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
     while looker.query_one(waiting, &[&pid]).await.unwrap().get::<_, i64>(0) == 0 {
@@ -55,6 +58,28 @@ async fn a_report_that_meets_a_renewal_counts_once_that_is_committed() {
             store.finish(report).await.unwrap();
         }
     }
-    world.pass(crate::conformance::LEASE_MS).await;
+    world.pass(LEASE_MS).await;
     assert_eq!(recover(&store).await.len(), 0, "nothing stayed behind");
+}
+
+#[tokio::test]
+async fn two_recoveries_pass_each_other_without_waiting() {
+    let world = world().await;
+    let (store, mut other) = (world.store(), client().await);
+    store.submit((0..2).map(numbered).collect()).await.unwrap();
+    let held = claim_as(&store, "gone", 2).await;
+    world.pass(LEASE_MS).await;
+    // One has taken a step back and not committed yet.
+    let tx = other.transaction().await.unwrap();
+    let sql = format!("SELECT id FROM {}.fleet_recover(1, 100, '{{0}}')", world.schema);
+    let rows = tx.query(&sql, &[]).await.unwrap();
+    let theirs: Vec<Uuid> = rows.iter().filter_map(|row| row.get(0)).collect();
+    // The other takes what is left. Were it to wait, its time would run out here.
+    let mine: Vec<Uuid> = recover(&store).await.iter().map(|one| one.id.0).collect();
+    assert_eq!((theirs.len(), mine.len()), (1, 1));
+    assert_ne!(theirs, mine);
+    tx.commit().await.unwrap();
+    for claim in held {
+        assert_eq!(state(&store, claim.key.id).await, StepState::Pending);
+    }
 }

@@ -14,10 +14,16 @@ const SERVE: &str = r#"
 set -eu
 dir=$(mktemp -d /tmp/throughline-fleet-pg.XXXXXX)
 "$1/initdb" -D "$dir/data" -A trust -U postgres -E UTF8 --locale=C --no-sync >"$dir/log" 2>&1 || { cat "$dir/log" >&2; exit 1; }
-"$1/postgres" -D "$dir/data" -c listen_addresses= -c unix_socket_directories="$dir" \
-  -c fsync=off -c max_connections=300 -c shared_buffers=64MB >>"$dir/log" 2>&1 </dev/null &
+tls=
+if [ -n "$3" ]; then
+  cp "$3/server.pem" "$3/server.key" "$dir"
+  chmod 600 "$dir/server.key"
+  tls="-c listen_addresses=127.0.0.1 -c ssl=on -c ssl_cert_file=$dir/server.pem -c ssl_key_file=$dir/server.key"
+fi
+"$1/postgres" -D "$dir/data" -c listen_addresses= -c port="$2" -c unix_socket_directories="$dir" \
+  -c fsync=off -c max_connections=300 -c shared_buffers=64MB $tls >>"$dir/log" 2>&1 </dev/null &
 pid=$!
-until "$1/pg_isready" -q -h "$dir" -U postgres; do
+until "$1/pg_isready" -q -h "$dir" -p "$2" -U postgres; do
   kill -0 $pid || { cat "$dir/log" >&2; exit 1; }
   sleep 0.05
 done
@@ -43,6 +49,16 @@ pub fn server() -> &'static Server {
 
 /// A server of its own, for a test that harms it. It ends when this is dropped.
 pub fn start() -> Server {
+    start_with(5432, Path::new(""))
+}
+
+/// One that speaks TLS at a port of this machine too, with `server.pem` and `server.key` of a
+/// folder that everybody may read.
+pub fn start_with_tls(port: u16, certificates: &Path) -> Server {
+    start_with(port, certificates)
+}
+
+fn start_with(port: u16, certificates: &Path) -> Server {
     let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
     let mut command = if is_root {
         // Postgres does not run as root.
@@ -52,7 +68,8 @@ pub fn start() -> Server {
     } else {
         Command::new("sh")
     };
-    command.args(["-c", SERVE, "sh"]).arg(programs()).current_dir("/");
+    command.args(["-c", SERVE, "sh"]).arg(programs()).arg(port.to_string());
+    command.arg(certificates).current_dir("/");
     let mut shell = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

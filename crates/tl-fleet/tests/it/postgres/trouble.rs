@@ -156,8 +156,8 @@ async fn finished_rows_are_none_of_a_claims_business() {
     store.submit((0..50).map(numbered).collect()).await.unwrap();
     // Blocks of tables and indexes that were looked at, by the server's own count.
     let looked = format!(
-        "SELECT coalesce(seq_scan, 0) + coalesce(idx_scan, 0) FROM pg_stat_user_tables
-         WHERE schemaname = '{}' AND relname = 'fleet_finished'",
+        "SELECT sum(coalesce(seq_scan, 0) + coalesce(idx_scan, 0))::bigint FROM pg_stat_user_tables
+         WHERE schemaname = '{}' AND relname LIKE 'fleet_finished%'",
         world.schema
     );
     let count = || async {

@@ -1,0 +1,149 @@
+-- Finished steps lie in parts, each a table:
+--   fleet_finished_failed   those given up, forgotten one by one, for they are kept longest
+--   fleet_finished_first    those that were there before there were parts, and
+--   fleet_finished_rest     those that no part was made for in time; both forgotten one by one
+--   fleet_finished_<since>  those finished from then on for a while; dropped whole
+-- fleet_parts lists the ones that are bound to a time.
+
+-- What hangs on steps that are forgotten.
+CREATE OR REPLACE FUNCTION @fleet_forget(seqs bigint[], keys text[], holders uuid[])
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  DELETE FROM @fleet_dead_letters AS d WHERE d.seq = ANY (seqs);
+  DELETE FROM @fleet_effects AS e WHERE e.seq = ANY (seqs);
+  DELETE FROM @fleet_attempts AS a WHERE a.seq = ANY (seqs);
+  DELETE FROM @fleet_unique AS u USING unnest(keys, holders) AS k (key, id)
+    WHERE u.key = k.key AND u.id = k.id;
+END $$;
+
+-- Makes the part from `since` on; false when it could not be had without a wait, or when steps
+-- were finished meanwhile that belong into it.
+CREATE OR REPLACE FUNCTION @fleet_make_part(its_since bigint, its_until bigint) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+  its_name text := 'fleet_finished_' || its_since;
+BEGIN
+  EXECUTE format('CREATE TABLE @%1$I (LIKE @fleet_finished INCLUDING ALL);
+                  ALTER TABLE @%1$I ADD PRIMARY KEY (seq);
+                  CREATE UNIQUE INDEX ON @%1$I (id);
+                  CREATE INDEX ON @%1$I (unique_key) WHERE unique_key IS NOT NULL;
+                  ALTER TABLE @fleet_finished ATTACH PARTITION @%1$I FOR VALUES FROM (%2$s) TO (%3$s)',
+                 its_name, its_since, its_until);
+  INSERT INTO @fleet_parts (name, since, until) VALUES (its_name, its_since, its_until);
+  RETURN true;
+EXCEPTION WHEN lock_not_available OR check_violation THEN
+  RETURN false;
+END $$;
+
+-- Sees to it that what is finished within the next `width_ms` has its part.
+CREATE OR REPLACE FUNCTION @fleet_parts_ahead(width_ms bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  clock_ms bigint := @fleet_clock();
+  last bigint;
+BEGIN
+  SELECT max(p.until) INTO last FROM @fleet_parts AS p;
+  IF last >= clock_ms + width_ms THEN
+    RETURN;
+  END IF;
+  -- Close to the last one, unless nobody has made any for long. A minute ahead nobody has
+  -- finished anything yet.
+  IF last > clock_ms - width_ms AND @fleet_make_part(last, last + width_ms) THEN
+    RETURN;
+  END IF;
+  last := greatest(last, clock_ms + 60000);
+  PERFORM @fleet_make_part(last, last + width_ms);
+END $$;
+
+CREATE OR REPLACE FUNCTION @fleet_drop_part(its_name text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  -- The first one holds whatever came before the parts, and its place stays.
+  IF its_name = 'fleet_finished_first' THEN
+    TRUNCATE @fleet_finished_first;
+  ELSE
+    EXECUTE format('DROP TABLE @%I', its_name);
+  END IF;
+  DELETE FROM @fleet_parts AS p WHERE p.name = its_name;
+EXCEPTION WHEN lock_not_available THEN
+  -- Somebody reads it for long. The next look finds it.
+  NULL;
+END $$;
+
+-- With the rights of the owner, for it makes and drops parts. Its caller must lead.
+CREATE OR REPLACE FUNCTION @fleet_retain(
+  its_epoch bigint, finished_ms bigint, dead_ms bigint, pods_ms bigint, steps_max integer
+) RETURNS TABLE (at bigint, leads boolean, steps bigint, pods bigint, more boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  clock_ms bigint := @fleet_clock();
+  its_turn boolean := @fleet_leads(its_epoch, clock_ms);
+  -- What is dropped whole costs a look at each row, so many more fit into one call.
+  sweep constant bigint := 20;
+  room bigint := steps_max;
+  gone bigint := 0;
+  aged record;
+  part record;
+  slice record;
+  pods_gone bigint;
+BEGIN
+  IF NOT its_turn THEN
+    RETURN QUERY SELECT clock_ms, false, 0::bigint, 0::bigint, false;
+    RETURN;
+  END IF;
+  -- Parts are made and dropped between two statements of the others, or not now.
+  PERFORM set_config('lock_timeout', '200ms', true);
+  PERFORM @fleet_fold_totals();
+  PERFORM @fleet_parts_ahead(greatest(finished_ms / 8, 60000));
+  FOR aged IN
+    SELECT * FROM (VALUES
+      ('fleet_finished_first', 3, finished_ms), ('fleet_finished_first', 5, finished_ms),
+      ('fleet_finished_rest', 3, finished_ms), ('fleet_finished_rest', 5, finished_ms),
+      ('fleet_finished_failed', 4, dead_ms)) AS v (name, state, keep_ms)
+  LOOP
+    EXECUTE format(
+      'WITH gone AS (
+         DELETE FROM @%1$I AS f WHERE f.ctid = ANY (ARRAY(
+           SELECT o.ctid FROM @%1$I AS o WHERE o.state = $1 AND o.finished_at <= $2
+           ORDER BY o.finished_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+         RETURNING f.seq, f.id, f.unique_key)
+       SELECT count(*) AS steps, coalesce(array_agg(seq), ''{}'') AS seqs,
+              array_agg(unique_key) FILTER (WHERE unique_key IS NOT NULL) AS keys,
+              array_agg(id) FILTER (WHERE unique_key IS NOT NULL) AS holders
+       FROM gone', aged.name)
+      INTO slice USING aged.state::smallint, clock_ms - aged.keep_ms, room;
+    CONTINUE WHEN slice.steps = 0;
+    PERFORM @fleet_forget(slice.seqs, slice.keys, slice.holders);
+    INSERT INTO @fleet_totals (state, steps) VALUES (aged.state, -slice.steps);
+    room := room - slice.steps;
+    gone := gone + slice.steps;
+  END LOOP;
+  room := room * sweep;
+  FOR part IN
+    SELECT p.name, p.swept FROM @fleet_parts AS p WHERE p.until <= clock_ms - finished_ms
+    ORDER BY p.since LIMIT 8
+  LOOP
+    EXIT WHEN room <= 0;
+    EXECUTE format(
+      'SELECT count(*) AS steps, max(seq) AS last, coalesce(array_agg(seq), ''{}'') AS seqs,
+              array_agg(unique_key) FILTER (WHERE unique_key IS NOT NULL) AS keys,
+              array_agg(id) FILTER (WHERE unique_key IS NOT NULL) AS holders,
+              count(*) FILTER (WHERE state = 3) AS completed,
+              count(*) FILTER (WHERE state = 5) AS cancelled
+       FROM (SELECT seq, id, unique_key, state FROM @%I WHERE seq > $1 ORDER BY seq LIMIT $2) AS o',
+      part.name) INTO slice USING part.swept, room;
+    IF slice.steps > 0 THEN
+      PERFORM @fleet_forget(slice.seqs, slice.keys, slice.holders);
+      INSERT INTO @fleet_totals (state, steps)
+        VALUES (3, -slice.completed), (5, -slice.cancelled);
+      UPDATE @fleet_parts AS p SET swept = slice.last WHERE p.name = part.name;
+    END IF;
+    IF slice.steps < room THEN
+      PERFORM @fleet_drop_part(part.name);
+    END IF;
+    room := room - slice.steps;
+    gone := gone + slice.steps;
+  END LOOP;
+  DELETE FROM @fleet_pods AS p WHERE p.state = 1 AND p.heartbeat <= clock_ms - pods_ms;
+  GET DIAGNOSTICS pods_gone = ROW_COUNT;
+  RETURN QUERY SELECT clock_ms, true, gone, pods_gone, room <= 0;
+END $$;

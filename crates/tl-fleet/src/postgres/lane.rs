@@ -1,0 +1,255 @@
+//! Calls of one sort that wait at the same time share a statement.
+//!
+//! ```text
+//!   callers ──> queue ──> a task takes all that wait: one statement, one commit ──> their answers
+//! ```
+//!
+//! A round trip and a commit cost nearly the same for one step and for a thousand, and statements
+//! that run side by side meet on the same rows. So of each sort only a few are under way at once,
+//! and what gathers meanwhile shares the next one. Who is alone waits for nobody. When a shared
+//! statement fails, its calls are run again one by one, so that one that cannot succeed does not
+//! take others with it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::fault::{Call, timed_out};
+use super::pool::{CALL, Pool, Shared};
+use crate::error::StoreError;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_MAX};
+use crate::time::Timed;
+
+/// Calls that may wait in one lane. One past: [`StoreError::Busy`].
+const WAITING_MAX: usize = 4_096;
+/// Bytes of payloads and results that may wait in one lane. One past: the same.
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// One sort of call.
+pub(super) trait Freight: 'static {
+    /// What a caller brings.
+    type Ask: Send + Sync + 'static;
+    /// What it takes away.
+    type Reply: Send + 'static;
+
+    /// What a call weighs.
+    fn weight(ask: &Self::Ask) -> Weight;
+
+    /// Whether these two may share a statement.
+    fn may_share(first: &Self::Ask, next: &Self::Ask) -> bool;
+
+    /// Runs one statement; answers in the order of the calls.
+    fn run(
+        pool: &Pool,
+        asks: &[Self::Ask],
+    ) -> impl Future<Output = Result<Timed<Vec<Self::Reply>>, StoreError>> + Send;
+
+    /// Undoes what was done for a caller who has gone meanwhile, where that is of use.
+    fn undo(pool: &Pool, reply: Self::Reply) -> impl Future<Output = ()> + Send;
+}
+
+/// What a call weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Weight {
+    /// Rows that it writes.
+    pub(super) items: usize,
+    /// Bytes that it brings along.
+    pub(super) bytes: usize,
+}
+
+type Outcome<T> = Result<Timed<T>, StoreError>;
+
+struct Waiting<F: Freight> {
+    ask: F::Ask,
+    weight: Weight,
+    reply: oneshot::Sender<Outcome<F::Reply>>,
+}
+
+struct State<F: Freight> {
+    queue: VecDeque<Waiting<F>>,
+    bytes: usize,
+    under_way: usize,
+}
+
+struct Road<F: Freight> {
+    pool: Shared,
+    abreast: usize,
+    state: Mutex<State<F>>,
+}
+
+/// The way of one sort of call to the database.
+pub(super) struct Lane<F: Freight>(Arc<Road<F>>);
+
+impl<F: Freight> fmt::Debug for Lane<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.state.lock();
+        f.debug_struct("Lane")
+            .field("waiting", &state.queue.len())
+            .field("under_way", &state.under_way)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One statement's worth of calls.
+struct Group<F: Freight> {
+    asks: Vec<F::Ask>,
+    replies: Vec<oneshot::Sender<Outcome<F::Reply>>>,
+}
+
+impl<F: Freight> Lane<F> {
+    /// At most `abreast` statements are under way at once.
+    pub(super) fn new(pool: Shared, abreast: usize) -> Lane<F> {
+        let state = State { queue: VecDeque::new(), bytes: 0, under_way: 0 };
+        Lane(Arc::new(Road { pool, abreast, state: Mutex::new(state) }))
+    }
+
+    /// Has one call done, together with those that wait beside it.
+    pub(super) async fn call(&self, ask: F::Ask) -> Outcome<F::Reply> {
+        let (reply, answer) = oneshot::channel();
+        let weight = F::weight(&ask);
+        let is_first = {
+            let mut state = self.0.state.lock();
+            let waiting = state.queue.len();
+            let is_heavy = weight.bytes > 0 && state.bytes + weight.bytes > WAITING_BYTES_MAX;
+            if waiting >= WAITING_MAX || is_heavy {
+                return Err(StoreError::Busy { waiting });
+            }
+            state.bytes += weight.bytes;
+            state.queue.push_back(Waiting { ask, weight, reply });
+            let has_room = state.under_way < self.0.abreast;
+            state.under_way += usize::from(has_room);
+            has_room
+        };
+        if is_first {
+            let turn = Turn { road: Arc::clone(&self.0), is_over: false };
+            tokio::spawn(drive(turn));
+        }
+        match tokio::time::timeout(CALL, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            // The runtime that was to do it is going down.
+            Ok(Err(_)) => {
+                let source = io::Error::other("the task that was to do it has ended");
+                Err(StoreError::OutcomeUnknown { source: Arc::new(source) })
+            }
+            Err(_) => Err(timed_out(Call::Write)),
+        }
+    }
+}
+
+/// One of those that may be under way at once; given back however its task ends.
+struct Turn<F: Freight> {
+    road: Arc<Road<F>>,
+    is_over: bool,
+}
+
+impl<F: Freight> Turn<F> {
+    /// The calls of the next statement. With none the turn is over, and whoever comes next begins
+    /// another: both under one lock, so that nobody is left waiting.
+    fn take(&mut self) -> Option<Group<F>> {
+        let mut state = self.road.state.lock();
+        let group = state.take();
+        if group.is_none() {
+            state.under_way -= 1;
+            self.is_over = true;
+        }
+        group
+    }
+}
+
+impl<F: Freight> Drop for Turn<F> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.road.state.lock().under_way -= 1;
+        }
+    }
+}
+
+impl<F: Freight> State<F> {
+    fn take(&mut self) -> Option<Group<F>> {
+        let mut group: Group<F> = Group { asks: Vec::new(), replies: Vec::new() };
+        let (mut items, mut bytes) = (0, 0);
+        while let Some(next) = self.queue.front() {
+            // Who has given up waiting must not find its steps claimed later.
+            let is_wanted = !next.reply.is_closed();
+            if let Some(first) = group.asks.first().filter(|_| is_wanted) {
+                let fits = items + next.weight.items <= BATCH_MAX
+                    && bytes + next.weight.bytes <= BATCH_BYTES_MAX;
+                if !fits || !F::may_share(first, &next.ask) {
+                    break;
+                }
+            }
+            let next = self.queue.pop_front().expect("it was just looked at");
+            self.bytes -= next.weight.bytes;
+            if is_wanted {
+                items += next.weight.items;
+                bytes += next.weight.bytes;
+                group.asks.push(next.ask);
+                group.replies.push(next.reply);
+            }
+        }
+        (!group.asks.is_empty()).then_some(group)
+    }
+}
+
+/// Drives until nobody waits.
+async fn drive<F: Freight>(mut turn: Turn<F>) {
+    loop {
+        // Those who were answered together come again together.
+        tokio::task::yield_now().await;
+        let Some(group) = turn.take() else { return };
+        serve(&turn.road.pool, group).await;
+    }
+}
+
+async fn serve<F: Freight>(pool: &Pool, group: Group<F>) {
+    let Group { asks, replies } = group;
+    match F::run(pool, &asks).await {
+        Ok(Timed { value, at, wall }) => {
+            for (value, reply) in value.into_iter().zip(replies) {
+                answer::<F>(pool, reply, Ok(Timed { value, at, wall })).await;
+            }
+        }
+        Err(error) if asks.len() == 1 || is_everybodys(&error) => {
+            for reply in replies {
+                answer::<F>(pool, reply, Err(error.clone())).await;
+            }
+        }
+        Err(_) => {
+            for (ask, reply) in asks.iter().zip(replies) {
+                let alone = F::run(pool, std::slice::from_ref(ask)).await;
+                let outcome = alone.map(|Timed { mut value, at, wall }| {
+                    let value = value.pop().expect("one call has one answer");
+                    Timed { value, at, wall }
+                });
+                answer::<F>(pool, reply, outcome).await;
+            }
+        }
+    }
+}
+
+async fn answer<F: Freight>(
+    pool: &Pool,
+    reply: oneshot::Sender<Outcome<F::Reply>>,
+    outcome: Outcome<F::Reply>,
+) {
+    if let Err(Ok(unheard)) = reply.send(outcome) {
+        F::undo(pool, unheard.value).await;
+    }
+}
+
+/// Whether each call alone would meet the same error, after the same wait.
+fn is_everybodys(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unavailable { .. }
+        | StoreError::OutcomeUnknown { .. }
+        | StoreError::Refused { .. }
+        | StoreError::Schema { .. }
+        | StoreError::Busy { .. } => true,
+        StoreError::Invalid(_) | StoreError::Reaped | StoreError::Corrupt { .. } => false,
+    }
+}

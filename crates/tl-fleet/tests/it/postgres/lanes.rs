@@ -1,0 +1,192 @@
+//! Calls that wait at the same time share a statement, and are none the worse for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tl_fleet::{
+    ClaimRequest, Claimant, Finish, Finished, NewStep, Outcome, StepId, StepState, Store,
+    StoreError,
+};
+use tokio::task::JoinSet;
+
+use super::races::until_one_waits_for;
+use super::{PostgresWorld, client, world};
+use crate::conformance::{
+    LEASE_MS, World, claim_as, completed, failed, kind, numbered, pod, state, step, submit,
+};
+
+/// Has all of them under way at once.
+async fn at_once<T: Send + 'static>(calls: Vec<tl_fleet::Answer<'static, T>>) -> Vec<T> {
+    let mut set = JoinSet::new();
+    for (number, call) in calls.into_iter().enumerate() {
+        set.spawn(async move { (number, call.await.unwrap().value) });
+    }
+    let mut all = set.join_all().await;
+    all.sort_by_key(|(number, _)| *number);
+    all.into_iter().map(|(_, value)| value).collect()
+}
+
+fn submitting(store: &Arc<dyn Store>, step: NewStep) -> tl_fleet::Answer<'static, StepId> {
+    let store = Arc::clone(store);
+    Box::pin(async move { Ok(store.submit(vec![step]).await?.map(|all| all[0].id)) })
+}
+
+fn claiming(store: &Arc<dyn Store>, name: &str) -> tl_fleet::Answer<'static, Vec<tl_fleet::Claim>> {
+    let (store, claimant) = (Arc::clone(store), Claimant::Worker(pod(name)));
+    let request =
+        ClaimRequest { claimant, kinds: vec![kind("work")], steps_max: 2, lease_ms: LEASE_MS };
+    Box::pin(async move { store.claim(request).await })
+}
+
+/// How many transactions wrote the rows of a table.
+async fn transactions(world: &PostgresWorld, table: &str) -> i64 {
+    let sql = format!("SELECT count(DISTINCT xmin::text) FROM {}.{table}", world.schema);
+    world.client.query_one(&sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn calls_made_at_once_share_transactions_and_each_has_its_answer() {
+    const CALLS: usize = 60;
+    let world = world().await;
+    let store = world.store();
+    let steps: Vec<NewStep> = (0..CALLS).map(numbered).collect();
+    let ids: Vec<StepId> = steps.iter().map(|step| step.id).collect();
+    let calls = steps.iter().map(|step| submitting(&store, step.clone())).collect();
+    assert_eq!(at_once(calls).await, ids);
+    assert!(transactions(&world, "fleet_steps").await <= 4);
+
+    // Half of the workers find two steps each; there are none left for the others.
+    let names: Vec<String> = (0..CALLS).map(|number| format!("w{number}")).collect();
+    let claims = at_once(names.iter().map(|name| claiming(&store, name)).collect()).await;
+    assert!(transactions(&world, "fleet_steps").await <= 4);
+    let taken: BTreeSet<StepId> = claims.iter().flatten().map(|claim| claim.key.id).collect();
+    assert_eq!(taken, ids.into_iter().collect());
+    assert_eq!(claims.iter().filter(|share| share.len() == 2).count(), CALLS / 2);
+    for (name, share) in names.iter().zip(&claims) {
+        for claim in share {
+            let holder = step(&store, claim.key.id).await.claimed_by;
+            assert_eq!(holder.unwrap().as_str(), name);
+        }
+    }
+
+    // Reports of all sorts, and one under a claim that is nobody's.
+    let reports = claims.iter().flatten().enumerate().map(|(number, claim)| {
+        let outcome = match number % 3 {
+            0 => completed(&number.to_string()),
+            1 => failed("no", 1_000),
+            _ => Outcome::Released,
+        };
+        let mut key = claim.key;
+        if number == 0 {
+            key.token = tl_fleet::ClaimToken::fresh();
+        }
+        let store = Arc::clone(&store);
+        let finish = vec![Finish { key, outcome }];
+        let call: tl_fleet::Answer<'static, Vec<Finished>> =
+            Box::pin(async move { store.finish(finish).await });
+        call
+    });
+    let answers = at_once(reports.collect()).await;
+    for (number, answer) in answers.iter().enumerate() {
+        let expected = match number {
+            0 => Finished::Fenced,
+            _ if number % 3 == 0 => Finished::Now(StepState::Completed),
+            _ if number % 3 == 1 => Finished::Now(StepState::Scheduled),
+            _ => Finished::Now(StepState::Pending),
+        };
+        assert_eq!(answer, &[expected], "report {number}");
+    }
+    assert!(transactions(&world, "fleet_finished").await <= 4);
+}
+
+#[tokio::test]
+async fn one_call_that_cannot_succeed_does_not_take_others_with_it() {
+    let world = world().await;
+    let store = world.store();
+    let refuse = format!(
+        "CREATE FUNCTION {0}.refuse() RETURNS trigger LANGUAGE plpgsql AS
+           'BEGIN RAISE EXCEPTION ''not this one''; END';
+         CREATE TRIGGER refuse BEFORE INSERT ON {0}.fleet_steps FOR EACH ROW
+           WHEN (NEW.priority = 13) EXECUTE FUNCTION {0}.refuse()",
+        world.schema
+    );
+    world.client.batch_execute(&refuse).await.unwrap();
+    let mut set = JoinSet::new();
+    for number in 0..20 {
+        let (store, priority) = (Arc::clone(&store), number);
+        let step = NewStep { priority, ..numbered(usize::try_from(number).unwrap()) };
+        set.spawn(async move { (number, store.submit(vec![step]).await) });
+    }
+    for (number, answer) in set.join_all().await {
+        match answer {
+            Ok(answer) => assert!(number != 13 && !answer.value[0].deduped),
+            Err(error) => {
+                assert!(number == 13 && matches!(error, StoreError::Corrupt { .. }), "{error}");
+            }
+        }
+    }
+    assert_eq!(store.counts().await.unwrap().value.pending, 19);
+}
+
+#[tokio::test]
+async fn twins_in_calls_that_share_a_statement_are_one_step() {
+    let world = world().await;
+    let store = world.store();
+    let new = numbered(1);
+    let mut set = JoinSet::new();
+    for _ in 0..10 {
+        let (store, new) = (Arc::clone(&store), new.clone());
+        set.spawn(async move { store.submit(vec![new]).await.unwrap().value.remove(0) });
+    }
+    let answers = set.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| !answer.deduped).count(), 1);
+    assert!(answers.iter().all(|answer| answer.id == new.id));
+    assert_eq!(claim_as(&store, "w", 10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_claimed_for_who_has_gone_is_given_back() {
+    let world = world().await;
+    let (store, mut other) = (world.store(), client().await);
+    let id = submit(&store, numbered(1)).await;
+    let pid = other.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let tx = other.transaction().await.unwrap();
+    let lock = format!("LOCK TABLE {}.fleet_steps IN EXCLUSIVE MODE", world.schema);
+    tx.batch_execute(&lock).await.unwrap();
+    let asking = tokio::spawn(claiming(&store, "gone"));
+    until_one_waits_for(pid, &world.client).await;
+    asking.abort();
+    assert!(asking.await.unwrap_err().is_cancelled());
+    tx.commit().await.unwrap();
+    // The attempt tells that it was claimed.
+    while step(&store, id).await.attempt.0 == 0 || state(&store, id).await != StepState::Pending {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(step(&store, id).await.charged, 0);
+}
+
+#[tokio::test]
+async fn who_gives_up_before_the_statement_is_sent_finds_nothing_claimed_later() {
+    let world = world().await;
+    let (store, mut other) = (world.store(), client().await);
+    let pid = other.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let ids = [submit(&store, numbered(1)).await, submit(&store, numbered(2)).await];
+    let tx = other.transaction().await.unwrap();
+    let lock = format!("LOCK TABLE {}.fleet_steps IN EXCLUSIVE MODE", world.schema);
+    tx.batch_execute(&lock).await.unwrap();
+    let first = tokio::spawn({
+        let (store, claimant) = (Arc::clone(&store), Claimant::Worker(pod("first")));
+        let kinds = vec![kind("work")];
+        let request = ClaimRequest { claimant, kinds, steps_max: 1, lease_ms: LEASE_MS };
+        async move { store.claim(request).await.unwrap().value }
+    });
+    until_one_waits_for(pid, &world.client).await;
+    // Claims go one behind the other, so this one is still in the queue.
+    let second = tokio::spawn(claiming(&store, "second"));
+    tokio::task::yield_now().await;
+    second.abort();
+    assert!(second.await.unwrap_err().is_cancelled());
+    tx.commit().await.unwrap();
+    assert_eq!(first.await.unwrap()[0].key.id, ids[0]);
+    assert_eq!(claim_as(&store, "third", 5).await[0].attempt.0, 1);
+}
