@@ -1,4 +1,5 @@
-//! What compaction may forget: events at or below a floor, rows of earlier generations.
+//! What compaction may forget: events at or below a floor, rows of generations that are neither
+//! live nor being loaded.
 //!
 //! Told by the node from rows that it has, kept in memory only. Forgetting less than allowed is
 //! harmless, so the number of floors remembered is bounded and a new one past it is dropped.
@@ -24,6 +25,8 @@ type SessionOf = (GroupId, Generation, ResourceNumber);
 #[derive(Debug, Default)]
 pub(crate) struct Floors {
     live: RwLock<HashMap<GroupId, Generation>>,
+    /// Generations above the live ones that are being loaded.
+    loading: RwLock<HashMap<GroupId, Generation>>,
     floors: RwLock<HashMap<SessionOf, Seq>>,
     /// About how many rows were forgotten since compaction last went over everything.
     forgotten: AtomicU64,
@@ -38,8 +41,22 @@ impl Floors {
             return;
         }
         *entry = generation;
+        drop(live);
+        self.loading.write().retain(|of, loading| *of != group || *loading > generation);
         self.forgotten.fetch_add(GENERATION_ROWS_GUESS, Ordering::Relaxed);
         self.floors.write().retain(|of, _| of.0 != group || of.1 >= generation);
+    }
+
+    /// What was being loaded before and is not live is forgotten.
+    pub(crate) fn set_loading(&self, group: GroupId, generation: Option<Generation>) {
+        let mut loading = self.loading.write();
+        let before = match generation {
+            Some(generation) => loading.insert(group, generation),
+            None => loading.remove(&group),
+        };
+        if before.is_some() && before != generation {
+            self.forgotten.fetch_add(GENERATION_ROWS_GUESS, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn set_floor(
@@ -73,6 +90,7 @@ impl Floors {
     /// Forgets everything, as a crash does.
     pub(crate) fn clear(&self) {
         self.live.write().clear();
+        self.loading.write().clear();
         self.floors.write().clear();
         self.forgotten.store(0, Ordering::Relaxed);
     }
@@ -84,7 +102,10 @@ impl Floors {
         if row.table() == Table::Applied {
             return false;
         }
-        if self.live.read().get(&group).is_some_and(|live| generation < *live) {
+        if let Some(live) = self.live.read().get(&group).copied()
+            && generation != live
+            && (generation < live || self.loading.read().get(&group) != Some(&generation))
+        {
             return true;
         }
         let Some(seq) = row.event_seq() else { return false };
@@ -119,13 +140,30 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_a_later_generation_stay_while_it_is_loaded_and_once_it_is_live() {
+        let floors = Floors::default();
+        let row = RowKey::session(NUMBER);
+        assert!(!forgotten(&floors, 5, &row), "nothing is known yet");
+        floors.set_generation(GROUP, Generation(4));
+        assert!(forgotten(&floors, 5, &row), "left behind by a load that was not finished");
+        floors.set_loading(GROUP, Some(Generation(6)));
+        assert!(forgotten(&floors, 5, &row));
+        assert!(!forgotten(&floors, 6, &row) && !forgotten(&floors, 4, &row));
+        floors.set_generation(GROUP, Generation(6));
+        assert!(!forgotten(&floors, 6, &row) && forgotten(&floors, 4, &row));
+        floors.set_loading(GROUP, Some(Generation(7)));
+        floors.set_loading(GROUP, None);
+        assert!(forgotten(&floors, 7, &row) && !forgotten(&floors, 6, &row));
+        assert!(floors.forgotten() > 0);
+    }
+
+    #[test]
     fn rows_of_earlier_generations_are_forgotten_but_for_the_applied_row() {
         let floors = Floors::default();
         floors.set_generation(GROUP, Generation(4));
         floors.set_generation(GROUP, Generation(3));
         assert!(forgotten(&floors, 3, &RowKey::session(NUMBER)));
         assert!(!forgotten(&floors, 4, &RowKey::session(NUMBER)));
-        assert!(!forgotten(&floors, 5, &RowKey::session(NUMBER)));
         assert!(!floors.is_forgotten(FullKey::applied(GROUP).as_bytes()));
         assert!(!floors.is_forgotten(b"short"));
     }

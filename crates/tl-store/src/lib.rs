@@ -41,5 +41,5 @@ pub use error::StoreError;
 pub use options::{KillPoints, Pacing, StoreOptions, Work};
 pub use shared::{LsmStore, MemStore};
 pub use store::{
-    GroupWrites, Held, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats,
+    Export, GroupWrites, Held, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats,
 };

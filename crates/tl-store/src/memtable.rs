@@ -94,6 +94,12 @@ impl Memtable {
         self.touched = true;
     }
 
+    /// The highest generation of a group that was written here.
+    pub(crate) fn newest_generation(&self, group: GroupId) -> Option<Generation> {
+        let spans = self.spans.get(usize::from(group.0))?;
+        spans.last().map(|(generation, _)| *generation)
+    }
+
     pub(crate) fn applied(&self, group: GroupId) -> Applied {
         self.applied.get(usize::from(group.0)).copied().unwrap_or_default()
     }

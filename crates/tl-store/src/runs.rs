@@ -18,6 +18,9 @@ pub(crate) mod mem;
 /// Rows of a range of the runs, in order, as of one moment.
 pub(crate) type RunRows<'a> = Box<dyn Iterator<Item = Result<(FullKey, Bytes), StoreError>> + 'a>;
 
+/// The same for whoever keeps them for long: they borrow nothing, and hold the files they are in.
+pub(crate) type PinnedRows = Box<dyn Iterator<Item = Result<(FullKey, Bytes), StoreError>> + Send>;
+
 /// Durable rows that change only by whole memtables and by compaction.
 pub trait Runs: Send + Sync {
     /// Adds the rows of one memtable, ascending, in one atomic and durable step.
@@ -29,6 +32,10 @@ pub trait Runs: Send + Sync {
 
     #[doc(hidden)]
     fn range(&self, start: Bound<&FullKey>, end: Bound<&FullKey>) -> RunRows<'_>;
+
+    /// Rows from `start` to `end` (exclusive) as of now, whatever changes while they are read.
+    #[doc(hidden)]
+    fn pinned(&self, start: &FullKey, end: &FullKey) -> PinnedRows;
 
     #[doc(hidden)]
     fn compact_step(&self) -> Result<bool, StoreError>;

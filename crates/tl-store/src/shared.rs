@@ -33,7 +33,7 @@ use crate::options::{KillPoints, StoreOptions};
 use crate::runs::Runs;
 use crate::runs::mem::MemRuns;
 use crate::store::{
-    GroupWrites, Held, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats,
+    Export, GroupWrites, Held, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats,
 };
 use crate::tree::Tree;
 
@@ -179,11 +179,12 @@ impl<R: Runs> Store<R> {
         let mut state = self.state.write();
         state.durable = layer.rows.read().all_applied().to_vec();
         state.sealed.pop_front();
+        // Under the lock, so that this and the number of those that wait are of one moment.
+        self.flushes.fetch_add(1, Ordering::Relaxed);
         drop(state);
         for (group, generation, number, floor) in layer.floors.lock().drain(..) {
             self.floors.set_floor(group, generation, number, floor);
         }
-        self.flushes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Reads the runs for a row and installs what it found, unless a flush came in between.
@@ -417,12 +418,64 @@ impl<R: Runs> OrderedStore for Store<R> {
         Ok(true)
     }
 
+    fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    fn flush_mark(&self) -> u64 {
+        let state = self.state.read();
+        self.flushes.load(Ordering::Relaxed) + state.sealed.len() as u64
+    }
+
+    fn export(&self, group: GroupId) -> Result<Export, StoreError> {
+        // While this is held, the runs are exactly what `durable` speaks of.
+        let has_failed = self.flushing.lock();
+        if *has_failed {
+            return Err(self.runs.flush_failed());
+        }
+        let durable = self.state.read().durable.get(usize::from(group.0)).copied();
+        let applied = durable.unwrap_or_default();
+        let key = |row: &RowKey| FullKey::new(group, applied.generation, row);
+        let start = key(&RowKey::table_start(Table::Group, ResourceNumber(0)));
+        let last = Table::ALL.last().expect("there are tables");
+        let end = key(&RowKey::table_end(*last, ResourceNumber(u64::MAX)));
+        let rows = self.runs.pinned(&start, &end);
+        let rows = Box::new(rows.map(|row| row.map(|(key, value)| (key.parts().2, value))));
+        Ok(Export { applied, rows })
+    }
+
+    fn newest_generation(&self, group: GroupId) -> Result<Generation, StoreError> {
+        let mut newest = {
+            let state = self.state.read();
+            let layers = state.layers();
+            let in_memory = layers.iter().filter_map(|layer| {
+                let memtable = layer.rows.read_recursive();
+                memtable.newest_generation(group).max(Some(memtable.applied(group).generation))
+            });
+            in_memory.max().unwrap_or_default()
+        };
+        while let Some(next) = newest.0.checked_add(1) {
+            let first_row = RowKey::table_start(Table::Applied, ResourceNumber(0));
+            let start = FullKey::new(group, Generation(next), &first_row);
+            let first = self.runs.range(Bound::Included(&start), Bound::Unbounded).next();
+            match first.transpose()?.map(|(key, _)| key.parts()) {
+                Some((of, generation, _)) if of == group => newest = generation,
+                Some(_) | None => break,
+            }
+        }
+        Ok(newest)
+    }
+
     fn compact_step(&self) -> Result<bool, StoreError> {
         self.runs.compact_step()
     }
 
     fn set_generation(&self, group: GroupId, generation: Generation) {
         self.floors.set_generation(group, generation);
+    }
+
+    fn set_loading(&self, group: GroupId, generation: Option<Generation>) {
+        self.floors.set_loading(group, generation);
     }
 
     fn set_floor(

@@ -2,12 +2,14 @@
 //!
 //! Three kinds of callers, and which calls are theirs:
 //!  - the *driver* (never waits for a disk): `write`, `load`, `applied`, `get_cached`,
-//!    `range_cached`, `needs_rotation`, `rotate`, `is_full`, `set_generation`, `set_floor`;
-//!  - *readers* beside it (may wait for a disk): `get`, `range`, `prefetch`, `prefetch_range`;
+//!    `range_cached`, `needs_rotation`, `rotate`, `is_full`, `flushes`, `flush_mark`,
+//!    `set_generation`, `set_loading`, `set_floor`;
+//!  - *readers* beside it (may wait for a disk): `get`, `range`, `prefetch`, `prefetch_range`,
+//!    `export`, `newest_generation`;
 //!  - *background threads*: `flush_one`, `compact_step`, `scrub`.
 //!
-//! Absent on purpose: transactions and snapshots of a moment. One entry's rows enter in one
-//! step, and whoever needs more than one step at once asks the driver.
+//! Absent on purpose: transactions, and views of any moment but the last flush (`export`). One
+//! entry's rows enter in one step, and whoever needs more than one step at once asks the driver.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -20,6 +22,21 @@ use crate::error::StoreError;
 
 /// A row with its key within the group.
 pub type Row = (RowKey, Bytes);
+
+/// All rows of a group as its last flush made them durable, read from disk as they are asked for.
+/// What is written, flushed or compacted meanwhile does not show in them.
+pub struct Export {
+    /// The last entry in the rows.
+    pub applied: Applied,
+    /// The rows in order of their keys, those of the `Applied` table left out.
+    pub rows: Box<dyn Iterator<Item = Result<Row, StoreError>> + Send>,
+}
+
+impl std::fmt::Debug for Export {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Export").field("applied", &self.applied).finish_non_exhaustive()
+    }
+}
 
 /// The writes of one applied log entry.
 #[derive(Debug, Clone)]
@@ -186,6 +203,27 @@ pub trait OrderedStore: Send + Sync {
     ///   after a failed sync a second one proves nothing.
     fn flush_one(&self) -> Result<bool, StoreError>;
 
+    /// Memtables made durable since the store was opened.
+    fn flushes(&self) -> u64;
+
+    /// What [`OrderedStore::flushes`] says once every memtable that is sealed now is durable.
+    fn flush_mark(&self) -> u64;
+
+    /// Opens a group's rows as of the last flush. They hold on to the files they are in, so
+    /// whoever takes them reads them to the end or drops them soon. Blocking: it waits for a
+    /// flush that is under way.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when an earlier flush failed. What cannot be read later is among the rows.
+    fn export(&self, group: GroupId) -> Result<Export, StoreError>;
+
+    /// The highest generation of which there are rows of the group, live or not: what a load
+    /// that was never finished left behind counts too. Blocking.
+    ///
+    /// # Errors
+    /// As [`OrderedStore::get`].
+    fn newest_generation(&self, group: GroupId) -> Result<Generation, StoreError>;
+
     /// Does one bounded piece of compaction and says whether the runs changed, so that the
     /// caller asks again. Blocking.
     ///
@@ -194,11 +232,17 @@ pub trait OrderedStore: Send + Sync {
     /// [`StoreError::Damaged`]; the runs stay as they were.
     fn compact_step(&self) -> Result<bool, StoreError>;
 
-    /// Says which generation of a group is live; compaction drops rows of earlier ones.
+    /// Says which generation of a group is live; compaction drops rows of earlier ones, and of
+    /// later ones unless [`OrderedStore::set_loading`] named them.
     ///
     /// To be called once the switch is durable elsewhere. Feeds compaction only, reads do not
     /// look at it; not remembered across a restart.
     fn set_generation(&self, group: GroupId, generation: Generation);
+
+    /// Says which generation above the live one is being loaded, if any: its rows stay although
+    /// they are not live yet. Ends when that generation is said to be live. Not remembered across
+    /// a restart, at which a load that was not finished is forgotten.
+    fn set_loading(&self, group: GroupId, generation: Option<Generation>);
 
     /// Says that events of a session up to and including `floor` can no longer be read;
     /// compaction drops them. `Seq(u64::MAX)` stands for a session that is gone.

@@ -44,7 +44,7 @@ use lsm_tree::compaction::Leveled;
 use lsm_tree::config::CompressionPolicy;
 use lsm_tree::{
     AbstractTree, AnyTree, Cache, CompressionType, Config, Guard, KvSeparationOptions, SeqNo,
-    SequenceNumberCounter,
+    SequenceNumberCounter, UserKey, UserValue,
 };
 use parking_lot::Mutex;
 use tl_types::FullKey;
@@ -53,7 +53,7 @@ use crate::error::StoreError;
 use crate::floors::Floors;
 use crate::memtable::Slot;
 use crate::options::{KillPoints, Pacing, StoreOptions, Work};
-use crate::runs::{RunRows, Runs};
+use crate::runs::{PinnedRows, RunRows, Runs};
 use crate::store::{ScrubProgress, ScrubReport, StoreStats};
 use leftovers::Before;
 use manifest::Listed;
@@ -276,14 +276,30 @@ impl Runs for Tree {
                     return Some(Err(error));
                 }
             };
-            Some(match FullKey::from_bytes(&row.0) {
-                Some(key) => Ok((key, Bytes::from(row.1))),
-                None => Err(StoreError::Damaged {
-                    file: self.dir.clone(),
-                    doing: doing.into(),
-                    detail: format!("{:?} is no key of a row", row.0),
-                }),
-            })
+            Some(named_row(&self.dir, doing, row))
+        }))
+    }
+
+    fn pinned(&self, start: &FullKey, end: &FullKey) -> PinnedRows {
+        let bounds = (Bound::Included(start.as_bytes()), Bound::Excluded(end.as_bytes()));
+        let (dir, doing) = (self.dir.clone(), "reading all rows of a group");
+        let open = || Ok(self.tree.range::<&[u8], _>(bounds, NEWEST, None));
+        let mut rows = match guarded(&dir, doing, open) {
+            Ok(rows) => Some(rows),
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
+        Box::new(std::iter::from_fn(move || {
+            let next = guarded(&dir, doing, || {
+                rows.as_mut().and_then(Iterator::next).map(Guard::into_inner).transpose()
+            });
+            match next {
+                Ok(row) => row.map(|row| named_row(&dir, doing, row)),
+                Err(error) => {
+                    // Nothing behind a failed read is trusted.
+                    rows = None;
+                    Some(Err(error))
+                }
+            }
         }))
     }
 
@@ -334,6 +350,22 @@ impl Runs for Tree {
 impl std::fmt::Debug for Tree {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tree").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// A row as the tree gives it, with its key read.
+fn named_row(
+    dir: &Path,
+    doing: &str,
+    (key, value): (UserKey, UserValue),
+) -> Result<(FullKey, Bytes), StoreError> {
+    match FullKey::from_bytes(&key) {
+        Some(key) => Ok((key, Bytes::from(value))),
+        None => Err(StoreError::Damaged {
+            file: dir.to_path_buf(),
+            doing: doing.into(),
+            detail: format!("{key:?} is no key of a row"),
+        }),
     }
 }
 

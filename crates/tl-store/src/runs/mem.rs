@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use tl_types::FullKey;
 
-use super::{RunRows, Runs};
+use super::{PinnedRows, RunRows, Runs};
 use crate::error::StoreError;
 use crate::floors::Floors;
 use crate::memtable::Slot;
@@ -77,6 +77,13 @@ impl Runs for MemRuns {
             last = Some(key.clone());
             Some(Ok((key, value)))
         }))
+    }
+
+    fn pinned(&self, start: &FullKey, end: &FullKey) -> PinnedRows {
+        let rows = self.rows.read();
+        let range = rows.range::<FullKey, _>((Bound::Included(start), Bound::Excluded(end)));
+        let rows: Vec<_> = range.map(|(key, value)| Ok((key.clone(), value.clone()))).collect();
+        Box::new(rows.into_iter())
     }
 
     /// Looks at the next few rows and drops those that are forgotten.

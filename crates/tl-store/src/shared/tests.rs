@@ -7,7 +7,7 @@ use std::sync::Weak;
 use tl_types::{Index, Term};
 
 use super::*;
-use crate::runs::RunRows;
+use crate::runs::{PinnedRows, RunRows};
 
 const GROUP: GroupId = GroupId(0);
 const GENERATION: Generation = Generation(1);
@@ -43,6 +43,10 @@ impl Runs for Interrupted {
         let found: Vec<_> = self.runs.range(start, end).collect();
         self.interrupt();
         Box::new(found.into_iter())
+    }
+
+    fn pinned(&self, start: &FullKey, end: &FullKey) -> PinnedRows {
+        self.runs.pinned(start, end)
     }
 
     fn compact_step(&self) -> Result<bool, StoreError> {
