@@ -79,6 +79,12 @@ pub struct Metrics {
     pub no_room: Counter,
     /// Frames of other nodes that were dropped because too many waited for the driver.
     pub peer_frames_dropped: Counter,
+    /// Groups whose rows were given to a node that was far behind.
+    pub snapshots_given: Counter,
+    /// Groups whose rows were taken from another node.
+    pub snapshots_taken: Counter,
+    /// Bytes of rows given.
+    pub snapshot_bytes: Counter,
     /// Groups that this node leads, of a cluster of several nodes.
     pub groups_led: Gauge<i64, AtomicI64>,
     /// Writes handed on to the node that leads their group.
@@ -158,6 +164,9 @@ impl Default for Metrics {
             writes_not_admitted: Family::default(),
             no_room: Counter::default(),
             peer_frames_dropped: Counter::default(),
+            snapshots_given: Counter::default(),
+            snapshots_taken: Counter::default(),
+            snapshot_bytes: Counter::default(),
             groups_led: Gauge::default(),
             writes_forwarded: Counter::default(),
             disk_free_bytes: Gauge::default(),
@@ -190,6 +199,11 @@ impl Metrics {
         counter("no_room", "Flushes and compactions that found no room", &self.no_room);
         let dropped = &self.peer_frames_dropped;
         counter("peer_frames_dropped", "Frames of other nodes dropped for want of room", dropped);
+        let given = &self.snapshots_given;
+        counter("snapshots_given", "Groups whose rows were given to a node far behind", given);
+        let taken = &self.snapshots_taken;
+        counter("snapshots_taken", "Groups whose rows were taken from another node", taken);
+        counter("snapshot_bytes", "Bytes of rows given to nodes far behind", &self.snapshot_bytes);
         let forwarded = &self.writes_forwarded;
         counter("writes_forwarded", "Writes handed on to their group's leader", forwarded);
         let mut histogram = |name, help, histogram: &Histogram| {

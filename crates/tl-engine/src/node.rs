@@ -19,6 +19,7 @@
 //!    group, names itself, and never stops another group.
 //!  - N4 stamps of a group never go back.
 //!  - N5 the log behind the memtable is bounded, also when its entries write no rows.
+//!  - K1 to K5 about rows that come from another node: see [`catchup`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,10 +33,14 @@ use tl_raft::{
 use tl_store::{GroupWrites, OrderedStore};
 use tl_types::{Generation, GroupId, Index, ResourceNumber, Seq, Table, Term, UnixMs};
 
+use self::catchup::CatchUp;
 use self::rows::{BlockingRows, HeldRows};
 
+mod catchup;
 pub mod recover;
 pub mod rows;
+
+pub use self::catchup::{Aside, AsideDone, CatchUpCounts, CatchUpLimits};
 
 /// Counted for an entry on top of its data: what the log writes around it, about.
 const LOG_ENTRY_OVERHEAD: usize = 64;
@@ -85,6 +90,15 @@ pub enum Input {
     },
     /// Work that was done beside the driver.
     BesideDone(BesideDone),
+    /// A piece of something large from a peer.
+    Bulk {
+        /// Who sent it.
+        from: PeerId,
+        /// The piece.
+        bytes: bytes::Bytes,
+    },
+    /// Work for a transfer of rows that was done off the driver.
+    AsideDone(AsideDone),
     /// Rows are durable up to these indexes: entries behind them may leave memory.
     Flushed(Vec<(GroupId, Index)>),
     /// Hand the leadership of a group to a peer, if this node leads it and the peer could lead now.
@@ -161,6 +175,7 @@ pub struct Beside {
 #[derive(Debug)]
 pub struct BesideDone {
     group: GroupId,
+    generation: Generation,
     outcome: Result<Outcome, String>,
 }
 
@@ -170,7 +185,7 @@ impl Beside {
         let rows = BlockingRows::keeping(store, self.group, self.generation);
         let outcome =
             tl_core::apply(&rows, self.index, self.entry).map_err(|stop| stop.to_string());
-        BesideDone { group: self.group, outcome }
+        BesideDone { group: self.group, generation: self.generation, outcome }
     }
 }
 
@@ -185,6 +200,15 @@ pub struct Turned {
     pub done: Vec<Done>,
     /// Run these off the driver and bring back [`Input::BesideDone`].
     pub beside: Vec<Beside>,
+    /// Send these on the connections for what is large.
+    pub bulk: Vec<(PeerId, bytes::Bytes)>,
+    /// Run these off the driver too, where they may take longer, and bring back
+    /// [`Input::AsideDone`].
+    pub asides: Vec<Aside>,
+    /// Groups that go on from rows of another node, and the last entry in these.
+    pub installed: Vec<(GroupId, Index)>,
+    /// Transfers that failed here, and why.
+    pub troubles: Vec<(GroupId, String)>,
     /// Groups that stopped in this turn, and why.
     pub stopped: Vec<(GroupId, String)>,
     /// Roles that changed.
@@ -203,6 +227,8 @@ pub struct Turned {
 #[derive(Debug)]
 struct Slot {
     generation: Generation,
+    /// The newest generation that rows were loaded under since the start.
+    named: Generation,
     applied: Index,
     /// Stamps proposals; never behind what was applied.
     clock: StampClock,
@@ -226,6 +252,7 @@ pub struct Node<S> {
     feedback: Vec<Inbound>,
     /// Bytes of entries applied since the memtable was sealed last.
     log_bytes: usize,
+    catch_up: CatchUp,
 }
 
 impl<S> std::fmt::Debug for Node<S> {
@@ -262,6 +289,7 @@ impl<S: OrderedStore> Node<S> {
             }
             slots.push(Slot {
                 generation: applied.generation,
+                named: applied.generation,
                 applied: applied.index,
                 clock,
                 stamp,
@@ -271,7 +299,8 @@ impl<S: OrderedStore> Node<S> {
                 reads: Vec::new(),
             });
         }
-        Ok(Node { driver, store, slots, feedback: Vec::new(), log_bytes: 0 })
+        let catch_up = CatchUp::new(driver.life());
+        Ok(Node { driver, store, slots, feedback: Vec::new(), log_bytes: 0, catch_up })
     }
 
     /// No stamp from here on is earlier: the cluster was founded then.
@@ -330,6 +359,8 @@ impl<S: OrderedStore> Node<S> {
                 Input::LogDone(job) => inbound.push(Inbound::LogDone { job }),
                 Input::Frame { from, bytes } => inbound.push(Inbound::Frame { from, bytes }),
                 Input::BesideDone(done) => self.beside_done(done, &mut turned),
+                Input::Bulk { from, bytes } => self.hear(now, from, &bytes, &mut turned),
+                Input::AsideDone(done) => self.aside_done(now, done, &mut turned),
                 Input::Transfer { group, to } => inbound.push(Inbound::Transfer { group, to }),
                 Input::Unreachable(peer) => inbound.push(Inbound::Unreachable { peer }),
                 Input::ClocksAgree(agreed) => {
@@ -347,6 +378,8 @@ impl<S: OrderedStore> Node<S> {
             }
         }
 
+        self.move_transfers(now, &mut turned);
+        inbound.append(&mut self.feedback);
         let deeds = self.driver.turn(DriverNow { boot_ms: now.boot_ms }, inbound.drain(..));
         // Its room is used again.
         self.feedback = inbound;
@@ -354,9 +387,12 @@ impl<S: OrderedStore> Node<S> {
         turned.log = deeds.log;
         turned.frames = deeds.frames;
         turned.roles = deeds.roles;
-        turned.rejected = deeds.rejected;
+        turned.rejected.extend(deeds.rejected);
         turned.more = deeds.more;
         turned.done.extend(deeds.outcomes.into_iter().map(failed));
+        for installed in deeds.installed {
+            self.install(now, installed, &mut turned);
+        }
         for batch in deeds.apply {
             let slot = &mut self.slots[usize::from(batch.group.0)];
             slot.waiting.extend(batch.entries);
@@ -374,6 +410,9 @@ impl<S: OrderedStore> Node<S> {
             self.answer_reads(read.group, &mut turned);
         }
 
+        for (group, to) in deeds.lacking {
+            self.lacks(now, group, to, &mut turned);
+        }
         if self.store.needs_rotation(self.log_bytes) && self.store.rotate() {
             self.log_bytes = 0;
             turned.sealed = true;
@@ -438,6 +477,10 @@ impl<S: OrderedStore> Node<S> {
 
     fn beside_done(&mut self, done: BesideDone, turned: &mut Turned) {
         let slot = &mut self.slots[usize::from(done.group.0)];
+        if done.generation != slot.generation {
+            // The group goes on from other rows, which the entry is in.
+            return;
+        }
         let place = slot.beside.take().expect("a group has one entry beside at a time");
         self.take(done.group, place, done.outcome, turned);
         self.apply_waiting(done.group, turned);
@@ -521,6 +564,7 @@ fn failed(outcome: DriverOutcome) -> Done {
         DriverOutcome::NotLeader { token, leader } => (token, Failure::NotLeader(leader)),
         DriverOutcome::Busy { token } => (token, Failure::Busy),
         DriverOutcome::Lost { token } => (token, Failure::Lost),
+        DriverOutcome::Unknown { token } => (token, Failure::Unknown),
         DriverOutcome::ReadFailed { token, leader } => (token, Failure::NotLeader(leader)),
     };
     Done::Failed { token, failure }

@@ -127,8 +127,11 @@ fn listener(
                 drop(place);
             });
         }
-        // Nothing large is sent yet.
-        Heard::Frame { kind: FrameKind::Bulk, .. } => {}
+        Heard::Frame { from, kind: FrameKind::Bulk, payload } => {
+            if links.take_in(payload.len()) {
+                mailer.send(Mail::Bulk { from, bytes: payload });
+            }
+        }
         Heard::Lost { peer } => {
             tracing::info!(peer = links.name(peer), "lost the connection to a member");
             links.lost(peer);

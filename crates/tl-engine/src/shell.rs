@@ -36,6 +36,7 @@ use crate::shell::space::Space;
 
 pub mod admission;
 pub mod answers;
+mod aside;
 mod cold;
 mod driver;
 mod flush;
@@ -74,6 +75,13 @@ pub enum Mail {
         /// The frame.
         bytes: bytes::Bytes,
     },
+    /// A piece of something large from another node, which has room until it is taken.
+    Bulk {
+        /// Who sent it.
+        from: PeerId,
+        /// The piece.
+        bytes: bytes::Bytes,
+    },
     /// End the driver thread.
     Stop,
 }
@@ -86,6 +94,9 @@ impl std::fmt::Debug for Mail {
             Mail::Input(input) => f.debug_tuple("Input").field(input).finish(),
             Mail::Frame { from, bytes } => {
                 f.debug_struct("Frame").field("from", from).field("bytes", &bytes.len()).finish()
+            }
+            Mail::Bulk { from, bytes } => {
+                f.debug_struct("Bulk").field("from", from).field("bytes", &bytes.len()).finish()
             }
             Mail::Stop => f.write_str("Stop"),
         }
@@ -210,6 +221,7 @@ pub struct Shell<S> {
     log: Arc<log::LogBox>,
     background: Arc<Background>,
     cold: Arc<cold::ColdBox>,
+    asides: Arc<aside::AsideBox>,
     pulse: Arc<Pulse>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -303,19 +315,25 @@ impl<S: OrderedStore + 'static> Shell<S> {
             let (shared, cold) = (Arc::clone(&shared), Arc::clone(&cold));
             threads.push(spawn("tl-cold", Box::new(move || cold::run(&shared, &cold)))?);
         }
+        let asides = Arc::new(aside::AsideBox::default());
+        if links.is_some() {
+            let (shared, asides) = (Arc::clone(&shared), Arc::clone(&asides));
+            threads.push(spawn("tl-catch-up", Box::new(move || aside::run(&shared, &asides)))?);
+        }
         {
             let around = driver::Around {
                 shared: Arc::clone(&shared),
                 log: Arc::clone(&log),
                 background: Arc::clone(&background),
                 cold: Arc::clone(&cold),
+                asides: Arc::clone(&asides),
                 pulse: Arc::clone(&pulse),
                 links: links.clone(),
             };
             threads.push(spawn("tl-driver", Box::new(move || driver::run(node, &around)))?);
         }
         runtime.spawn(answers::deliver(Arc::clone(&shared)));
-        Ok(Shell { shared, log, background, cold, pulse, threads })
+        Ok(Shell { shared, log, background, cold, asides, pulse, threads })
     }
 
     /// A handle that puts things into the driver's mailbox.
@@ -345,6 +363,7 @@ impl<S> Shell<S> {
         self.log.stop();
         self.background.stop();
         self.cold.stop();
+        self.asides.stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the node ended in a panic");

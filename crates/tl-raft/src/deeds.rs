@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use tl_types::ids::{GroupId, Index, Term};
+use tl_types::ids::{Generation, GroupId, Index, Term};
 use tl_wal::Record;
 
 /// A replica's number in Raft, given out once per (node, life of its data directory) and never
@@ -93,6 +93,59 @@ pub enum Inbound {
         /// The peer.
         peer: PeerId,
     },
+    /// A follower of [`Deeds::lacking`] is being given the group's rows: entries that it will
+    /// need stay in memory meanwhile, within a budget. Once the rows are there, durably, `rows`
+    /// says which entry is the last in them, and Raft tells the follower to go on from it. To be
+    /// repeated when it may not have heard.
+    Giving {
+        /// The group.
+        group: GroupId,
+        /// The follower.
+        to: PeerId,
+        /// The last entry in the rows and its term, once they are there.
+        rows: Option<(Index, Term)>,
+    },
+    /// That is over, done or not.
+    Given {
+        /// The group.
+        group: GroupId,
+        /// The follower.
+        to: PeerId,
+    },
+    /// Rows of a group are here, whole, checked and durable, under a generation that is not live:
+    /// a leader may now tell this node to go on from them, and nothing else.
+    Staged {
+        /// The group.
+        group: GroupId,
+        /// What they are.
+        rows: Staged,
+    },
+    /// Those rows are no longer to be used. Not while [`Driver::is_installing`](crate::Driver::is_installing).
+    Unstaged {
+        /// The group.
+        group: GroupId,
+    },
+}
+
+/// Rows of a group up to one entry, as another replica had them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staged {
+    /// The last entry in the rows.
+    pub index: Index,
+    /// Its term.
+    pub term: Term,
+    /// The generation they are kept under.
+    pub generation: Generation,
+}
+
+/// From now on these rows are the group's, and its log begins behind them. The log on disk says
+/// so already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Installed {
+    /// The group.
+    pub group: GroupId,
+    /// The rows.
+    pub rows: Staged,
 }
 
 /// What the caller has to do after a turn, in any order unless a field says otherwise.
@@ -113,6 +166,11 @@ pub struct Deeds {
     pub reads: Vec<ReadReady>,
     /// Groups whose role, term or leader changed here.
     pub roles: Vec<RoleChange>,
+    /// Followers of groups led here that need entries which are no longer in memory. Said again
+    /// as long as it is so.
+    pub lacking: Vec<(GroupId, PeerId)>,
+    /// Groups that go on from other rows; entries of [`Deeds::apply`] follow these.
+    pub installed: Vec<Installed>,
     /// Frames and messages refused, with the reason; to be counted and logged.
     pub rejected: Vec<Rejected>,
     /// Work was left for the next turn by a budget: call again at once.
@@ -168,6 +226,12 @@ pub enum Outcome {
     },
     /// Proposed, but what was committed instead rules it out: it never takes effect.
     Lost {
+        /// The proposal.
+        token: Token,
+    },
+    /// Proposed; a snapshot stands in the place of the entry, so what became of it is not known
+    /// here.
+    Unknown {
         /// The proposal.
         token: Token,
     },

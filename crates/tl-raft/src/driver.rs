@@ -13,7 +13,8 @@
 //!  - D4 the same seed, inbox and times give the same deeds, bit for bit.
 //!
 //! Jobs are confirmed before anything is proposed: one `Ready` then carries what became committed
-//! and what is new. Absent: clocks, threads, files, sockets, encoding of records, snapshots.
+//! and what is new. Absent: clocks, threads, files, sockets, encoding of records, rows: whoever has
+//! them carries them to a follower that lacks entries, and Raft is told when they are there.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -164,6 +165,24 @@ impl Driver {
         self.jobs.len()
     }
 
+    /// Another number at every start of the node.
+    #[must_use]
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// What a follower has confirmed; `None` unless the group is led here.
+    #[must_use]
+    pub fn matched(&self, group: GroupId, peer: PeerId) -> Option<Index> {
+        self.group(group)?.matched(peer)
+    }
+
+    /// Whether the record that puts staged rows in place is on its way to the disk.
+    #[must_use]
+    pub fn is_installing(&self, group: GroupId) -> bool {
+        self.group(group).is_some_and(Group::is_installing)
+    }
+
     /// Where a group stands; `None` if it does not live here.
     #[must_use]
     pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
@@ -243,6 +262,14 @@ impl Driver {
                 | Inbound::Campaign { .. }
                 | Inbound::Transfer { .. }
                 | Inbound::Unreachable { .. } => self.backlog.push_back(inbound),
+                Inbound::Giving { group, to, rows } => {
+                    self.with_group(group, |group| group.give(to, rows));
+                }
+                Inbound::Given { group, to } => self.with_group(group, |group| group.given(to)),
+                Inbound::Staged { group, rows } => {
+                    self.with_group(group, |group| group.stage(Some(rows)));
+                }
+                Inbound::Unstaged { group } => self.with_group(group, |group| group.stage(None)),
             }
         }
     }
@@ -253,7 +280,7 @@ impl Driver {
         assert_eq!(job, oldest, "log jobs are confirmed in order");
         let mut messages = Vec::new();
         for group in groups {
-            self.group_mut(group).confirm(job, &mut messages);
+            self.group_mut(group).confirm(job, &mut messages, &mut deeds.installed);
             self.send(group, &mut messages, deeds);
             self.dirty.mark(group);
         }
@@ -292,9 +319,12 @@ impl Driver {
                         self.with_group(id, |group| group.unreachable(peer));
                     }
                 }
-                Inbound::LogDone { .. } | Inbound::Applied { .. } => {
-                    unreachable!("confirmations and applied indexes are never queued")
-                }
+                Inbound::LogDone { .. }
+                | Inbound::Applied { .. }
+                | Inbound::Giving { .. }
+                | Inbound::Given { .. }
+                | Inbound::Staged { .. }
+                | Inbound::Unstaged { .. } => unreachable!("these are never queued"),
             }
         }
         proposing
@@ -400,13 +430,17 @@ impl Driver {
         for id in self.dirty.take() {
             let group =
                 self.groups[usize::from(id.0)].as_deref_mut().expect("dirty groups live here");
+            let lacking = group.take_lacking().into_iter();
+            deeds.lacking.extend(lacking.map(|peer| (id, PeerId(peer))));
             if !group.has_ready() {
                 continue;
             }
+            let kept_before = group.applied_bytes();
             let mut out = Yield { job, records: &mut records, messages: &mut messages, deeds };
             if group.take_ready(&mut out) {
                 waiting.push(id);
             }
+            self.kept_bytes = self.kept_bytes - kept_before + group.applied_bytes();
             // Committed entries past the budget come with the next turn.
             if group.has_ready() {
                 self.dirty.mark(id);

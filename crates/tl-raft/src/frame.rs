@@ -50,6 +50,7 @@ mod kind {
     pub const TIMEOUT_NOW: u8 = 9;
     pub const READ_INDEX: u8 = 10;
     pub const READ_INDEX_ANSWER: u8 = 11;
+    pub const SNAPSHOT: u8 = 12;
 }
 
 /// Collects what goes to one peer.
@@ -72,8 +73,8 @@ impl FrameBuilder {
         self.beats.bytes.len() + self.answers.bytes.len() + self.messages.len()
     }
 
-    /// Adds a message. Kinds that never leave the node (local ones, forwarded proposals, and
-    /// snapshots, which travel another way) are refused by returning `false`.
+    /// Adds a message. Kinds that never leave the node (local ones and forwarded proposals) are
+    /// refused by returning `false`. Of a snapshot only its position goes: rows travel another way.
     pub(crate) fn push(&mut self, group: GroupId, message: &Message) -> bool {
         match message.get_msg_type() {
             MessageType::MsgHeartbeat if message.context.is_empty() => {
@@ -171,10 +172,10 @@ fn encode_message(out: &mut BytesMut, group: GroupId, message: &Message) -> bool
         MessageType::MsgTimeoutNow => kind::TIMEOUT_NOW,
         MessageType::MsgReadIndex => kind::READ_INDEX,
         MessageType::MsgReadIndexResp => kind::READ_INDEX_ANSWER,
+        MessageType::MsgSnapshot => kind::SNAPSHOT,
         MessageType::MsgHup
         | MessageType::MsgBeat
         | MessageType::MsgPropose
-        | MessageType::MsgSnapshot
         | MessageType::MsgUnreachable
         | MessageType::MsgSnapStatus
         | MessageType::MsgCheckQuorum
@@ -223,6 +224,11 @@ fn encode_message(out: &mut BytesMut, group: GroupId, message: &Message) -> bool
         kind::READ_INDEX | kind::READ_INDEX_ANSWER => {
             put(out, message.index);
             put_bytes(out, message.entries.first().map_or(&[], |entry| entry.data.as_ref()));
+        }
+        kind::SNAPSHOT => {
+            let metadata = message.get_snapshot().get_metadata();
+            put(out, metadata.index);
+            put(out, metadata.term);
         }
         // Nothing but group and term.
         _ => debug_assert_eq!(kind, kind::TIMEOUT_NOW),
@@ -390,6 +396,7 @@ impl Reader<'_> {
             kind::TIMEOUT_NOW => MessageType::MsgTimeoutNow,
             kind::READ_INDEX => MessageType::MsgReadIndex,
             kind::READ_INDEX_ANSWER => MessageType::MsgReadIndexResp,
+            kind::SNAPSHOT => MessageType::MsgSnapshot,
             _ => return Err("unknown message kind"),
         });
         match kind {
@@ -424,6 +431,16 @@ impl Reader<'_> {
                 let mut context = Entry::default();
                 context.data = self.bytes(CONTEXT_BYTES_MAX)?;
                 message.set_entries(vec![context].into());
+            }
+            kind::SNAPSHOT => {
+                let index = self.number()?;
+                let term = self.term()?;
+                if index == 0 || term > message.term {
+                    return Err("snapshot of nothing, or of a later term");
+                }
+                let metadata = message.mut_snapshot().mut_metadata();
+                metadata.index = index;
+                metadata.term = term;
             }
             _ => debug_assert_eq!(kind, kind::TIMEOUT_NOW),
         }

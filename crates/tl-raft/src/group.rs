@@ -15,21 +15,23 @@
 //!    a caller keeps up with applying;
 //!  - it hands out committed entries only once they are durable here too, and `applied` may not
 //!    pass that point; later versions can be told otherwise, and then both asserts here change;
+//!  - between the `Ready` with a snapshot and the end of its sync, standing for election would read
+//!    entries that are gone: no election clock runs then, see [`Group::tick`];
 //!  - a leader of the only vote sends before its own term is on disk, which would matter once
 //!    learners exist.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
-use raft::{Config, RawNode, ReadOnlyOption, StateRole};
+use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType, SnapshotMetadata};
+use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use tl_types::{GroupId, Index, Term};
 use tl_wal::Record;
 
 use crate::config::DriverConfig;
 use crate::deeds::{
-    ApplyBatch, Committed, Deeds, GroupStatus, JobId, Outcome, PeerId, ReadReady, Role, RoleChange,
-    Token,
+    ApplyBatch, Committed, Deeds, GroupStatus, Installed, JobId, Outcome, PeerId, ReadReady, Role,
+    RoleChange, Staged, Token,
 };
 use crate::group_log::GroupLog;
 use crate::reads::{Reads, RoundId};
@@ -54,8 +56,15 @@ pub(crate) struct Group {
     /// (term, vote) in the newest record.
     recorded: (u64, u64),
     unconfirmed: VecDeque<Unconfirmed>,
-    /// The newest `Ready` whose entries replaced others, see [`Group::confirm`].
+    /// The newest `Ready` whose entries or snapshot replaced others, see [`Group::confirm`].
     cut_by: u64,
+    /// Rows that a leader may say to go on from.
+    staged: Option<Staged>,
+    /// The `Ready` that puts such rows in place, until its record is on disk.
+    installing: Option<(u64, Staged)>,
+    /// Followers that are being given rows; while there are any, more entries are kept.
+    giving: BTreeSet<PeerId>,
+    giving_lag_bytes: usize,
     proposals: Vec<(Token, Bytes)>,
     tokens: Tokens,
     reads: Reads,
@@ -87,7 +96,7 @@ impl Group {
         jitter: fastrand::Rng,
         logger: &slog::Logger,
     ) -> Group {
-        let RecoveredGroup { group, voters, term, vote, applied, base, entries } = recovered;
+        let RecoveredGroup { group, voters, term, vote, applied, base, entries, .. } = recovered;
         assert!(voters.contains(&config.peer), "group {group} lives here, so this node is a voter");
         let mut hard = HardState::default();
         hard.term = term.0;
@@ -132,6 +141,10 @@ impl Group {
             recorded: (term.0, vote),
             unconfirmed: VecDeque::new(),
             cut_by: 0,
+            staged: None,
+            installing: None,
+            giving: BTreeSet::new(),
+            giving_lag_bytes: config.follower_lag_bytes,
             proposals: Vec::new(),
             tokens: Tokens::default(),
             reads: Reads::default(),
@@ -182,13 +195,20 @@ impl Group {
         }
     }
 
-    /// One tick of the election clock, or a leader's beat.
+    /// One tick of the election clock, or a leader's beat. While rows are put in place the clock
+    /// stands still, for as long as one sync.
     pub(crate) fn tick(&mut self) {
+        if self.installing.is_some() {
+            return;
+        }
         self.raw.tick();
         self.stepped();
     }
 
     pub(crate) fn campaign(&mut self) {
+        if self.installing.is_some() {
+            return;
+        }
         // Raft refuses by doing nothing: it leads already, or may not stand.
         let _ = self.raw.campaign();
         self.stepped();
@@ -230,6 +250,13 @@ impl Group {
         if self.is_late_rejection(from, &message) {
             return Ok(());
         }
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.installing.is_some() {
+            // As if it were lost: the leader goes on after a while.
+            return Ok(());
+        }
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            self.check_snapshot(&mut message)?;
+        }
         message.from = from.0;
         message.to = self.peer.0;
         // What Raft answers with an error (a response of a peer that it does not track) is as good as lost.
@@ -259,6 +286,80 @@ impl Group {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Only rows that are here can be gone on from, and only those that the leader means. Of a
+    /// position that is committed here Raft takes note and answers how far this replica is.
+    fn check_snapshot(&self, message: &mut Message) -> Result<(), &'static str> {
+        if self.leads() && message.term <= self.raw.raft.term {
+            return Err("snapshot for a leader");
+        }
+        if self.installing.is_some() {
+            return Err("snapshot while another is put in place");
+        }
+        let metadata = message.mut_snapshot().mut_metadata();
+        if metadata.index > self.raw.raft.raft_log.committed && !self.is_staged(metadata) {
+            return Err("snapshot whose rows are not here");
+        }
+        let members = self.voters.iter().map(|peer| peer.0).collect();
+        metadata.mut_conf_state().voters = members;
+        Ok(())
+    }
+
+    fn is_staged(&self, metadata: &SnapshotMetadata) -> bool {
+        self.staged
+            .is_some_and(|rows| rows.index.0 == metadata.index && rows.term.0 == metadata.term)
+    }
+
+    /// Rows that a leader may say to go on from, or none.
+    pub(crate) fn stage(&mut self, rows: Option<Staged>) {
+        assert!(
+            self.installing.is_none(),
+            "rows are changed before or after they are put in place"
+        );
+        self.staged = rows;
+    }
+
+    pub(crate) fn is_installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
+    /// A follower is being given rows; see [`Inbound::Giving`](crate::Inbound::Giving).
+    pub(crate) fn give(&mut self, to: PeerId, rows: Option<(Index, Term)>) {
+        if !self.voters.contains(&to) {
+            return;
+        }
+        self.giving.insert(to);
+        self.raw.mut_store().offer(to.0, rows);
+        self.resume(to);
+    }
+
+    pub(crate) fn given(&mut self, to: PeerId) {
+        self.giving.remove(&to);
+        self.raw.mut_store().offer(to.0, None);
+        self.resume(to);
+    }
+
+    /// Raft says once that there is a snapshot and then waits for the follower for ever.
+    fn resume(&mut self, to: PeerId) {
+        let waits = |progress: &raft::Progress| progress.state == ProgressState::Snapshot;
+        if self.leads() && self.raw.raft.prs().get(to.0).is_some_and(waits) {
+            self.raw.report_snapshot(to.0, SnapshotStatus::Failure);
+            self.stepped();
+        }
+    }
+
+    /// Followers that need entries which are gone.
+    pub(crate) fn take_lacking(&mut self) -> Vec<u64> {
+        self.raw.mut_store().take_lacking()
+    }
+
+    /// What a follower has confirmed to this leader.
+    pub(crate) fn matched(&self, peer: PeerId) -> Option<Index> {
+        if !self.leads() {
+            return None;
+        }
+        self.raw.raft.prs().get(peer.0).map(|progress| Index(progress.matched))
     }
 
     /// A follower never loses what it has confirmed, so a rejection from before that says nothing
@@ -376,7 +477,13 @@ impl Group {
     /// before it. Raft recognises what became durable by index and term alone; if a third leader
     /// brings the cut entries back, it would take the first copy's confirmation for theirs,
     /// although the log on disk may still end at the cut after a crash.
-    pub(crate) fn confirm(&mut self, job: JobId, messages: &mut Vec<Message>) {
+    /// A snapshot cuts off everything.
+    pub(crate) fn confirm(
+        &mut self,
+        job: JobId,
+        messages: &mut Vec<Message>,
+        installed: &mut Vec<Installed>,
+    ) {
         let mut number = None;
         while self.unconfirmed.front().is_some_and(|ready| ready.job <= job) {
             let ready = self.unconfirmed.pop_front().expect("just seen");
@@ -387,6 +494,10 @@ impl Group {
         let number = number.expect("the group had records in this job");
         if number >= self.cut_by {
             self.raw.on_persist_ready(number);
+            if let Some((_, rows)) = self.installing.take_if(|(by, _)| *by <= number) {
+                self.raw.advance_apply_to(rows.index.0);
+                installed.push(Installed { group: self.id, rows });
+            }
             self.stepped();
         }
     }
@@ -401,7 +512,10 @@ impl Group {
         );
         if index.0 > self.raw.raft.raft_log.applied {
             self.raw.advance_apply_to(index.0);
-            self.raw.mut_store().set_applied(index);
+            // Rows that are being put in place are ahead of it.
+            if index > self.log().applied() {
+                self.raw.mut_store().set_applied(index);
+            }
             self.stepped();
         }
     }
@@ -412,7 +526,9 @@ impl Group {
         let (unneeded, keep) = if !self.several() {
             (Index(u64::MAX), 0)
         } else if self.leads() {
-            (self.confirmed_by_all(), lag_bytes)
+            let is_giving = !self.giving.is_empty();
+            let most = if is_giving { lag_bytes.max(self.giving_lag_bytes) } else { lag_bytes };
+            (self.confirmed_by_all(), most)
         } else {
             (Index(0), cache_bytes)
         };
@@ -446,10 +562,6 @@ impl Group {
     pub(crate) fn take_ready(&mut self, out: &mut Yield<'_>) -> bool {
         let mut ready = self.raw.ready();
         let number = ready.number();
-        debug_assert!(
-            ready.snapshot().get_metadata().index == 0,
-            "snapshots do not travel as messages"
-        );
         let records_before = out.records.len();
         if let Some(hard) = ready.hs()
             && (hard.term, hard.vote) != self.recorded
@@ -460,6 +572,10 @@ impl Group {
                 term: Term(hard.term),
                 vote: hard.vote,
             });
+        }
+        if ready.snapshot().get_metadata().index != 0 {
+            let rows = self.staged.take().expect("a snapshot is stepped only with its rows");
+            self.install(number, rows, out);
         }
         let entries = ready.take_entries();
         if self.raw.mut_store().append(&entries) {
@@ -500,6 +616,20 @@ impl Group {
         self.hand_out(committed, out.deeds);
         self.report_role(out.deeds);
         has_records
+    }
+
+    /// The record decides at a start which rows are the group's; it comes before the entries that
+    /// follow them.
+    fn install(&mut self, number: u64, rows: Staged, out: &mut Yield<'_>) {
+        let Staged { index, term, generation } = rows;
+        assert!(index > self.handed_out, "a group never goes back to what it has applied");
+        out.records.push(Record::Installed { group: self.id, index, term, generation });
+        self.raw.mut_store().restart_behind((index, term));
+        self.handed_out = index;
+        self.cut_by = number;
+        self.installing = Some((number, rows));
+        let outcomes = &mut out.deeds.outcomes;
+        self.tokens.skipped(index, |token| outcomes.push(Outcome::Unknown { token }));
     }
 
     fn hand_out(&mut self, committed: Vec<Entry>, deeds: &mut Deeds) {

@@ -11,7 +11,8 @@
 //! never asks for a term or entry that it needs and that is gone (it panics on such answers); an
 //! entry is here before Raft is told that its `Ready` was taken, synced or not.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -44,6 +45,10 @@ pub(crate) struct GroupLog {
     applied_bytes: usize,
     hard: HardState,
     members: ConfState,
+    /// Followers that hold rows up to an entry and may be told to go on from it.
+    offers: BTreeMap<u64, (Index, Term)>,
+    /// Followers for which Raft looked for entries that are gone, since last asked.
+    lacking: RefCell<Vec<u64>>,
 }
 
 impl GroupLog {
@@ -63,6 +68,8 @@ impl GroupLog {
             applied_bytes: 0,
             hard,
             members,
+            offers: BTreeMap::new(),
+            lacking: RefCell::default(),
         };
         log.set_applied(applied);
         log
@@ -134,6 +141,33 @@ impl GroupLog {
         }
     }
 
+    /// Rows up to this entry take the place of the whole log.
+    pub(crate) fn restart_behind(&mut self, (index, term): (Index, Term)) {
+        assert!(index > self.applied, "a group never goes back to what it has applied");
+        self.entries.clear();
+        (self.bytes, self.applied_bytes) = (0, 0);
+        self.base = (index, term);
+        self.applied = index;
+    }
+
+    /// How far entries are applied, or rows stand in for them.
+    pub(crate) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// Lets a follower that holds rows up to this entry be told so, or no longer.
+    pub(crate) fn offer(&mut self, to: u64, rows: Option<(Index, Term)>) {
+        match rows {
+            Some(rows) => self.offers.insert(to, rows),
+            None => self.offers.remove(&to),
+        };
+    }
+
+    /// Followers that need what is no longer here.
+    pub(crate) fn take_lacking(&mut self) -> Vec<u64> {
+        std::mem::take(self.lacking.get_mut())
+    }
+
     /// All entries in memory, for tests that compare replicas.
     #[cfg(test)]
     pub(crate) fn held(&self) -> impl Iterator<Item = (Index, &LogEntry)> {
@@ -201,8 +235,21 @@ impl Storage for GroupLog {
         Ok(self.last().0)
     }
 
-    /// Whoever is behind the entries kept waits until snapshots exist.
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Rows travel by themselves. Raft only says that they are to be used, once they are there.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let offer = self.offers.get(&to).filter(|(index, _)| index.0 >= request_index);
+        let Some((index, term)) = offer else {
+            let mut lacking = self.lacking.borrow_mut();
+            if !lacking.contains(&to) {
+                lacking.push(to);
+            }
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        };
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.index = index.0;
+        metadata.term = term.0;
+        metadata.set_conf_state(self.members.clone());
+        Ok(snapshot)
     }
 }

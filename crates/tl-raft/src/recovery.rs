@@ -5,13 +5,16 @@
 //! did when it was written. Entries that the store has applied are dropped on the way (a few stay
 //! for followers that lag), so that memory holds the tail and not the log. A caller who knows that
 //! entries are committed may apply them at once; then memory does not even hold the tail.
+//!
+//! A record that a snapshot is in place decides over the store, whose switch to those rows may not
+//! have been flushed: entries before it are gone, and the group goes on behind it.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tl_types::ids::{GroupId, Index, Term};
+use tl_types::ids::{Generation, GroupId, Index, Term};
 use tl_wal::Record;
 
-use crate::deeds::PeerId;
+use crate::deeds::{PeerId, Staged};
 use crate::group_log::LogEntry;
 
 /// What the caller knows of a group before its log is read.
@@ -23,6 +26,8 @@ pub struct GroupStart {
     pub voters: Vec<PeerId>,
     /// How far the store has applied it durably, and that entry's term; zeros if it is new.
     pub applied: (Index, Term),
+    /// The generation of the rows that it has applied them to.
+    pub generation: Generation,
 }
 
 /// Why a group cannot start from its log.
@@ -92,6 +97,7 @@ pub struct RecoveredGroup {
     pub(crate) applied: Index,
     pub(crate) base: (Index, Term),
     pub(crate) entries: VecDeque<LogEntry>,
+    pub(crate) installed: Option<Staged>,
 }
 
 impl RecoveredGroup {
@@ -106,7 +112,21 @@ impl RecoveredGroup {
             applied: Index(0),
             base: (Index(0), Term(0)),
             entries: VecDeque::new(),
+            installed: None,
         }
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// Rows that the log says are the group's, where the store does not say so yet: it has to be
+    /// switched to them before anything is applied.
+    #[must_use]
+    pub fn installed(&self) -> Option<Staged> {
+        self.installed
     }
 
     /// Last entry of the log as recovered.
@@ -185,6 +205,7 @@ struct Tail {
     is_replayed: bool,
     /// The first of them that came again.
     rewritten: Option<Index>,
+    installed: Option<Staged>,
 }
 
 impl Tail {
@@ -198,6 +219,7 @@ impl Tail {
             applied_bytes: 0,
             is_replayed: false,
             rewritten: None,
+            installed: None,
         }
     }
 
@@ -224,8 +246,16 @@ impl Tail {
                 self.term = term;
                 self.vote = vote;
             }
-            // A snapshot takes the place of the whole log before it.
-            Record::Installed { .. } => self.clear(),
+            // A snapshot takes the place of the whole log before it. The store knows of it if the
+            // switch was flushed; else the record decides, and the rows are durable.
+            Record::Installed { index, term, generation, .. } => {
+                self.clear();
+                if generation > self.start.generation {
+                    self.start.applied = (index, term);
+                    self.start.generation = generation;
+                    self.installed = Some(Staged { index, term, generation });
+                }
+            }
             Record::Membership { .. } => {}
         }
     }
@@ -327,6 +357,7 @@ impl Tail {
             applied,
             base,
             entries: self.entries,
+            installed: self.installed,
         })
     }
 }

@@ -61,6 +61,16 @@ impl Tokens {
         }
         own
     }
+
+    /// A snapshot stands in the place of all entries up to `index`: hands over the proposals of
+    /// which nobody here will learn what became of them.
+    pub(crate) fn skipped(&mut self, index: Index, mut unknown: impl FnMut(Token)) {
+        while self.recent.front().is_some_and(|first| first.index <= index) {
+            unknown(self.recent.pop_front().expect("just seen").token);
+        }
+        let gone = self.displaced.extract_if(.., |old| old.index <= index);
+        gone.for_each(|old| unknown(old.token));
+    }
 }
 
 #[cfg(test)]
@@ -78,6 +88,21 @@ mod tests {
         assert_eq!(lost, []);
         assert_eq!(tokens.committed(Index(6), Term(3), |token| lost.push(token)), None);
         assert_eq!(lost, [6, 7, 8, 9].map(Token));
+    }
+
+    #[test]
+    fn of_what_a_snapshot_skips_nobody_knows_the_outcome() {
+        let mut tokens = Tokens::default();
+        for index in 5..=7 {
+            tokens.proposed(Index(index), Term(2), Token(index));
+        }
+        tokens.proposed(Index(6), Term(3), Token(16));
+        let mut unknown = Vec::new();
+        tokens.skipped(Index(6), |token| unknown.push(token));
+        assert_eq!(unknown, [5, 16, 6].map(Token));
+        let mut lost = Vec::new();
+        assert_eq!(tokens.committed(Index(7), Term(2), |token| lost.push(token)), Some(Token(7)));
+        assert_eq!(lost, []);
     }
 
     #[test]

@@ -35,6 +35,18 @@ coverage! {
     blackouts,
     /// Crashes between two deeds of one turn.
     crashes_in_turn,
+    /// Machines that stayed away for long while others went on and let their logs go.
+    aways,
+    /// Groups that went on from rows of another machine.
+    snapshots_installed,
+    /// Transfers of rows that were let go by who took them.
+    transfers_let_go,
+    /// Machines that went down while they were taking rows.
+    kills_taking,
+    /// Power cuts between the decision to go on from such rows and the end of its sync.
+    crashes_installing,
+    /// Messages about rows that arrived damaged.
+    pieces_damaged,
     /// Starts of a process on a disk that was in use before.
     restarts,
     /// Unsynced bytes that power cuts took.

@@ -19,9 +19,11 @@
 //! [`options::HEAL_WITHIN_MS`]. *Reckoning*: all replicas hold the same, and all that was
 //! acknowledged.
 //!
-//! Absent, because what they would exercise is not built: snapshots and membership changes.
-//! Until then the log behind a flush is kept until every replica has flushed past it. Absent
-//! too: bits that turn over at rest, which a node answers by refusing to start (the log's own
+//! In two seeds of five machines keep little of log and entries, as little as their own rows
+//! allow: whoever is away for long comes back by rows of whole groups, over the messages of the
+//! shipped node. In the others the log is kept until every replica has flushed past it.
+//!
+//! Absent, because what they would exercise is not built: membership changes. Absent too: bits that turn over at rest, which a node answers by refusing to start (the log's own
 //! tests cover that), and the hub between rows and tails, which has threads (the engine's tests
 //! cover it).
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tl_engine::node::recover::{Found, StartError, StartPlan, recover};
-use tl_engine::node::{Beside, Input, Node, Now};
+use tl_engine::node::{Aside, Beside, CatchUpLimits, Input, Node, Now};
 use tl_raft::{DriverConfig, JobId, LogJob, PeerId};
 use tl_store::{MemStore, OrderedStore, StoreOptions};
 use tl_types::{GroupId, Index, NodeId};
@@ -49,6 +49,7 @@ pub(crate) struct Process {
     pub(crate) stalled_until_us: u64,
     pub(crate) log: LogThread,
     pub(crate) beside: VecDeque<Beside>,
+    pub(crate) asides: VecDeque<Aside>,
     pub(crate) flush_due: bool,
     /// What was applied when it was last looked at, by group.
     pub(crate) applied: Vec<Index>,
@@ -130,15 +131,19 @@ impl Machine {
             groups: plan.groups,
             voters: (0..plan.machines).map(peer_of).collect(),
             log: self.log_options(plan),
-            driver: DriverConfig {
-                turn_items_max: plan.turn_items_max,
-                ..DriverConfig::new(self.peer(), seed)
-            },
+            driver: self.driver_config(plan, seed),
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let now = self.clocks(now_us);
-        let (node, wal, found) = recover(Arc::clone(&self.store), disk, start, now)?;
-        let applied = (0..plan.groups).map(|group| node.applied(GroupId(group))).collect();
+        let (mut node, wal, found) = recover(Arc::clone(&self.store), disk, start, now)?;
+        if let Some(little) = plan.little {
+            let chunk_bytes = little.chunk_bytes;
+            node.limit_catch_up(CatchUpLimits { chunk_bytes, ..CatchUpLimits::default() });
+        }
+        let applied: Vec<Index> = (0..plan.groups).map(|no| node.applied(GroupId(no))).collect();
+        for (group, applied) in (0..).map(GroupId).zip(&applied) {
+            shadow.rows_reach(group, *applied);
+        }
         self.life += 1;
         self.has_log = true;
         self.process = Some(Process {
@@ -148,11 +153,22 @@ impl Machine {
             stalled_until_us: 0,
             log: LogThread::new(wal),
             beside: VecDeque::new(),
+            asides: VecDeque::new(),
             flush_due: false,
             applied,
         });
         let before = std::mem::replace(&mut self.shadow, shadow);
         Ok((found, before))
+    }
+
+    fn driver_config(&self, plan: &Plan, seed: u64) -> DriverConfig {
+        let mut config = DriverConfig::new(self.peer(), seed);
+        config.turn_items_max = plan.turn_items_max;
+        if let Some(little) = plan.little {
+            config.entry_cache_bytes = little.entry_cache_bytes;
+            config.follower_lag_bytes = little.entry_cache_bytes;
+        }
+        config
     }
 
     fn log_options(&self, plan: &Plan) -> WalOptions {

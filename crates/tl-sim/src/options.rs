@@ -11,6 +11,9 @@ use fastrand::Rng;
 pub const HEAL_WITHIN_MS: u64 = 10_000;
 /// Longest time after that until all replicas have applied the same, virtual milliseconds.
 pub const SETTLE_WITHIN_MS: u64 = 10_000;
+/// The same where logs and memory keep little, so that rows of whole groups have to travel, two
+/// at a time.
+pub const CATCH_UP_WITHIN_MS: u64 = 60_000;
 /// Trouble ends here at the latest, virtual milliseconds, whatever was done until then.
 pub const TROUBLE_MS_MAX: u64 = 400_000;
 /// One seed in this many runs all the groups of a real cluster.
@@ -78,6 +81,37 @@ pub(crate) struct Plan {
     /// Chance in a million that rows are loaded before an entry is proposed, as the shipped service
     /// does; it is a hint, and nothing may depend on it.
     pub(crate) prefetch_ppm: u32,
+    pub(crate) little: Option<Little>,
+}
+
+/// What a seed has chosen in which machines keep little for one that is away: each lets its log
+/// go by itself, and rows of whole groups travel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Little {
+    /// Applied entries kept in memory, all groups together.
+    pub(crate) entry_cache_bytes: usize,
+    pub(crate) chunk_bytes: usize,
+    /// A machine goes away for long.
+    pub(crate) away_mean_ms: u64,
+    pub(crate) away_ms_max: u64,
+    /// A machine that is taking rows goes down.
+    pub(crate) kill_taking_mean_ms: u64,
+    pub(crate) damage_ppm: u32,
+}
+
+impl Little {
+    /// Drawn apart, so that what older seeds chose stays as it was.
+    fn new(seed: u64) -> Little {
+        let mut rng = Rng::with_seed(seed ^ 0x5eed_0f11_77e0_0001);
+        Little {
+            entry_cache_bytes: rng.usize(4..=64) * 1024,
+            chunk_bytes: rng.usize(1..=16) * 512,
+            away_mean_ms: rng.u64(6_000..=20_000),
+            away_ms_max: rng.u64(6_000..=20_000),
+            kill_taking_mean_ms: rng.u64(300..=4_000),
+            damage_ppm: if rng.bool() { rng.u32(1_000..50_000) } else { 0 },
+        }
+    }
 }
 
 impl Plan {
@@ -138,6 +172,7 @@ impl Plan {
             beside_us_max: rng.u64(200..=20_000),
             turn_items_max: if rng.bool() { 4_096 } else { rng.usize(1..=64) },
             prefetch_ppm: [0, 500_000, 1_000_000][rng.usize(0..3)],
+            little: (!full && matches!(seed % 5, 1 | 3)).then(|| Little::new(seed)),
         }
     }
 }

@@ -27,6 +27,10 @@ pub(crate) enum Event {
     Flush { machine: MachineNo, life: u64 },
     /// The oldest entry beside the driver has its rows.
     Beside { machine: MachineNo, life: u64 },
+    /// The oldest work for a transfer of rows is done.
+    Aside { machine: MachineNo, life: u64 },
+    /// A message about rows arrives.
+    Bulk { to: MachineNo, from: MachineNo, bytes: Bytes },
     /// A frame arrives.
     Frame { to: MachineNo, from: MachineNo, bytes: Bytes },
     /// A machine that is down starts again.

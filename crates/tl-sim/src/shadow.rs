@@ -57,6 +57,13 @@ impl GroupShadow {
         Index(self.first)
     }
 
+    /// Rows take the place of all entries up to here, and of what followed them.
+    fn restart_behind(&mut self, index: Index) {
+        self.entries.clear();
+        self.first = index.0 + 1;
+        self.synced = index;
+    }
+
     /// Returns how many entries were cut off for this one.
     fn put(&mut self, index: Index, entry: LogEntry) -> usize {
         if self.entries.is_empty() || index.0 < self.first {
@@ -101,7 +108,16 @@ impl Shadow {
                 group.promised = (*term, *vote);
                 group.voted = group.promised;
             }
-            Record::Membership { .. } | Record::Installed { .. } => {}
+            Record::Installed { index, .. } => group.restart_behind(*index),
+            Record::Membership { .. } => {}
+        }
+    }
+
+    /// Rows hold all up to here; of a log that was let go whole nothing else says so.
+    pub(crate) fn rows_reach(&mut self, group: GroupId, applied: Index) {
+        let group = &mut self.groups[usize::from(group.0)];
+        if group.entries.is_empty() && applied >= group.first() {
+            group.restart_behind(applied);
         }
     }
 
@@ -124,7 +140,12 @@ impl Shadow {
                     self.groups[usize::from(id.0)].voted = (*term, *vote);
                     open.promises.push((id, *term, *vote));
                 }
-                Record::Membership { .. } | Record::Installed { .. } => {}
+                Record::Installed { index, .. } => {
+                    self.groups[usize::from(id.0)].restart_behind(*index);
+                    // Entries of the same job come behind it.
+                    open.ends.retain(|end| end.0 != id);
+                }
+                Record::Membership { .. } => {}
             }
         }
         self.open.push_back(open);

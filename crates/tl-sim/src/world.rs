@@ -11,7 +11,9 @@ use crate::invariants::linearizable::Linearizable;
 use crate::invariants::{Checked, Checks, Violation};
 use crate::links::Links;
 use crate::machine::Machine;
-use crate::options::{HEAL_WITHIN_MS, Options, Plan, SETTLE_WITHIN_MS, TROUBLE_MS_MAX};
+use crate::options::{
+    CATCH_UP_WITHIN_MS, HEAL_WITHIN_MS, Options, Plan, SETTLE_WITHIN_MS, TROUBLE_MS_MAX,
+};
 use crate::queue::{Event, Queue};
 use crate::report::Report;
 use crate::trace::Trace;
@@ -160,6 +162,7 @@ impl World {
             Event::Prepare { machine, life } if self.lives(machine, life) => self.prepare(machine),
             Event::Flush { machine, life } if self.lives(machine, life) => self.flush(machine)?,
             Event::Beside { machine, life } if self.lives(machine, life) => self.beside(machine),
+            Event::Aside { machine, life } if self.lives(machine, life) => self.aside(machine),
             Event::Tick { .. }
             | Event::Turn { .. }
             | Event::LogWrite { .. }
@@ -167,7 +170,9 @@ impl World {
             | Event::LogIdle { .. }
             | Event::Prepare { .. }
             | Event::Flush { .. }
-            | Event::Beside { .. } => {}
+            | Event::Beside { .. }
+            | Event::Aside { .. } => {}
+            Event::Bulk { to, from, bytes } => self.bulk(to, from, bytes),
             Event::Frame { to, from, bytes } => self.frame(to, from, bytes),
             Event::Start { machine, life } => {
                 if self.machines[machine].life == life && self.machines[machine].process.is_none() {
@@ -231,16 +236,21 @@ impl World {
             Phase::Settling { since_us } => {
                 if self.is_settled() {
                     self.phase = Phase::Done;
-                } else if (now_us - since_us) / 1_000 > SETTLE_WITHIN_MS {
+                } else if (now_us - since_us) / 1_000 > self.settle_within_ms() {
+                    let within_ms = self.settle_within_ms();
                     return Err(Violation::new(
                         "replicas catch up",
-                        format!("not within {SETTLE_WITHIN_MS} ms{}", self.standing()),
+                        format!("not within {within_ms} ms{}", self.standing()),
                     ));
                 }
             }
             Phase::Done => {}
         }
         Ok(())
+    }
+
+    fn settle_within_ms(&self) -> u64 {
+        if self.plan.little.is_some() { CATCH_UP_WITHIN_MS } else { SETTLE_WITHIN_MS }
     }
 
     fn is_settled(&self) -> bool {

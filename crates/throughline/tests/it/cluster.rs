@@ -1,12 +1,15 @@
 //! Three processes as one cluster.
 
+use std::hash::{Hash, Hasher};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use tl_client::Client;
 use tl_client::verify::{Checker, Via, check_via, read_all};
 use tl_client::workload::{Workload, WorkloadOptions};
+use tl_types::Seq;
 use tokio::sync::watch;
 
 use crate::tl::{Node, command, ran, run};
@@ -218,4 +221,58 @@ fn one_command_runs_a_cluster_for_trying_things_out() {
     let pid = rustix::process::Pid::from_child(&dev);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(dev.wait().unwrap().code(), Some(0));
+}
+
+/// A hash of the first `count` events of a session as a node shows them.
+async fn shown(client: &Client, session: &str, count: usize) -> u64 {
+    let (mut cursor, mut seen) = (Seq(0), 0);
+    let mut hash = std::hash::DefaultHasher::new();
+    while seen < count {
+        let page = client.events(session, cursor, 1_000, Duration::ZERO).await.unwrap();
+        assert!(!page.events.is_empty(), "nothing behind {cursor}");
+        for event in &page.events {
+            format!("{event:?}").hash(&mut hash);
+        }
+        seen += page.events.len();
+        cursor = page.next_cursor;
+    }
+    assert_eq!(seen, count);
+    hash.finish()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_for_long_answers_alone_what_it_missed() {
+    /// More than a leader keeps of one group for a follower that is away.
+    const LARGE: usize = 42;
+    let mut cluster = Cluster::start(true);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("large.jsonl");
+    let mut lines = "{\"session\":{\"id\":\"large\"}}\n".to_owned();
+    let text = "x".repeat(900_000);
+    for n in 0..LARGE {
+        lines += &format!(
+            "{{\"event\":{{\"type\":\"message\",\"payload\":{{\"n\":{n},\"text\":\"{text}\"}},\"actor\":\"user:u\"}}}}\n"
+        );
+    }
+    std::fs::write(&file, lines).unwrap();
+    cluster.kill(2);
+    let url = cluster.node(0).url.clone();
+    let imported = ran(command("session import --json --url").arg(&url).arg(&file));
+    assert_eq!(imported.code, 0, "{imported:?}");
+    // Whoever leads now kept less of it in memory than it had before.
+    cluster.kill(1);
+    cluster.restart(1);
+    cluster.restart(2);
+    let first = shown(&Client::new(&cluster.node(0).url).unwrap(), "large", LARGE).await;
+    cluster.kill(0);
+    cluster.kill(1);
+    let alone = Client::new(&cluster.node(2).url).unwrap();
+    assert_eq!(shown(&alone, "large", LARGE).await, first);
+    // And from its own disk, by its own log.
+    cluster.kill(2);
+    let child = cluster.begin(2);
+    cluster.nodes[0] = Some(Node::ready(cluster.begin(0)));
+    cluster.nodes[2] = Some(Node::ready(child));
+    let back = Client::new(&cluster.node(2).url).unwrap();
+    assert_eq!(shown(&back, "large", LARGE).await, first);
 }

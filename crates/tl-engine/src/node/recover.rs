@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tl_core::{Outcome, Poison};
-use tl_raft::{Driver, DriverConfig, GroupStart, PeerId, RecoverError, Recovery};
+use tl_raft::{Driver, DriverConfig, GroupStart, PeerId, RecoverError, Recovery, Staged};
 use tl_store::{GroupWrites, OrderedStore};
 use tl_types::{Generation, GroupId, Index, Term};
 use tl_wal::{Cut, Disk, Opened, Record, Wal, WalError, WalOptions};
@@ -73,7 +73,12 @@ pub fn recover<S: OrderedStore>(
     let keep_bytes = if is_alone { 0 } else { plan.driver.entry_cache_bytes };
     let starts = (0..plan.groups).map(GroupId).map(|group| {
         let applied = store.applied(group);
-        GroupStart { group, voters: plan.voters.clone(), applied: (applied.index, applied.term) }
+        GroupStart {
+            group,
+            voters: plan.voters.clone(),
+            applied: (applied.index, applied.term),
+            generation: applied.generation,
+        }
     });
     let recovery = Recovery::new(starts.collect(), keep_bytes);
     let mut replay =
@@ -85,7 +90,15 @@ pub fn recover<S: OrderedStore>(
     };
     let Replay { recovery, mut found, log_bytes, .. } = replay;
     found.cut = opened.cut;
-    let driver = Driver::new(plan.driver, recovery.finish()?);
+    let recovered = recovery.finish()?;
+    for (group, rows) in
+        recovered.iter().filter_map(|group| Some((group.group(), group.installed()?)))
+    {
+        // The rows are durable, as the record says; the switch to them was not yet.
+        let Staged { index, term, generation } = rows;
+        store.write(GroupWrites { group, generation, index, term, rows: Vec::new() });
+    }
+    let driver = Driver::new(plan.driver, recovered);
     // Only a node that is its own majority may set its clock by itself.
     let node = Node::new(driver, store, plan.groups, now, is_alone).map_err(StartError::Rows)?;
     Ok((Node { log_bytes, ..node }, wal, found))

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::admission::Permit;
 use super::answers::{Addressed, Answer};
+use super::aside::AsideBox;
 use super::cold::ColdBox;
 use super::flush::Background;
 use super::links::Links;
@@ -23,7 +24,7 @@ use crate::api::TailEnd;
 use crate::front::{Front, Offer, Ticket};
 use crate::hub::{ReplyGuards, TopicKey};
 use crate::metrics::Stage;
-use crate::node::{Done, Failure, Input, Node, Turned};
+use crate::node::{CatchUpCounts, Done, Failure, Input, Node, Turned};
 
 /// Longest wait for mail: the driver's clock ticks at least this often.
 const TICK: Duration = Duration::from_millis(50);
@@ -44,6 +45,7 @@ pub(crate) struct Around<S> {
     pub(crate) log: Arc<LogBox>,
     pub(crate) background: Arc<Background>,
     pub(crate) cold: Arc<ColdBox>,
+    pub(crate) asides: Arc<AsideBox>,
     pub(crate) pulse: Arc<Pulse>,
     /// The other nodes; `None` for a node that is a cluster of its own.
     pub(crate) links: Option<Arc<Links>>,
@@ -62,6 +64,8 @@ struct Loop<'a, S> {
     written: Option<JobId>,
     /// When this thread last wrote the log, until the log thread is told to confirm its end.
     wrote: Option<Instant>,
+    /// What transfers had done when it was last told.
+    counted: CatchUpCounts,
 }
 
 pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
@@ -75,6 +79,7 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
         inbox: Vec::new(),
         written: None,
         wrote: None,
+        counted: CatchUpCounts::default(),
     };
     let mut more = true;
     while state.gather(more) {
@@ -86,7 +91,9 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
         if let Some(links) = &around.links {
             // Frames leave before the log is written: followers write at the same time.
             links.send(std::mem::take(&mut turned.frames));
+            links.send_bulk(std::mem::take(&mut turned.bulk));
             links.roles_changed(&turned.roles);
+            state.count(node.catch_up_counts());
         }
         // With others to hear from, this thread must not wait for the disk.
         if (state.front.is_none() || around.links.is_some())
@@ -146,6 +153,12 @@ impl<S: OrderedStore> Loop<'_, S> {
                     }
                     inbox.push(Input::Frame { from, bytes });
                 }
+                Mail::Bulk { from, bytes } => {
+                    if let Some(links) = &self.around.links {
+                        links.taken(bytes.len());
+                    }
+                    inbox.push(Input::Bulk { from, bytes });
+                }
                 Mail::Front(front) => {
                     mailbox.wake_by(front.waker());
                     self.front = Some(front);
@@ -155,6 +168,18 @@ impl<S: OrderedStore> Loop<'_, S> {
         }
         inbox.extend(self.written.take().map(Input::LogDone));
         true
+    }
+
+    /// Tells what transfers of rows have done since it was last told.
+    fn count(&mut self, counts: CatchUpCounts) {
+        let before = std::mem::replace(&mut self.counted, counts);
+        if before == counts {
+            return;
+        }
+        let metrics = &self.around.shared.metrics;
+        metrics.snapshots_given.inc_by(counts.given - before.given);
+        metrics.snapshots_taken.inc_by(counts.taken - before.taken);
+        metrics.snapshot_bytes.inc_by(counts.bytes_given - before.bytes_given);
     }
 
     /// How long the driver may sleep: less while the end of the log is not confirmed.
@@ -182,6 +207,20 @@ impl<S: OrderedStore> Loop<'_, S> {
     fn act(&mut self, turned: Turned, started: Instant) {
         for beside in turned.beside {
             self.around.cold.push(beside);
+        }
+        for aside in turned.asides {
+            self.around.asides.push(aside);
+        }
+        for (group, index) in turned.installed {
+            let (group, index) = (group.0, index.0);
+            tracing::info!(
+                group,
+                index,
+                "a group that was far behind goes on from another node's rows"
+            );
+        }
+        for (group, why) in turned.troubles {
+            tracing::warn!(group = group.0, reason = %why, "rows of a group could not be read for a node that is far behind");
         }
         if turned.sealed {
             self.around.shared.memtables.fetch_add(1, Ordering::Relaxed);

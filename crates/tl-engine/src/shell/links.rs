@@ -151,6 +151,19 @@ impl Links {
         }
     }
 
+    /// Gives pieces of what is large to the transport, on connections of their own. Whoever lacks
+    /// one that was not taken asks for it again.
+    pub(crate) fn send_bulk(&self, pieces: Vec<(PeerId, Bytes)>) {
+        if pieces.is_empty() {
+            return;
+        }
+        if let Some(sender) = &*self.sender.read() {
+            for (to, piece) in pieces {
+                let _ = sender.send(to, FrameKind::Bulk, piece);
+            }
+        }
+    }
+
     /// Room for a frame on its way to the driver; false when it must be dropped.
     pub(crate) fn take_in(&self, bytes: usize) -> bool {
         let before = self.inbound_bytes.fetch_add(bytes, Ordering::Relaxed);

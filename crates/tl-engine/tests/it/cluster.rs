@@ -217,3 +217,59 @@ async fn a_member_whose_directory_is_gone_does_not_vote_again() {
     append_through(&cluster.service(2), "chat", 1).await;
     cluster.stop_all().await;
 }
+
+/// The first `count` events of a session as a node shows them, page by page: what is there needs
+/// nobody else.
+async fn shown(service: &Service, session: &str, count: usize) -> Vec<(u64, Vec<u8>)> {
+    let mut shown: Vec<(u64, Vec<u8>)> = Vec::new();
+    while shown.len() < count {
+        let cursor = Seq(shown.last().map_or(0, |(seq, _)| *seq));
+        let page = ReadEvents { cursor, limit: 1_000, wait: Duration::ZERO };
+        let read = service.read_events(&caller(), &id(session), page, Freshness::default()).await;
+        let lines = read.unwrap().value.events;
+        assert!(!lines.is_empty(), "nothing behind {cursor}");
+        shown.extend(lines.into_iter().map(|line| (line.seq.0, line.json.to_vec())));
+    }
+    shown
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_missed_more_than_the_others_keep_is_given_all_rows() {
+    /// More than a leader keeps of one group for a follower that is away.
+    const LARGE: u64 = 42;
+    let mut cluster = Cluster::start().await;
+    create(&cluster.service(0), "chat").await;
+    append_through(&cluster.service(0), "chat", 1).await;
+    cluster.stop(2).await;
+    let text = "x".repeat(900_000);
+    for seq in 2..=LARGE {
+        loop {
+            match append(&cluster.service(0), "chat", vec![event("p", seq, &text)]).await {
+                Ok(_) => break,
+                Err(error) if error.code == ErrorCode::RaftTimeout => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    cluster.open(2);
+    cluster.engines[2].as_ref().unwrap().wait_ready().await.expect("it catches up");
+    let metrics = cluster.service(2).metrics_text();
+    let taken = metrics.lines().find(|line| line.starts_with("throughline_snapshots_taken_total"));
+    assert_eq!(taken, Some("throughline_snapshots_taken_total 1"), "the log could not have it");
+    // What follows comes by the log again, and the producer's positions came along.
+    append_through(&cluster.service(2), "chat", LARGE + 1).await;
+    append_through(&cluster.service(0), "chat", LARGE + 1).await;
+    let count = LARGE as usize + 1;
+    let first = shown(&cluster.service(0), "chat", count).await;
+    assert_eq!(shown(&cluster.service(2), "chat", count).await, first);
+    cluster.stop(0).await;
+    cluster.stop(1).await;
+    assert_eq!(shown(&cluster.service(2), "chat", count).await, first, "alone");
+    // Also behind a restart, from its own disk and log; another one only says what is committed.
+    cluster.stop(2).await;
+    cluster.open(2);
+    cluster.open(0);
+    cluster.engines[2].as_ref().unwrap().wait_ready().await.expect("two of three");
+    assert_eq!(shown(&cluster.service(2), "chat", count).await, first);
+    cluster.stop_all().await;
+}

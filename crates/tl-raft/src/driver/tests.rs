@@ -4,7 +4,7 @@ mod cluster;
 
 use std::hint::black_box;
 
-use tl_types::Term;
+use tl_types::{Generation, Term};
 use tl_wal::Record;
 
 use super::*;
@@ -51,7 +51,12 @@ fn leading(groups: u16) -> (Driver, Vec<Record>) {
 }
 
 fn recover(voter_count: u64, applied: (Index, Term), records: &[Record]) -> Vec<RecoveredGroup> {
-    let start = GroupStart { group: GROUP, voters: voters(voter_count), applied };
+    let start = GroupStart {
+        group: GROUP,
+        voters: voters(voter_count),
+        applied,
+        generation: Generation(0),
+    };
     let mut recovery = Recovery::new(vec![start], 1 << 20);
     records.iter().for_each(|record| recovery.record(record.clone()));
     recovery.finish().unwrap()

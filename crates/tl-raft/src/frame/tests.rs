@@ -16,7 +16,7 @@ fn context() -> impl Strategy<Value = Vec<u8>> {
 fn message() -> impl Strategy<Value = Message> {
     let entries = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..5);
     let parts = (
-        0..11usize,
+        0..12usize,
         1..NUMBER_MAX,
         number(),
         number(),
@@ -45,6 +45,7 @@ fn message() -> impl Strategy<Value = Message> {
             MessageType::MsgTimeoutNow,
             MessageType::MsgReadIndex,
             MessageType::MsgReadIndexResp,
+            MessageType::MsgSnapshot,
         ];
         message.set_msg_type(kinds[kind]);
         match kinds[kind] {
@@ -82,6 +83,10 @@ fn message() -> impl Strategy<Value = Message> {
             MessageType::MsgReadIndex => {
                 message.term = 0;
                 message.set_entries(one_entry(context));
+            }
+            MessageType::MsgSnapshot => {
+                let metadata = message.mut_snapshot().mut_metadata();
+                (metadata.index, metadata.term) = (a.max(1), b.clamp(1, term));
             }
             MessageType::MsgReadIndexResp => {
                 message.index = a;
@@ -198,12 +203,31 @@ fn the_encoding_does_not_change() {
 
 #[test]
 fn messages_that_stay_on_the_node_are_not_encoded() {
-    for kind in [MessageType::MsgPropose, MessageType::MsgSnapshot, MessageType::MsgHup] {
+    for kind in [MessageType::MsgPropose, MessageType::MsgSnapStatus, MessageType::MsgHup] {
         let mut message = Message::default();
         message.set_msg_type(kind);
         let mut builder = FrameBuilder::default();
         assert!(!builder.push(GroupId(1), &message));
         assert_eq!(builder.finish().next(), None);
+    }
+}
+
+#[test]
+fn a_snapshot_of_nothing_or_of_a_later_term_is_refused() {
+    let encoded = |index, of_term, term| {
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgSnapshot);
+        message.term = term;
+        let metadata = message.mut_snapshot().mut_metadata();
+        (metadata.index, metadata.term) = (index, of_term);
+        let mut builder = FrameBuilder::default();
+        assert!(builder.push(GroupId(3), &message));
+        builder.finish().next().unwrap()
+    };
+    assert_eq!(encoded(300, 4, 5), [1, 3, 12, 3, 5, 0xac, 2, 4].as_slice());
+    assert_eq!(decoded(&encoded(300, 5, 5)).unwrap().len(), 1);
+    for refused in [encoded(0, 4, 5), encoded(300, 6, 5), encoded(300, 0, 5)] {
+        assert!(decoded(&refused).is_err());
     }
 }
 

@@ -12,6 +12,7 @@ fn recovery(voters: u64, applied: (u64, u64), keep_bytes: usize) -> Recovery {
         group: GROUP,
         voters: (1..=voters).map(PeerId).collect(),
         applied: (Index(applied.0), Term(applied.1)),
+        generation: Generation(1),
     };
     Recovery::new(vec![start], keep_bytes)
 }
@@ -168,4 +169,38 @@ fn an_entry_that_comes_again_behind_its_application_is_named() {
     }
     let error = recovered(recovery, [entry(2, 2)]).unwrap_err();
     assert_eq!(error, RecoverError::Rewritten { group: GROUP, index: Index(2) });
+}
+
+fn installed(index: u64, term: u64, generation: u32) -> Record {
+    let (index, term, generation) = (Index(index), Term(term), Generation(generation));
+    Record::Installed { group: GROUP, index, term, generation }
+}
+
+#[test]
+fn rows_put_in_place_that_the_store_does_not_know_of_decide() {
+    let records =
+        [hard(3, 0), entry(1, 1), entry(2, 1), installed(40, 3, 2), entry(41, 3), entry(42, 3)];
+    let group = recovered(recovery(3, (2, 1), 1 << 20), records.clone()).unwrap();
+    let rows = Staged { index: Index(40), term: Term(3), generation: Generation(2) };
+    assert_eq!(group.installed(), Some(rows));
+    assert_eq!((group.applied, group.base), (Index(40), (Index(40), Term(3))));
+    assert_eq!(terms(&group), [3, 3]);
+    let bare = recovered(recovery(3, (2, 1), 1 << 20), records[..4].to_vec()).unwrap();
+    assert_eq!((bare.installed(), bare.last()), (Some(rows), Index(40)));
+}
+
+#[test]
+fn rows_put_in_place_that_the_store_knows_of_change_nothing() {
+    let records = [installed(40, 3, 1), hard(3, 0), entry(41, 3), entry(42, 3), entry(43, 3)];
+    let group = recovered(recovery(3, (42, 3), 0), records).unwrap();
+    assert_eq!(group.installed(), None);
+    assert_eq!((group.applied, group.last()), (Index(42), Index(43)));
+}
+
+#[test]
+fn a_hole_behind_rows_put_in_place_is_found() {
+    let records = [hard(3, 0), installed(40, 3, 2), entry(42, 3)];
+    let hole = recovered(recovery(3, (2, 1), 0), records).unwrap_err();
+    let (expected, found) = (Index(41), Index(42));
+    assert_eq!(hole, RecoverError::Hole { group: GROUP, expected, found });
 }

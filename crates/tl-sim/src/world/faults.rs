@@ -29,9 +29,13 @@ pub(crate) enum Fault {
     WallJump,
     /// A machine is asked to hand the groups that it leads to others.
     HandOver,
+    /// A machine goes away for long.
+    Away,
+    /// A machine that is taking rows of another one goes down.
+    KillTaking,
 }
 
-const ALL: [Fault; 9] = [
+const ALL: [Fault; 11] = [
     Fault::PowerCut,
     Fault::Kill,
     Fault::Blackout,
@@ -41,6 +45,8 @@ const ALL: [Fault; 9] = [
     Fault::Stall,
     Fault::WallJump,
     Fault::HandOver,
+    Fault::Away,
+    Fault::KillTaking,
 ];
 
 /// A stopped machine stays down for at least this long, milliseconds.
@@ -64,6 +70,8 @@ impl World {
             Fault::Stall => self.plan.stall_mean_ms,
             Fault::WallJump => self.plan.wall_jump_mean_ms,
             Fault::HandOver => self.plan.hand_over_mean_ms,
+            Fault::Away => self.plan.little.map_or(0, |little| little.away_mean_ms),
+            Fault::KillTaking => self.plan.little.map_or(0, |little| little.kill_taking_mean_ms),
         }
     }
 
@@ -138,8 +146,27 @@ impl World {
                     self.input(machine, Input::Transfer { group, to });
                 }
             }
+            Fault::Away if runs && self.machines.iter().all(|one| one.process.is_some()) => {
+                self.go_away(machine);
+            }
+            Fault::KillTaking => {
+                let takes = |no: &MachineNo| {
+                    let process = self.machines[*no].process.as_ref();
+                    process.is_some_and(|process| process.node.taking().next().is_some())
+                };
+                if let Some(machine) = (0..self.plan.machines).find(takes) {
+                    self.coverage.kills_taking += 1;
+                    self.note(&format!("machine {machine} goes down while it is taking rows"));
+                    if self.rng.bool() {
+                        self.power_cut(machine);
+                    } else {
+                        self.kill(machine);
+                    }
+                }
+            }
             Fault::PowerCut
             | Fault::Kill
+            | Fault::Away
             | Fault::SyncError
             | Fault::DiskFull
             | Fault::HandOver => {}
@@ -201,9 +228,22 @@ impl World {
         self.start_later(machine);
     }
 
+    /// One machine goes away for long while the others go on.
+    fn go_away(&mut self, machine: MachineNo) {
+        let Some(little) = self.plan.little else { return };
+        self.coverage.aways += 1;
+        self.retire(machine);
+        self.machines[machine].kill();
+        let away_ms = self.rng.u64(little.away_ms_max / 2..=little.away_ms_max);
+        self.note(&format!("machine {machine} goes away for {away_ms} ms"));
+        let life = self.machines[machine].life;
+        self.queue.put(self.now_us + away_ms * 1_000, Event::Start { machine, life });
+    }
+
     /// Counts what a process did before it goes.
     fn retire(&mut self, machine: MachineNo) {
         if let Some(process) = &self.machines[machine].process {
+            self.coverage.transfers_let_go += process.node.catch_up_counts().let_go;
             self.coverage.segments_begun += process.log.wal.counts().rotations;
             self.coverage.segments_released += process.log.released;
         }

@@ -145,9 +145,10 @@ impl World {
         }
     }
 
-    /// Flushes one memtable. The log behind it goes once all machines have flushed past it: who
-    /// is further behind would need a snapshot. One entry more stays, because a log that is read
-    /// back begins with the position of its first entry, not with that entry.
+    /// Flushes one memtable and lets the log behind it go, as the shipped shell does, where the
+    /// seed says that machines keep little. Elsewhere the log goes once all machines have flushed
+    /// past it, so that the log alone brings everybody back. One entry more stays there, because a
+    /// log that is read back begins with the position of its first entry, not with that entry.
     pub(super) fn flush(&mut self, machine: MachineNo) -> Checked {
         let Some(process) = &mut self.machines[machine].process else { return Ok(()) };
         process.flush_due = false;
@@ -159,6 +160,18 @@ impl World {
         }
         self.coverage.flushes += 1;
         let groups = self.plan.groups;
+        if self.plan.little.is_some() {
+            let durable = self.machines[machine].durable(groups);
+            let durable = (0..groups).map(GroupId).zip(durable).collect();
+            if let Some(process) = &mut self.machines[machine].process {
+                process.log.release = Some(durable);
+            }
+            self.log_go_on(machine, GATHER_US);
+            self.flush_soon(machine);
+            // Somebody may wait for this flush.
+            self.wake(machine);
+            return Ok(());
+        }
         let mut everywhere = self.machines[0].durable(groups);
         for other in &self.machines[1..] {
             for (least, durable) in everywhere.iter_mut().zip(other.durable(groups)) {
@@ -177,6 +190,14 @@ impl World {
         self.input(machine, Input::Flushed(indexes));
         self.flush_soon(machine);
         Ok(())
+    }
+
+    pub(super) fn aside(&mut self, machine: MachineNo) {
+        let store = Arc::clone(&self.machines[machine].store);
+        let Some(process) = &mut self.machines[machine].process else { return };
+        let aside = process.asides.pop_front().expect("one event for each piece of work");
+        let done = aside.run(&*store);
+        self.input(machine, Input::AsideDone(done));
     }
 
     pub(super) fn beside(&mut self, machine: MachineNo) {

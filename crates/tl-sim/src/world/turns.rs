@@ -18,6 +18,9 @@ use crate::queue::{Event, MachineNo};
 
 /// What comes in within this time goes into one turn, microseconds.
 pub(super) const GATHER_US: u64 = 200;
+/// Chance in a million that the power goes in a turn which decides to go on from other rows.
+const CRASH_INSTALLING_PPM: u32 = 200_000;
+
 impl World {
     /// Starts a process on a machine.
     pub(super) fn start(&mut self, machine: MachineNo) -> Checked {
@@ -76,8 +79,12 @@ impl World {
         }
         process.turn_due = false;
         let turned = process.node.turn(now, &mut process.inbox);
-        let crash = self.phase == Phase::Trouble && self.by_chance(self.plan.crash_in_turn_ppm);
-        if crash {
+        let installs = turned.log.as_ref().is_some_and(|job| {
+            job.records.iter().any(|record| matches!(record, Record::Installed { .. }))
+        });
+        let crash_ppm = if installs { CRASH_INSTALLING_PPM } else { self.plan.crash_in_turn_ppm };
+        if self.phase == Phase::Trouble && self.by_chance(crash_ppm) {
+            self.coverage.crashes_installing += u64::from(installs);
             return self.crash_in_turn(machine, turned);
         }
         self.act(machine, turned)
@@ -178,6 +185,19 @@ impl World {
         if turned.sealed {
             self.flush_soon(machine);
         }
+        for aside in turned.asides {
+            let at = self.later_us(self.plan.beside_us_max);
+            let process = self.machines[machine].process.as_mut().expect("it just had a turn");
+            process.asides.push_back(aside);
+            self.queue.put(at, Event::Aside { machine, life });
+        }
+        if let Some((group, why)) = turned.troubles.first() {
+            let what = format!("machine {machine}, group {group}: {why}");
+            return Err(Violation::new("a store in memory is not damaged", what));
+        }
+        for &(group, index) in &turned.installed {
+            self.installed(machine, group, index)?;
+        }
         if turned.applied > 0 {
             let touched = self.touched(&turned.done);
             self.applied(machine, &touched)?;
@@ -188,8 +208,31 @@ impl World {
         for (to, frame) in turned.frames {
             self.send(machine, machine_of(to), frame);
         }
+        for (to, piece) in turned.bulk {
+            self.send_bulk(machine, machine_of(to), &piece);
+        }
         if turned.more {
             self.wake(machine);
+        }
+        Ok(())
+    }
+
+    /// A machine goes on from rows of another one: all of them are looked at.
+    fn installed(&mut self, machine: MachineNo, group: GroupId, index: Index) -> Checked {
+        self.coverage.snapshots_installed += 1;
+        self.note(&format!("machine {machine} goes on with group {group} behind entry {index}"));
+        let process = self.machines[machine].process.as_mut().expect("it just had a turn");
+        let before = std::mem::replace(&mut process.applied[usize::from(group.0)], index);
+        let stands_there = process.node.applied(group) == index;
+        if before >= index {
+            let what = format!("machine {machine}, group {group}: from {before} to {index}");
+            return Err(Violation::new("rows never go back", what));
+        }
+        let sessions = 0..self.workload.sessions.len();
+        let all = sessions.filter(|at| self.workload.sessions[*at].group == group).collect();
+        self.look(machine, &all)?;
+        if stands_there {
+            self.compare_digest(machine, group, index)?;
         }
         Ok(())
     }
@@ -270,6 +313,27 @@ impl World {
             let bytes = bytes.clone();
             self.queue.put(self.now_us + delay_us, Event::Frame { to, from, bytes });
         }
+    }
+
+    /// Messages about rows may be damaged on top of what happens to frames.
+    fn send_bulk(&mut self, from: MachineNo, to: MachineNo, piece: &Bytes) {
+        self.trace.mix_bytes(piece);
+        let arrivals = self.links.send(&self.plan, &mut self.rng, from, to);
+        for delay_us in arrivals.into_iter().flatten() {
+            let mut bytes = piece.to_vec();
+            let damage_ppm = self.plan.little.map_or(0, |little| little.damage_ppm);
+            if self.phase == Phase::Trouble && self.by_chance(damage_ppm) {
+                self.coverage.pieces_damaged += 1;
+                let at = self.rng.usize(0..bytes.len());
+                bytes[at] ^= 1 << self.rng.u32(0..8);
+            }
+            let bytes = bytes.into();
+            self.queue.put(self.now_us + delay_us, Event::Bulk { to, from, bytes });
+        }
+    }
+
+    pub(super) fn bulk(&mut self, to: MachineNo, from: MachineNo, bytes: Bytes) {
+        self.input(to, Input::Bulk { from: peer_of(from), bytes });
     }
 
     pub(super) fn frame(&mut self, to: MachineNo, from: MachineNo, bytes: Bytes) {

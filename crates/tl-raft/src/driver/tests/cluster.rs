@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use tl_types::Generation;
+
 use super::*;
 
 const PEERS: u64 = 3;
@@ -94,7 +96,7 @@ impl Sim {
         let starts = (0..GROUPS).map(GroupId).map(|group| {
             let applied = machine.applied.get(&group).and_then(|applied| applied.last());
             let applied = applied.map_or((Index(0), Term(0)), |last| (last.index, last.term));
-            GroupStart { group, voters: voters(PEERS), applied }
+            GroupStart { group, voters: voters(PEERS), applied, generation: Generation(0) }
         });
         let mut recovery = Recovery::new(starts.collect(), 64 << 20);
         machine.disk.synced.iter().for_each(|record| recovery.record(record.clone()));
@@ -217,6 +219,7 @@ impl Sim {
                 Outcome::NotLeader { token, .. } => self.answer(token, "not leader"),
                 Outcome::Busy { token } => self.answer(token, "busy"),
                 Outcome::Lost { token } => self.answer(token, "lost"),
+                Outcome::Unknown { .. } => panic!("nothing takes the place of entries here"),
                 Outcome::ReadFailed { token, .. } => assert!(self.reads.remove(&token).is_some()),
             }
         }

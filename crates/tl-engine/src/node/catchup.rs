@@ -1,0 +1,245 @@
+//! Rows of a whole group, from the node that leads it to one that is too far behind for the log.
+//!
+//! ```text
+//!   giver (leads)                                     taker
+//!   Raft: entries are gone ─► open rows of last flush
+//!        Offer(index, term) ────────────────────────► find a generation without rows
+//!                         ◄──────────────────── Ask(0)
+//!        Chunk(0) ──────────────────────────────────► load under that generation
+//!          ...            ◄──────────────────── Ask(n)
+//!        Chunk(n, sum of all) ──────────────────────► compare, flush
+//!                         ◄───────────────────── Ready   (Raft here may go on from them)
+//!   Raft: "go on behind index" ═════════════════════► record in the log, synced ─► switch
+//! ```
+//!
+//! Invariants:
+//!  - K1 nothing reads rows that are being loaded. They become the group's by one record in the
+//!    log, written after they are durable; a crash before it leaves the old rows, one behind it
+//!    the new ones, and never some of each;
+//!  - K2 they become so only when the group's leader says so, about exactly their entry;
+//!  - K3 a generation is used for one load, also over restarts;
+//!  - K4 chunks are taken in order, each with its checksum right, and all together with theirs;
+//!  - K5 transfers, their memory and their rate are bounded on both sides.
+//!
+//! Messages may be lost, doubled and late. The taker asks and asks again; the giver keeps the
+//! chunk that it gave last, to give it again. Whoever hears nothing for a while lets the transfer
+//! go, and Raft asks for another one as long as it is needed.
+//!
+//! Absent: going on with a transfer behind a restart or a change of leader; it begins anew.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tl_raft::{Installed, PeerId, Rejected};
+use tl_store::{GroupWrites, OrderedStore};
+use tl_types::{GroupId, Index};
+
+use self::aside::Found;
+use self::give::Giving;
+use self::message::{Message, What};
+use self::take::Taking;
+use super::{Done, Failure, Node, Now, Turned};
+
+mod aside;
+mod give;
+mod message;
+mod take;
+
+pub use self::aside::{Aside, AsideDone};
+
+/// A transfer of which nothing was heard for so long is let go, milliseconds.
+const PATIENCE_MS: u64 = 10_000;
+/// Whoever waits for an answer says it again after so long, milliseconds. Also how long a giver
+/// waits before it offers something to a peer that wanted nothing.
+const AGAIN_MS: u64 = 1_000;
+/// How long a taker that has everything may need to go on from it, milliseconds.
+const INSTALL_WITHIN_MS: u64 = 30_000;
+/// Rows that are no longer the group's stay for so long, for reads that began on them,
+/// milliseconds.
+const RETIRE_AFTER_MS: u64 = 30_000;
+/// A giver may be ahead of its rate by so much: its clock ticks no oftener, milliseconds.
+const BURST_MS: u64 = 50;
+
+/// How much transfers may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatchUpLimits {
+    /// A chunk ends once it has so many bytes of rows (one row always goes). Each transfer keeps
+    /// one in memory.
+    pub chunk_bytes: usize,
+    /// Bytes given per second, all transfers together.
+    pub bytes_per_s: u64,
+    /// Transfers at a time, given and taken each.
+    pub at_once: usize,
+}
+
+impl Default for CatchUpLimits {
+    fn default() -> CatchUpLimits {
+        CatchUpLimits { chunk_bytes: 1024 * 1024, bytes_per_s: 64 * 1024 * 1024, at_once: 2 }
+    }
+}
+
+/// What transfers did since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CatchUpCounts {
+    /// Given whole, and gone on from.
+    pub given: u64,
+    /// Given up by the giver.
+    pub given_up: u64,
+    /// Taken whole, and gone on from.
+    pub taken: u64,
+    /// Let go by the taker.
+    pub let_go: u64,
+    /// Bytes given.
+    pub bytes_given: u64,
+    /// Rows taken.
+    pub rows_taken: u64,
+    /// Messages that were damaged or made no sense.
+    pub refused: u64,
+}
+
+/// Transfers of one node.
+#[derive(Debug)]
+pub(super) struct CatchUp {
+    limits: CatchUpLimits,
+    counts: CatchUpCounts,
+    /// Number of the next transfer given; begins elsewhere at every start.
+    next_transfer: u64,
+    giving: Vec<Giving>,
+    taking: Vec<Taking>,
+    /// Peers that are offered nothing before.
+    not_before_ms: BTreeMap<PeerId, u64>,
+    /// When the next chunk is due by the rate.
+    may_send_at_ms: u64,
+    /// Groups whose former rows may go, and when.
+    retiring: Vec<(u64, GroupId)>,
+}
+
+impl CatchUp {
+    pub(super) fn new(life: u64) -> CatchUp {
+        CatchUp {
+            limits: CatchUpLimits::default(),
+            counts: CatchUpCounts::default(),
+            next_transfer: life,
+            giving: Vec::new(),
+            taking: Vec::new(),
+            not_before_ms: BTreeMap::new(),
+            may_send_at_ms: 0,
+            retiring: Vec::new(),
+        }
+    }
+}
+
+impl<S: OrderedStore> Node<S> {
+    /// Sets how much transfers may take.
+    pub fn limit_catch_up(&mut self, limits: CatchUpLimits) {
+        self.catch_up.limits = limits;
+    }
+
+    /// What transfers did.
+    #[must_use]
+    pub fn catch_up_counts(&self) -> CatchUpCounts {
+        self.catch_up.counts
+    }
+
+    /// Groups that this node is taking rows of.
+    pub fn taking(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.catch_up.taking.iter().map(|taking| taking.group)
+    }
+
+    /// Takes a message of a peer.
+    pub(super) fn hear(&mut self, now: Now, from: PeerId, bytes: &Bytes, turned: &mut Turned) {
+        let groups = self.groups();
+        let message = match Message::decode(bytes) {
+            Ok(message) if message.group.0 < groups => message,
+            Ok(message) => {
+                let group = Some(message.group);
+                return self.refuse(from, group, "group does not live here", turned);
+            }
+            Err(reason) => return self.refuse(from, None, reason, turned),
+        };
+        let Message { group, transfer, what } = message;
+        match what {
+            What::Offer { index, term, chunk } => {
+                self.offered(now, from, (group, transfer), (index, term), chunk, turned);
+            }
+            What::Ask { chunk } => self.asked(now, from, (group, transfer), chunk, turned),
+            What::Chunk { chunk, rows, last } => {
+                self.took(now, from, (group, transfer), (chunk, rows, last), turned);
+            }
+            What::Ready => self.taker_is_ready(now, from, (group, transfer), turned),
+            What::Gone => {
+                self.taker_is_gone(now, from, transfer);
+                self.giver_is_gone(from, transfer);
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        from: PeerId,
+        group: Option<GroupId>,
+        reason: &'static str,
+        turned: &mut Turned,
+    ) {
+        self.catch_up.counts.refused += 1;
+        turned.rejected.push(Rejected { from, group, reason });
+    }
+
+    /// Takes the end of work that was done off the driver.
+    pub(super) fn aside_done(&mut self, now: Now, done: AsideDone, turned: &mut Turned) {
+        let AsideDone { group, transfer, found } = done;
+        match found {
+            Found::Opened(opened) => self.opened(now, transfer, opened, turned),
+            Found::Read(read) => self.read_on(now, transfer, read, turned),
+            Found::Named(named) => self.named(now, (group, transfer), named, turned),
+        }
+    }
+
+    /// Does what time has made due, and what was waited for.
+    pub(super) fn move_transfers(&mut self, now: Now, turned: &mut Turned) {
+        if !self.catch_up.giving.is_empty() {
+            self.move_giving(now, turned);
+        }
+        if !self.catch_up.taking.is_empty() {
+            self.move_taking(now, turned);
+        }
+        if self.catch_up.retiring.first().is_some_and(|(at_ms, _)| *at_ms <= now.boot_ms) {
+            let (_, group) = self.catch_up.retiring.remove(0);
+            self.store.set_generation(group, self.generation(group));
+        }
+    }
+
+    /// The log says that a group goes on from the rows that were loaded.
+    pub(super) fn install(&mut self, now: Now, installed: Installed, turned: &mut Turned) {
+        let Installed { group, rows } = installed;
+        let (generation, index, term) = (rows.generation, rows.index, rows.term);
+        let stamp = self.end_taking(group);
+        self.store.write(GroupWrites { group, generation, index, term, rows: Vec::new() });
+        let slot = &mut self.slots[usize::from(group.0)];
+        slot.generation = generation;
+        slot.applied = index;
+        slot.stamp = slot.stamp.max(stamp);
+        // What waited is in the rows; what it was answered with, nobody here knows.
+        let beside = slot.beside.take().and_then(|(_, _, token)| token);
+        let waiting = slot.waiting.drain(..).filter_map(|entry| entry.token);
+        let failure = Failure::Unknown;
+        let unknown = beside.into_iter().chain(waiting);
+        turned.done.extend(unknown.map(|token| Done::Failed { token, failure }));
+        self.catch_up.counts.taken += 1;
+        self.catch_up.retiring.push((now.boot_ms + RETIRE_AFTER_MS, group));
+        turned.installed.push((group, index));
+        self.answer_reads(group, turned);
+    }
+
+    fn say(&self, to: PeerId, (group, transfer): (GroupId, u64), what: What, turned: &mut Turned) {
+        turned.bulk.push((to, Message { group, transfer, what }.encode()));
+    }
+
+    /// The last entry that is known to be committed here.
+    fn committed(&self, group: GroupId) -> Index {
+        self.driver.status(group).map_or(Index(0), |status| status.committed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

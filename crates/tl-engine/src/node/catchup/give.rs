@@ -1,0 +1,326 @@
+//! The giver's side: a leader whose follower needs what is no longer in memory.
+
+use bytes::Bytes;
+use tl_raft::{Inbound, PeerId};
+use tl_store::{Applied, OrderedStore};
+use tl_types::{GroupId, Index, Term};
+
+use super::aside::{Aside, Piece, Stream, Work};
+use super::message::{Message, What};
+use super::{AGAIN_MS, BURST_MS, INSTALL_WITHIN_MS, PATIENCE_MS};
+use crate::node::{Node, Now, Turned};
+
+/// Rows on their way to one follower.
+#[derive(Debug)]
+pub(super) struct Giving {
+    group: GroupId,
+    to: PeerId,
+    transfer: u64,
+    /// The term in which the group is led here.
+    term: Term,
+    stage: Stage,
+    /// The last entry in the rows; zeros until they are open.
+    rows: (Index, Term),
+    /// The rows that are left, unless somebody is reading them.
+    stream: Option<Stream>,
+    /// The chunk that was read last, with its number.
+    kept: Option<(u64, Bytes)>,
+    /// It waits to be sent.
+    is_due: bool,
+    /// The most that the follower has confirmed.
+    matched: Index,
+    heard_ms: u64,
+    offered_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waits until the store has made so many memtables durable.
+    Flushing { until: u64 },
+    /// Waits until the rows are open.
+    Opening,
+    /// Gives what it is asked for.
+    Sending,
+    /// The follower has everything; Raft tells it to go on from there.
+    Installing { since_ms: u64 },
+    /// It did, and is given entries up to this one before they may leave memory.
+    Following { until: Index },
+}
+
+impl Giving {
+    fn next_chunk(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |(chunk, _)| chunk + 1)
+    }
+
+    fn aside(&self, work: Work) -> Aside {
+        Aside { group: self.group, transfer: self.transfer, work }
+    }
+}
+
+impl<S: OrderedStore> Node<S> {
+    /// A follower needs entries that are no longer in memory. Raft says so again and again.
+    pub(in crate::node) fn lacks(
+        &mut self,
+        now: Now,
+        group: GroupId,
+        to: PeerId,
+        turned: &mut Turned,
+    ) {
+        let catch_up = &self.catch_up;
+        let is_given =
+            catch_up.giving.iter().any(|giving| (giving.group, giving.to) == (group, to));
+        let is_early = catch_up.not_before_ms.get(&to).is_some_and(|at_ms| now.boot_ms < *at_ms);
+        let is_full = catch_up.giving.len() >= catch_up.limits.at_once;
+        let slot = &self.slots[usize::from(group.0)];
+        if is_given || is_early || is_full || slot.stopped {
+            return;
+        }
+        let Some(status) = self.driver.status(group) else { return };
+        let Some(first_kept) = self.driver.first_kept(group) else { return };
+        let durable = self.store.durable_applied().into_iter().find(|(of, _)| *of == group);
+        let durable = durable.map_or(Index(0), |(_, applied)| applied.index);
+        self.catch_up.next_transfer = self.catch_up.next_transfer.wrapping_add(1);
+        let mut giving = Giving {
+            group,
+            to,
+            transfer: self.catch_up.next_transfer,
+            term: status.term,
+            stage: Stage::Opening,
+            rows: (Index(0), Term(0)),
+            stream: None,
+            kept: None,
+            is_due: false,
+            matched: Index(0),
+            heard_ms: now.boot_ms,
+            offered_ms: now.boot_ms,
+        };
+        // The entries behind the rows must be in memory, or the follower would lack them next.
+        if durable.0 + 1 >= first_kept.0 {
+            turned.asides.push(giving.aside(Work::Open));
+        } else {
+            if self.store.rotate() {
+                self.log_bytes = 0;
+                turned.sealed = true;
+            }
+            giving.stage = Stage::Flushing { until: self.store.flush_mark() };
+        }
+        self.catch_up.giving.push(giving);
+        self.feedback.push(Inbound::Giving { group, to, rows: None });
+    }
+
+    pub(super) fn move_giving(&mut self, now: Now, turned: &mut Turned) {
+        let mut all = std::mem::take(&mut self.catch_up.giving);
+        all.retain_mut(|giving| {
+            let goes_on = self.move_one_giving(giving, now, turned);
+            if !goes_on {
+                self.feedback.push(Inbound::Given { group: giving.group, to: giving.to });
+            }
+            goes_on
+        });
+        self.catch_up.giving = all;
+    }
+
+    /// False when the transfer is over.
+    fn move_one_giving(&mut self, giving: &mut Giving, now: Now, turned: &mut Turned) -> bool {
+        let status = self.driver.status(giving.group).filter(|status| status.term == giving.term);
+        let matched = self.driver.matched(giving.group, giving.to);
+        let (Some(status), Some(matched)) = (status, matched) else {
+            self.catch_up.counts.given_up += 1;
+            return false;
+        };
+        if matched > giving.matched {
+            giving.matched = matched;
+            giving.heard_ms = now.boot_ms;
+        }
+        let is_silent = now.boot_ms.saturating_sub(giving.heard_ms) >= PATIENCE_MS;
+        let is_slow = matches!(giving.stage, Stage::Installing { since_ms }
+            if now.boot_ms.saturating_sub(since_ms) >= INSTALL_WITHIN_MS);
+        if is_silent || is_slow {
+            self.give_up(giving.to, now);
+            return false;
+        }
+        match giving.stage {
+            Stage::Flushing { until } => {
+                if self.store.flushes() >= until {
+                    giving.stage = Stage::Opening;
+                    turned.asides.push(giving.aside(Work::Open));
+                }
+            }
+            Stage::Opening => {}
+            Stage::Sending | Stage::Installing { .. } if matched >= giving.rows.0 => {
+                giving.stage = Stage::Following { until: status.last };
+                (giving.stream, giving.kept) = (None, None);
+            }
+            Stage::Sending => {
+                self.send_due(giving, now, turned);
+                let said_ms = giving.heard_ms.max(giving.offered_ms);
+                if now.boot_ms.saturating_sub(said_ms) >= AGAIN_MS {
+                    self.offer(giving, now, turned);
+                }
+            }
+            Stage::Installing { .. } => {}
+            Stage::Following { until } => {
+                if matched >= until {
+                    self.catch_up.counts.given += 1;
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn offer(&self, giving: &mut Giving, now: Now, turned: &mut Turned) {
+        let (index, term) = giving.rows;
+        let what = What::Offer { index, term, chunk: giving.next_chunk() };
+        self.say(giving.to, (giving.group, giving.transfer), what, turned);
+        giving.offered_ms = now.boot_ms;
+    }
+
+    /// Sends the chunk that is due, unless it is too early for it.
+    fn send_due(&mut self, giving: &mut Giving, now: Now, turned: &mut Turned) {
+        let catch_up = &mut self.catch_up;
+        let Some((_, bytes)) = giving.kept.as_ref().filter(|_| giving.is_due) else { return };
+        if now.boot_ms + BURST_MS < catch_up.may_send_at_ms {
+            return;
+        }
+        giving.is_due = false;
+        let takes_ms = bytes.len() as u64 * 1_000 / catch_up.limits.bytes_per_s.max(1);
+        catch_up.may_send_at_ms = catch_up.may_send_at_ms.max(now.boot_ms) + takes_ms;
+        catch_up.counts.bytes_given += bytes.len() as u64;
+        turned.bulk.push((giving.to, bytes.clone()));
+    }
+
+    fn give_up(&mut self, to: PeerId, now: Now) {
+        self.catch_up.counts.given_up += 1;
+        self.catch_up.not_before_ms.insert(to, now.boot_ms + AGAIN_MS);
+    }
+
+    /// Takes a transfer out, to be put back unless it is over.
+    fn giving(&mut self, transfer: u64) -> Option<Giving> {
+        let giving = &mut self.catch_up.giving;
+        let at = giving.iter().position(|giving| giving.transfer == transfer)?;
+        Some(giving.swap_remove(at))
+    }
+
+    fn giving_to(&mut self, from: PeerId, transfer: u64) -> Option<Giving> {
+        let all = &self.catch_up.giving;
+        let is_known = all.iter().any(|giving| (giving.to, giving.transfer) == (from, transfer));
+        if is_known { self.giving(transfer) } else { None }
+    }
+
+    fn end_giving(&mut self, giving: &Giving, now: Now) {
+        self.give_up(giving.to, now);
+        self.feedback.push(Inbound::Given { group: giving.group, to: giving.to });
+    }
+
+    /// The taker asks for a chunk.
+    pub(super) fn asked(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        of: (GroupId, u64),
+        chunk: u64,
+        turned: &mut Turned,
+    ) {
+        let Some(mut giving) = self.giving_to(from, of.1) else {
+            return self.say(from, of, What::Gone, turned);
+        };
+        giving.heard_ms = now.boot_ms;
+        if giving.stage == Stage::Sending {
+            if giving.kept.as_ref().is_some_and(|(kept, _)| *kept == chunk) {
+                giving.is_due = true;
+                self.send_due(&mut giving, now, turned);
+            } else if giving.next_chunk() == chunk
+                && let Some(stream) = giving.stream.take()
+            {
+                let chunk_bytes = self.catch_up.limits.chunk_bytes;
+                turned.asides.push(giving.aside(Work::Read { stream, chunk_bytes }));
+            }
+        }
+        self.catch_up.giving.push(giving);
+    }
+
+    /// The taker has everything, checked and durable. It says so again until it goes on from there.
+    pub(super) fn taker_is_ready(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        of: (GroupId, u64),
+        turned: &mut Turned,
+    ) {
+        let Some(mut giving) = self.giving_to(from, of.1) else {
+            return self.say(from, of, What::Gone, turned);
+        };
+        giving.heard_ms = now.boot_ms;
+        if giving.stage == Stage::Sending {
+            giving.stage = Stage::Installing { since_ms: now.boot_ms };
+            (giving.stream, giving.kept) = (None, None);
+        }
+        if matches!(giving.stage, Stage::Installing { .. }) {
+            let (group, to, rows) = (giving.group, giving.to, Some(giving.rows));
+            self.feedback.push(Inbound::Giving { group, to, rows });
+        }
+        self.catch_up.giving.push(giving);
+    }
+
+    pub(super) fn taker_is_gone(&mut self, now: Now, from: PeerId, transfer: u64) {
+        if let Some(giving) = self.giving_to(from, transfer) {
+            self.end_giving(&giving, now);
+        }
+    }
+
+    pub(super) fn opened(
+        &mut self,
+        now: Now,
+        transfer: u64,
+        opened: Result<(Applied, Stream), String>,
+        turned: &mut Turned,
+    ) {
+        let Some(mut giving) = self.giving(transfer) else { return };
+        match opened {
+            Ok((applied, stream)) => {
+                let first_kept = self.driver.first_kept(giving.group).unwrap_or_default();
+                if applied.index.0 + 1 < first_kept.0 || applied.index <= giving.matched {
+                    // Memory went on meanwhile; the next attempt flushes first.
+                    return self.end_giving(&giving, now);
+                }
+                giving.rows = (applied.index, applied.term);
+                giving.stream = Some(stream);
+                giving.stage = Stage::Sending;
+                self.offer(&mut giving, now, turned);
+                self.catch_up.giving.push(giving);
+            }
+            Err(why) => {
+                turned.troubles.push((giving.group, why));
+                self.end_giving(&giving, now);
+            }
+        }
+    }
+
+    pub(super) fn read_on(
+        &mut self,
+        now: Now,
+        transfer: u64,
+        read: Result<(Stream, Piece), String>,
+        turned: &mut Turned,
+    ) {
+        let Some(mut giving) = self.giving(transfer) else { return };
+        match read {
+            Ok((stream, Piece { rows, last })) => {
+                let chunk = giving.next_chunk();
+                let of = (giving.group, transfer);
+                giving.stream = last.is_none().then_some(stream);
+                let what = What::Chunk { chunk, rows: rows.into(), last };
+                giving.kept = Some((chunk, Message { group: of.0, transfer, what }.encode()));
+                giving.is_due = true;
+                self.send_due(&mut giving, now, turned);
+                self.catch_up.giving.push(giving);
+            }
+            Err(why) => {
+                turned.troubles.push((giving.group, why));
+                self.say(giving.to, (giving.group, transfer), What::Gone, turned);
+                self.end_giving(&giving, now);
+            }
+        }
+    }
+}
