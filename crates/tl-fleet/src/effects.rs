@@ -47,4 +47,6 @@ pub enum EffectNoted {
     },
     /// The claim is lost; nothing was noted.
     Fenced,
+    /// The step has noted [`crate::limits::EFFECTS_MAX`] others; nothing was noted.
+    TooMany,
 }

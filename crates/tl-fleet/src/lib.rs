@@ -42,7 +42,8 @@ pub use ids::{Attempt, ClaimToken, Epoch, Incarnation, PodId, PodLife, StepId};
 pub use json::JsonText;
 pub use list::{Counts, KindCount, Page, PageRequest, PageToken, StepFilter};
 pub use pod::{
-    Counted, Cycle, Guard, PodError, PodHandle, PodSettings, PodStatus, RunningPod, Stage,
+    Counted, Cycle, Guard, PodError, PodHandle, PodSettings, PodStatus, RecoveryAsked, RunningPod,
+    Stage,
 };
 pub use pods::{
     Beat, DrainAsked, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, PodState,

@@ -56,6 +56,10 @@ pub const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const SEARCH_BYTES_MAX: usize = 255;
 /// Rows that one call to recover, reap or retain changes at most.
 pub const SWEEP_MAX: usize = 10_000;
+/// Pods that a list of them has at most: first those that live, then the youngest of the rest.
+pub const PODS_MAX: usize = 10_000;
+/// Effects that one step may note, over all its attempts.
+pub const EFFECTS_MAX: u64 = 1_000;
 /// Scheduled steps that one claim makes pending at most; what is left waits for the next.
 pub const PROMOTE_MAX: usize = 10_000;
 /// Different kinds or priorities that [`crate::Counts`] tells apart; the rest is not listed.

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   fetcher ──claim──> held ready ──> running ──> reports ──finish──> store
-//!   keeper (own thread, own connection): heartbeat, renew, fence, lead;
-//!     while it leads: recover, reap, retain               journal: reports during an outage
+//!   keeper (own thread, own connection): heartbeat, renew, fence, lead
+//!     while it leads (a third connection): recover, reap, retain
+//!   journal: reports that the store did not answer
 //! ```
 //!
 //! Invariants:
@@ -11,7 +12,8 @@
 //!  - D2 work under a lease that may have run out, or under a life that has ended, is dropped.
 //!    The process's own clock decides, from before each renewal was sent.
 //!  - D3 a pod that goes down gives back what it has not started at once, and what it has not
-//!    ended after its grace; nothing waits for a lease to run out.
+//!    ended after its grace; nothing waits for a lease to run out. What the store has not
+//!    answered by then is in the journal.
 //!
 //! Absent on purpose: what a step means, HTTP, signals, and any talk with other pods.
 
@@ -23,7 +25,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use self::shared::Shared;
-use crate::claim::{Finish, Outcome};
 use crate::error::{InvalidInput, StoreError};
 use crate::ids::{Epoch, PodLife};
 use crate::run::{Handlers, Stop};
@@ -45,7 +46,7 @@ mod settings;
 mod shared;
 
 pub use counters::Counted;
-pub use duties::Cycle;
+pub use duties::{Cycle, RecoveryAsked};
 pub use guard::{Guard, LeftAlone};
 pub use held::HeldCounts;
 pub use local::{
@@ -56,8 +57,11 @@ pub use shared::Stage;
 
 /// Reports that may wait for the store; handlers that end past it wait with theirs.
 const REPORTS_WAITING_MAX: usize = 1_024;
-/// How long a pod that goes down tries to deliver its last reports.
+/// How long a pod that goes down tries to deliver its last reports, and how long its goodbye
+/// may take.
 const FLUSH: Duration = Duration::from_secs(5);
+/// Longest wait between two looks at what is still in hand.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Why a pod cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -146,18 +150,13 @@ impl PodHandle {
         self.0.handlers.kinds()
     }
 
-    /// Makes a recovery cycle now; nothing when this pod does not lead.
+    /// Makes a recovery cycle now, when this pod leads and nobody else has asked for one that
+    /// still runs.
     ///
     /// # Errors
     /// [`StoreError`], with part of the cycle done at most.
-    pub async fn recover_now(&self) -> Result<Option<Cycle>, StoreError> {
-        let shared = &self.0;
-        let Some(epoch) = shared.epoch() else { return Ok(None) };
-        let cycle = duties::cycle(&shared.guard, &shared.settings, &shared.local, epoch).await?;
-        if let Some(cycle) = &cycle {
-            shared.counters.recovered.add(cycle.recovered.len());
-        }
-        Ok(cycle)
+    pub async fn recover_now(&self) -> Result<RecoveryAsked, StoreError> {
+        duties::asked(&self.0).await
     }
 
     /// The newest rows of its recovery ledger.
@@ -174,7 +173,9 @@ impl PodHandle {
 #[derive(Debug)]
 pub struct RunningPod {
     shared: Arc<Shared>,
-    tasks: Vec<JoinHandle<()>>,
+    fetcher: JoinHandle<()>,
+    reporter: JoinHandle<()>,
+    replayer: JoinHandle<()>,
 }
 
 impl RunningPod {
@@ -191,14 +192,13 @@ impl RunningPod {
         let local = Local::open(&settings.local_dir)?;
         let guard = Arc::new(Guard::new(store, settings.breaker, settings.call_ms));
         let (reports, reported) = mpsc::channel(REPORTS_WAITING_MAX);
-        let shared = Arc::new(Shared::new(settings, guard, handlers, local, reports));
-        keep::start(Arc::clone(&shared)).map_err(PodError::Thread)?;
-        let tasks = vec![
-            tokio::spawn(fetch::run(Arc::clone(&shared))),
-            tokio::spawn(report::run(Arc::clone(&shared), reported)),
-            tokio::spawn(report::replay(Arc::clone(&shared))),
-        ];
-        Ok(RunningPod { shared, tasks })
+        let (asked, asks) = mpsc::channel(1);
+        let shared = Arc::new(Shared::new(settings, guard, handlers, local, reports, asked));
+        keep::start(Arc::clone(&shared), asks).map_err(PodError::Thread)?;
+        let fetcher = tokio::spawn(fetch::run(Arc::clone(&shared)));
+        let reporter = tokio::spawn(report::run(Arc::clone(&shared), reported));
+        let replayer = tokio::spawn(report::replay(Arc::clone(&shared)));
+        Ok(RunningPod { shared, fetcher, reporter, replayer })
     }
 
     /// For looking at it, also while it drains.
@@ -213,44 +213,46 @@ impl RunningPod {
     pub async fn drain(mut self) -> PodStatus {
         let shared = Arc::clone(&self.shared);
         shared.stage.send_replace(Stage::Draining);
-        // The fetcher may just be claiming; what it still gets is given back too.
-        if let Some(fetcher) = self.tasks.first_mut() {
-            drop(fetcher.await);
-        }
-        give_back(&shared).await;
+        // A claim may be under way: the fetcher gives back by itself what it still gets.
+        let ready = Arc::clone(&shared);
+        let giving = tokio::spawn(async move { report::give_back(&ready).await });
         let grace = Duration::from_millis(shared.settings.grace_ms);
         if tokio::time::timeout(grace, nothing_runs(&shared)).await.is_err() {
             shared.held.stop_all(Stop::Drained);
             // They end at their next await; one that never does keeps its lease until then.
             drop(tokio::time::timeout(FLUSH, nothing_runs(&shared)).await);
         }
-        drop(tokio::time::timeout(FLUSH, all_reported(&shared)).await);
+        let last_words = async {
+            drop((&mut self.fetcher).await);
+            all_reported(&shared).await;
+        };
+        drop(tokio::time::timeout(FLUSH, last_words).await);
         // First the keeper ends, so that nothing is said after the goodbye.
         shared.stage.send_replace(Stage::Stopped);
+        // What has not been answered goes into the journal now.
+        let kept = async {
+            drop(giving.await);
+            drop((&mut self.reporter).await);
+        };
+        drop(tokio::time::timeout(FLUSH, kept).await);
         if let Some(life) = shared.life() {
-            drop(shared.guard.call(|store| store.leave(life)).await);
+            let goodbye = shared.guard.call(|store| store.leave(life));
+            drop(tokio::time::timeout(FLUSH, goodbye).await);
         }
         self.handle().status()
     }
 }
 
-async fn give_back(shared: &Arc<Shared>) {
-    for key in shared.held.take_ready() {
-        let finish = Finish { key, outcome: Outcome::Released };
-        // The receiver lives as long as the pod.
-        drop(shared.reports.send(finish).await);
-    }
-}
-
 async fn nothing_runs(shared: &Shared) {
     while shared.held.counts().running > 0 {
-        shared.room.notified().await;
+        drop(tokio::time::timeout(LOOK, shared.room.notified()).await);
     }
 }
 
+/// Nothing is in hand, but for what waits in the journal of a database that is away.
 async fn all_reported(shared: &Shared) {
     while !shared.held.is_empty() {
-        shared.room.notified().await;
+        drop(tokio::time::timeout(LOOK, shared.room.notified()).await);
     }
 }
 
@@ -258,7 +260,7 @@ impl Drop for RunningPod {
     fn drop(&mut self) {
         self.shared.stage.send_replace(Stage::Stopped);
         self.shared.held.stop_all(Stop::Lost);
-        for task in &self.tasks {
+        for task in [&self.fetcher, &self.reporter, &self.replayer] {
             task.abort();
         }
     }

@@ -28,8 +28,10 @@ use crate::pod::Guard;
 use crate::step::Kind;
 
 mod exec;
+mod orphans;
 
 pub use exec::Exec;
+pub use orphans::take_charge_of_orphans;
 
 /// Why a handler did not give a result.
 #[derive(Debug, Clone, PartialEq, Eq)]

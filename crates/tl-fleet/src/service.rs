@@ -3,21 +3,23 @@
 //!
 //! Calls go through the guard of the pod beside it, so they share its view of the database.
 //! What many look at often (how many stand where, who lives, who leads) is looked up once a
-//! second at most, whoever asks.
+//! second at most, whoever asks. That and searches, which may take long, go over a connection of
+//! their own beside a pod: the pod's claims neither wait behind them nor are refused when they
+//! fail.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tl_types::UnixMs;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::claim::{Claim, ClaimRequest, Finish, Finished, Renewal, Renewed};
 use crate::effects::{EffectNoted, NewEffect};
 use crate::error::StoreError;
 use crate::ids::{PodId, StepId};
 use crate::list::{Counts, KindCount, Page, PageRequest, StepFilter};
-use crate::pod::{Cycle, Guard, PodHandle};
+use crate::pod::{Guard, PodHandle, RecoveryAsked};
 use crate::pods::{DrainAsked, Leader, Pod, PodState};
 use crate::recover::{Cancelled, DeadLetter, Redriven};
 use crate::step::{AttemptRecord, NewStep, Step, Submitted};
@@ -68,6 +70,8 @@ impl Overview {
 #[derive(Debug)]
 pub struct FleetService {
     guard: Arc<Guard>,
+    /// For looks at many things; made when first needed.
+    looks: OnceCell<Arc<Guard>>,
     pod: Option<PodHandle>,
     overview: Mutex<Option<(Instant, Arc<Overview>)>>,
 }
@@ -76,13 +80,16 @@ impl FleetService {
     /// Beside a pod.
     #[must_use]
     pub fn beside(pod: PodHandle) -> FleetService {
-        FleetService { guard: Arc::clone(pod.guard()), pod: Some(pod), overview: Mutex::new(None) }
+        let guard = Arc::clone(pod.guard());
+        FleetService { guard, looks: OnceCell::new(), pod: Some(pod), overview: Mutex::new(None) }
     }
 
     /// Without a pod: it submits and looks, and runs nothing.
     #[must_use]
     pub fn alone(guard: Arc<Guard>) -> FleetService {
-        FleetService { guard, pod: None, overview: Mutex::new(None) }
+        // Nobody works here who could be hindered.
+        let looks = OnceCell::new_with(Some(Arc::clone(&guard)));
+        FleetService { guard, looks, pod: None, overview: Mutex::new(None) }
     }
 
     /// The pod in this process.
@@ -95,6 +102,11 @@ impl FleetService {
     #[must_use]
     pub fn guard(&self) -> &Arc<Guard> {
         &self.guard
+    }
+
+    async fn looks(&self) -> Result<&Guard, StoreError> {
+        let make = || async { Ok::<_, StoreError>(Arc::new(self.guard.apart().await?)) };
+        Ok(&**self.looks.get_or_try_init(make).await?)
     }
 
     /// Whether the database answers and takes writes.
@@ -205,7 +217,7 @@ impl FleetService {
         filter: StepFilter,
         page: PageRequest,
     ) -> Result<Timed<Page<Step>>, StoreError> {
-        self.guard.call(|store| store.list(filter, page)).await
+        self.looks().await?.call(|store| store.list(filter, page)).await
     }
 
     /// Calls steps off; see [`crate::Store::cancel`].
@@ -241,17 +253,17 @@ impl FleetService {
         redriven: bool,
         page: PageRequest,
     ) -> Result<Timed<Page<DeadLetter>>, StoreError> {
-        self.guard.call(|store| store.dead_letters(redriven, page)).await
+        self.looks().await?.call(|store| store.dead_letters(redriven, page)).await
     }
 
-    /// Makes a recovery cycle now; nothing when the pod in this process does not lead.
+    /// Makes a recovery cycle now, when the pod in this process leads.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn recover_now(&self) -> Result<Option<Cycle>, StoreError> {
+    pub async fn recover_now(&self) -> Result<RecoveryAsked, StoreError> {
         match &self.pod {
             Some(pod) => pod.recover_now().await,
-            None => Ok(None),
+            None => Ok(RecoveryAsked::NotLeader),
         }
     }
 
@@ -267,9 +279,10 @@ impl FleetService {
         {
             return Ok(Arc::clone(overview));
         }
-        let counts = self.guard.call(|store| store.counts()).await?.value;
-        let pods = self.guard.call(|store| store.pods()).await?.value;
-        let leader = self.guard.call(|store| store.leader()).await?;
+        let looks = self.looks().await?;
+        let counts = looks.call(|store| store.counts()).await?.value;
+        let pods = looks.call(|store| store.pods()).await?.value;
+        let leader = looks.call(|store| store.leader()).await?;
         let (at, wall) = (leader.at, leader.wall);
         let overview = Arc::new(Overview { counts, pods, leader: leader.value, at, wall });
         *kept = Some((Instant::now(), Arc::clone(&overview)));

@@ -13,7 +13,8 @@
 //! - Never on a network file system: SQLite's locks do not hold there.
 //!
 //! A process that is stopped in the middle of a transaction holds the file's lock until it goes
-//! on or is killed; others then wait, and nothing is lost.
+//! on or is killed; others then wait, and nothing is lost. A file that is set up already is
+//! opened all the same.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +22,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use self::fault::{Fault, store_error};
+use self::fault::{Fault, io_error, store_error};
 use self::finish::Totals;
-use self::worker::{Mode, Turn, Tx, Weight, Worker};
+use self::turn::Turn;
+use self::worker::{Mode, Source, Tx, Weight, Worker};
 use crate::checks::{
     check_batch, check_finishes, check_lookup, check_submit, check_sweep, check_token, result_bytes,
 };
@@ -55,6 +57,7 @@ mod recover;
 mod rows;
 mod schema;
 mod submit;
+mod turn;
 mod worker;
 
 pub use clock::{Clock, ManualClock};
@@ -62,6 +65,8 @@ pub use schema::SCHEMA_VERSION;
 
 /// How long a statement waits for the lock of another program.
 const BUSY_MS: u64 = 5_000;
+/// How long the opening of a new file waits for others that are at it.
+const TURN: Duration = Duration::from_secs(5);
 /// Memory that the writer's pages may take, KiB.
 const WRITER_CACHE_KIB: u32 = 16 * 1024;
 /// Memory that the reader's pages may take, KiB.
@@ -97,7 +102,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, makes or checks its tables.
+    /// Opens the file, makes or checks its tables. Blocks for some seconds at worst: in async
+    /// code use [`SqliteStore::open_aside`].
     ///
     /// # Errors
     /// - [`StoreError::Schema`] when a newer program made the tables.
@@ -108,24 +114,35 @@ impl SqliteStore {
         SqliteStore::open_with(options, wakes)
     }
 
+    /// As [`SqliteStore::open`], on a thread of its own, so that nothing else of the runtime
+    /// waits.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub async fn open_aside(options: SqliteOptions) -> Result<SqliteStore, StoreError> {
+        open_aside(options, Arc::new(watch::Sender::new(0))).await
+    }
+
     fn open_with(
         options: SqliteOptions,
         wakes: Arc<watch::Sender<u64>>,
     ) -> Result<SqliteStore, StoreError> {
-        let unavailable =
-            |error: std::io::Error| StoreError::Unavailable { source: Arc::new(error) };
-        let turn = Turn::open(&options.path).map_err(unavailable)?;
-        let conn = {
-            // Two that switch a new file to its log at once do not wait for each other: one
-            // would be told that the file is busy.
-            let _turn = turn.wait()?;
-            let mut conn = connect(&options.path, WRITER_CACHE_KIB).map_err(store_error)?;
-            schema::migrate(&mut conn, &options.clock)?;
-            conn
+        let turn = Turn::open(&options.path).map_err(io_error)?;
+        let conn = match set_up_already(&options)? {
+            Some(conn) => conn,
+            None => {
+                // Two that switch a new file to its log at once do not wait for each other: one
+                // would be told that the file is busy.
+                let _turn = turn.wait_for(TURN)?;
+                let mut conn = connect(&options.path, WRITER_CACHE_KIB).map_err(store_error)?;
+                schema::migrate(&mut conn, &options.clock)?;
+                conn
+            }
         };
         let clock = options.clock.clone();
-        let writer = Worker::start("fleet-writer", Mode::Write, conn, clock, Some(turn))
-            .map_err(unavailable)?;
+        let source = Source::Open(conn);
+        let writer = Worker::start("fleet-writer", Mode::Write, source, clock, Some(turn))
+            .map_err(io_error)?;
         Ok(SqliteStore { options, writer, reader: OnceLock::new(), wakes })
     }
 
@@ -151,10 +168,12 @@ impl SqliteStore {
         if let Some(reader) = self.reader.get() {
             return Ok(reader);
         }
-        let conn = connect(&self.options.path, READER_CACHE_KIB).map_err(store_error)?;
+        let path = self.options.path.clone();
+        let source =
+            Source::Later(Box::new(move || connect(&path, READER_CACHE_KIB).map_err(store_error)));
         let clock = self.options.clock.clone();
-        let reader = Worker::start("fleet-reader", Mode::Read, conn, clock, None)
-            .map_err(|error| StoreError::Unavailable { source: Arc::new(error) })?;
+        let reader =
+            Worker::start("fleet-reader", Mode::Read, source, clock, None).map_err(io_error)?;
         // Two may have come at once; the second one's goes.
         Ok(self.reader.get_or_init(|| reader))
     }
@@ -170,25 +189,79 @@ impl SqliteStore {
     }
 }
 
-fn connect(path: &Path, cache_kib: u32) -> Result<Connection, Fault> {
+/// Opens on a thread that nobody has to wait for, not even the end of the process.
+async fn open_aside(
+    options: SqliteOptions,
+    wakes: Arc<watch::Sender<u64>>,
+) -> Result<SqliteStore, StoreError> {
+    let (reply, opened) = oneshot::channel();
+    let open = move || {
+        // Who has given up waiting does not need it.
+        drop(reply.send(SqliteStore::open_with(options, wakes)));
+    };
+    let thread = std::thread::Builder::new().name("fleet-open".to_owned());
+    thread.spawn(open).map_err(io_error)?;
+    let gone = || io_error(std::io::Error::other("the opening of the file has ended"));
+    opened.await.unwrap_or_else(|_| Err(gone()))
+}
+
+/// A connection to a file that needs nothing done before it is worked with: it has its log, these
+/// tables, and was used since the machine started. No lock is waited for.
+fn set_up_already(options: &SqliteOptions) -> Result<Option<Connection>, StoreError> {
+    let look = || -> Result<Option<Connection>, Fault> {
+        let conn = bare(&options.path)?;
+        let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        if mode != "wal" || !schema::is_current(&conn, &options.clock)? {
+            return Ok(None);
+        }
+        set(&conn, WRITER_CACHE_KIB)?;
+        Ok(Some(conn))
+    };
+    match look() {
+        Ok(conn) => Ok(conn),
+        // Somebody sets it up just now, or left it half done: that is looked at in turn.
+        Err(Fault::Sql(error)) if is_passing(&error) => Ok(None),
+        Err(fault) => Err(store_error(fault)),
+    }
+}
+
+fn is_passing(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, FileLockingProtocolFailed};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed)
+    )
+}
+
+fn bare(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(Duration::from_millis(BUSY_MS))?;
     conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+fn connect(path: &Path, cache_kib: u32) -> Result<Connection, Fault> {
+    let conn = bare(path)?;
     // The mode is asked for and not assumed: on some file systems it cannot be had.
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(Fault::unreadable("a file system without shared memory for the log"));
     }
+    set(&conn, cache_kib)?;
+    Ok(conn)
+}
+
+fn set(conn: &Connection, cache_kib: u32) -> Result<(), Fault> {
     conn.execute_batch(&format!(
         "PRAGMA synchronous = FULL;
          PRAGMA cache_size = -{cache_kib};
          PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};
          PRAGMA temp_store = MEMORY;"
     ))?;
-    Ok(conn)
+    Ok(())
 }
 
 /// Submits inside a transaction of the caller, on any connection to the store's file: the steps
@@ -265,7 +338,7 @@ impl Store for SqliteStore {
     fn apart(&self) -> Opening<'_> {
         let (options, wakes) = (self.options.clone(), Arc::clone(&self.wakes));
         Box::pin(async move {
-            let store: Arc<dyn Store> = Arc::new(SqliteStore::open_with(options, wakes)?);
+            let store: Arc<dyn Store> = Arc::new(open_aside(options, wakes).await?);
             Ok(store)
         })
     }

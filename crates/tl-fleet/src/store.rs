@@ -132,7 +132,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// wish ends with the life.
     fn ask_drain(&self, pods: Vec<PodId>) -> Answer<'_, Vec<DrainAsked>>;
 
-    /// All pods that are known, eldest first.
+    /// Pods that are known, eldest first, at most [`crate::limits::PODS_MAX`]: whoever lives is
+    /// among them before those that are gone.
     fn pods(&self) -> Answer<'_, Vec<Pod>>;
 
     /// Leads, or goes on leading: granted to the holder while its lease holds, and to any pod

@@ -45,7 +45,7 @@ pub enum BreakerState {
 pub enum Admission {
     /// Yes.
     Pass,
-    /// Yes, as the one probe; its outcome must be reported.
+    /// Yes, as the one probe; its outcome must be reported, also that there is none.
     Probe,
     /// No; ask again after this many milliseconds.
     Wait {
@@ -91,8 +91,7 @@ impl Breaker {
             }
             BreakerState::Open { .. } => self.probe(now_ms),
             BreakerState::HalfOpen => {
-                // A probe whose outcome never came (its caller was dropped) must not lock the
-                // door for ever.
+                // A probe whose outcome never came must not lock the door for ever.
                 let waited_ms = now_ms.saturating_sub(self.probe_sent_ms);
                 if waited_ms >= self.settings.open_ms_max {
                     return self.probe(now_ms);
@@ -131,6 +130,14 @@ impl Breaker {
             BreakerState::HalfOpen => self.open(now_ms, jitter),
             // Calls from before it opened; they tell nothing new.
             BreakerState::Open { .. } => {}
+        }
+    }
+
+    /// The caller of the probe that was admitted at `sent_ms` went away, or what it asked says
+    /// nothing of the database: the next call is the probe.
+    pub fn abandoned(&mut self, sent_ms: u64, now_ms: u64) {
+        if self.state == BreakerState::HalfOpen && self.probe_sent_ms == sent_ms {
+            self.state = BreakerState::Open { until_ms: now_ms };
         }
     }
 
@@ -227,6 +234,20 @@ mod tests {
         assert_eq!(breaker.admit(1_000), Admission::Probe);
         assert_eq!(breaker.admit(30_999), Admission::Wait { after_ms: 1 });
         assert_eq!(breaker.admit(31_000), Admission::Probe);
+    }
+
+    #[test]
+    fn a_probe_whose_caller_went_away_makes_room_for_the_next_at_once() {
+        let mut breaker = opened();
+        assert_eq!(breaker.admit(1_000), Admission::Probe);
+        breaker.abandoned(1_000, 1_001);
+        assert_eq!(breaker.admit(1_001), Admission::Probe);
+        // Of a probe that was overtaken nothing follows, nor of any call once it is closed.
+        breaker.abandoned(1_000, 1_002);
+        assert!(matches!(breaker.admit(1_002), Admission::Wait { .. }));
+        breaker.succeeded();
+        breaker.abandoned(1_001, 1_003);
+        assert_eq!(breaker.state(), BreakerState::Closed);
     }
 
     proptest! {

@@ -51,7 +51,7 @@ counters! {
     journaled,
     /// Reports from the journal that were answered.
     replayed,
-    /// Reports dropped because the journal was full.
+    /// Reports dropped because the journal had no room for them, or could not be written.
     journal_full,
     /// Heartbeats that failed.
     heartbeats_failed,

@@ -1,10 +1,17 @@
 //! What the leader does for all: takes lost steps back, ends dead lives, forgets old steps.
+//!
+//! All of it over a connection that is made when a pod first leads: heartbeats do not wait behind
+//! a sweep, and a sweep that fails opens no breaker but its own. Forgetting has a pace of its own:
+//! without a pause while there is more, so that it keeps up with any speed, and between two
+//! calls as long as the last one took, so that others get their turn.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tl_core::fleet::retry_delay_ms;
 use tl_types::UnixMs;
+use tokio::sync::mpsc::{Receiver, error::TrySendError};
+use tokio::sync::oneshot;
 
 use super::guard::Guard;
 use super::local::Local;
@@ -17,12 +24,28 @@ use crate::pods::{LeaderWrite, ReapedPod};
 use crate::recover::{RecoverRequest, Recovered};
 use crate::step::StepState;
 
-/// Recovery cycles between two looks for what may be forgotten.
-const RETAIN_EVERY: u32 = 60;
+/// Between two looks for what may be forgotten.
+const RETAIN: Duration = Duration::from_secs(10);
+/// Wait before another try to get a connection, or another look at who leads.
+const RETRY: Duration = Duration::from_secs(1);
 /// Calls of one cycle at most; what is left is found by the next.
 const SWEEPS_MAX: usize = 100;
-/// Steps of one call: few enough that heartbeats on the same connection get through.
+/// Steps of one call: few enough that others get their turn in between.
 const SWEEP: usize = 1_000;
+
+/// Somebody asks for a recovery cycle.
+pub(super) type Ask = oneshot::Sender<Result<Option<Cycle>, StoreError>>;
+
+/// What became of a wish for a recovery cycle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecoveryAsked {
+    /// It was made.
+    Done(Cycle),
+    /// This pod does not lead.
+    NotLeader,
+    /// One that was asked for before still runs.
+    Runs,
+}
 
 /// What one recovery cycle found and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,26 +77,98 @@ impl Cycle {
     }
 }
 
-pub(super) async fn run(shared: &Shared, guard: &Guard) {
-    let mut stage = shared.stage.subscribe();
-    let mut cycles = 0_u32;
+/// Asks the leader's task for a cycle, and waits for it.
+pub(super) async fn asked(shared: &Shared) -> Result<RecoveryAsked, StoreError> {
+    // Held until the answer is there.
+    let Ok(asks) = shared.asks.try_lock() else { return Ok(RecoveryAsked::Runs) };
+    if shared.epoch().is_none() {
+        return Ok(RecoveryAsked::NotLeader);
+    }
+    let (ask, answer) = oneshot::channel();
+    match asks.try_send(ask) {
+        Ok(()) => {}
+        // Who asked before has gone away, and its cycle still waits for its turn.
+        Err(TrySendError::Full(_)) => return Ok(RecoveryAsked::Runs),
+        Err(TrySendError::Closed(_)) => return Ok(RecoveryAsked::NotLeader),
+    }
+    match answer.await {
+        Ok(cycle) => Ok(cycle?.map_or(RecoveryAsked::NotLeader, RecoveryAsked::Done)),
+        // The pod has stopped.
+        Err(_) => Ok(RecoveryAsked::NotLeader),
+    }
+}
+
+pub(super) async fn run(shared: &Shared, mut asks: Receiver<Ask>) {
+    // Kept when this pod leads no more: to close it may take a while, and heartbeats run on this
+    // thread.
+    let mut guard: Option<Guard> = None;
+    let mut ask: Option<Ask> = None;
     while shared.stage() != Stage::Stopped {
-        if let Some(epoch) = shared.epoch() {
-            match cycle(guard, &shared.settings, &shared.local, epoch).await {
-                Ok(Some(cycle)) => shared.counters.recovered.add(cycle.recovered.len()),
-                Ok(None) => shared.lead_is_over(),
-                Err(error) => tracing::debug!(%error, "recovery has to wait"),
+        match &guard {
+            _ if shared.epoch().is_none() => answer(ask.take(), Ok(None)),
+            Some(guard) => {
+                tokio::select! {
+                    () = recover(shared, guard, &mut asks, ask.take()) => {}
+                    () = retain(shared, guard) => {}
+                }
             }
-            if cycles.is_multiple_of(RETAIN_EVERY) {
-                retain(shared, guard, epoch).await;
-            }
-            cycles = cycles.wrapping_add(1);
+            None => match shared.guard.apart().await {
+                Ok(apart) => {
+                    guard = Some(apart);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no connection for what the leader does yet");
+                    answer(ask.take(), Err(error));
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            },
         }
+        tokio::select! {
+            () = shared.leads_now.notified() => {}
+            asked = asks.recv() => ask = asked,
+        }
+    }
+}
+
+/// Who asked may have gone.
+fn answer(ask: Option<Ask>, cycle: Result<Option<Cycle>, StoreError>) {
+    if let Some(ask) = ask {
+        drop(ask.send(cycle));
+    }
+}
+
+/// Recovers as often as the settings say, and whenever asked, for as long as this pod leads.
+async fn recover(shared: &Shared, guard: &Guard, asks: &mut Receiver<Ask>, mut ask: Option<Ask>) {
+    while let Some(epoch) = shared.epoch() {
+        let cycle = cycle(guard, &shared.settings, &shared.local, epoch).await;
+        match &cycle {
+            Ok(Some(cycle)) => shared.counters.recovered.add(cycle.recovered.len()),
+            Ok(None) => shared.lead_is_over(),
+            Err(error) => tracing::debug!(%error, "recovery has to wait"),
+        }
+        answer(ask.take(), cycle);
         let pause = Duration::from_millis(shared.settings.recovery_ms);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = stage.changed() => {}
+            asked = asks.recv() => ask = asked,
         }
+    }
+    answer(ask, Ok(None));
+}
+
+/// Forgets what may be forgotten while this pod leads. Never ends.
+async fn retain(shared: &Shared, guard: &Guard) {
+    loop {
+        let Some(epoch) = shared.epoch() else {
+            tokio::time::sleep(RETRY).await;
+            continue;
+        };
+        let began = std::time::Instant::now();
+        let more = forget(shared, guard, epoch).await;
+        let pause = if more { began.elapsed() } else { RETAIN };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -139,20 +234,23 @@ async fn note(local: &Arc<Local>, cycle_id: &str, at: UnixMs, recovered: Vec<Rec
     }
 }
 
-async fn retain(shared: &Shared, guard: &Guard, epoch: Epoch) {
-    for _ in 0..SWEEPS_MAX {
-        let keep = shared.settings.retention;
-        match guard.call(|store| store.retain(epoch, keep)).await {
-            Ok(answer) => match answer.value {
-                LeaderWrite::Done(forgotten) => {
-                    shared.counters.forgotten.add(forgotten.steps as usize);
-                    if !forgotten.more {
-                        return;
-                    }
-                }
-                LeaderWrite::Deposed => return shared.lead_is_over(),
-            },
-            Err(error) => return tracing::debug!(%error, "retention has to wait"),
+/// Whether there is more to forget.
+async fn forget(shared: &Shared, guard: &Guard, epoch: Epoch) -> bool {
+    let keep = shared.settings.retention;
+    match guard.call(|store| store.retain(epoch, keep)).await {
+        Ok(answer) => match answer.value {
+            LeaderWrite::Done(forgotten) => {
+                shared.counters.forgotten.add(forgotten.steps as usize);
+                forgotten.more
+            }
+            LeaderWrite::Deposed => {
+                shared.lead_is_over();
+                false
+            }
+        },
+        Err(error) => {
+            tracing::debug!(%error, "retention has to wait");
+            false
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::clock::now_ms;
 use super::held::Start;
+use super::report::hand_over;
 use super::shared::{Shared, Stage};
 use crate::claim::{Claim, Finish, Outcome};
 use crate::json::JsonText;
@@ -33,14 +34,8 @@ async fn attempt(shared: Arc<Shared>, start: Start) {
     let outcome = run(&shared, start).await;
     shared.ran_for(now_ms().saturating_sub(started_ms));
     match outcome {
-        Some(outcome) => {
-            shared.held.ended(&key);
-            let finish = checked(Finish { key, outcome });
-            if shared.reports.send(finish).await.is_err() {
-                // The pod has stopped; the lease will run out.
-                shared.held.remove(&key);
-            }
-        }
+        // It makes room for another only when its report has found a place.
+        Some(outcome) => hand_over(&shared, checked(Finish { key, outcome })).await,
         None => {
             shared.counters.lost.add(1);
             shared.held.remove(&key);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tl_core::fleet::{POLL_MS_MIN, next_poll_ms, wanted};
 
 use super::execute::dispatch;
+use super::report::{give_back, release};
 use super::shared::{Shared, Stage};
 use crate::claim::{Claim, ClaimRequest, Claimant};
 use crate::error::StoreError;
@@ -67,6 +68,7 @@ async fn claim(shared: &Arc<Shared>, want: u32, wait_ms: u64) -> Next {
         return Next::Later(IDLE);
     };
     let steps_max = (want as usize).min(BATCH_MAX);
+    let most = most(shared);
     let lease_ms = shared.settings.step_lease_ms;
     let request = ClaimRequest { claimant: Claimant::Pod(life), kinds, steps_max, lease_ms };
     let late = Arc::clone(shared);
@@ -78,7 +80,7 @@ async fn claim(shared: &Arc<Shared>, want: u32, wait_ms: u64) -> Next {
             let claims = claims.value;
             let claimed = claims.len();
             shared.counters.claims_empty.add(usize::from(claimed == 0));
-            take_in(shared, claims, sent_ms);
+            take_in(shared, claims, sent_ms, most).await;
             let want = u32::try_from(steps_max).unwrap_or(u32::MAX);
             Next::At(next_poll_ms(wait_ms, want, u32::try_from(claimed).unwrap_or(u32::MAX)))
         }
@@ -95,17 +97,29 @@ async fn claim(shared: &Arc<Shared>, want: u32, wait_ms: u64) -> Next {
     }
 }
 
-fn take_in(shared: &Arc<Shared>, claims: Vec<Claim>, sent_ms: u64) {
-    shared.counters.claimed.add(claims.len());
-    shared.held.insert(claims, sent_ms, shared.settings.step_lease_ms);
-    dispatch(shared);
+/// Steps that may be ready or run.
+fn most(shared: &Shared) -> u32 {
+    let capacity = shared.capacity();
+    capacity.saturating_add(shared.prefetch_max(capacity))
 }
 
-/// Steps that were claimed though the guard had given up waiting.
-async fn take_late(shared: &Arc<Shared>, claims: Vec<Claim>, sent_ms: u64) {
-    if shared.stage() == Stage::Running {
-        take_in(shared, claims, sent_ms);
-    } else {
-        shared.guard.give_back(claims).await;
+/// Takes steps in while fewer than `most` are in hand, and gives back the rest.
+async fn take_in(shared: &Arc<Shared>, claims: Vec<Claim>, sent_ms: u64, most: u32) {
+    shared.counters.claimed.add(claims.len());
+    let over = shared.held.insert(claims, sent_ms, shared.settings.step_lease_ms, most);
+    if !over.is_empty() {
+        release(shared, over).await;
     }
+    if shared.stage() == Stage::Running {
+        dispatch(shared);
+    } else {
+        // The pod goes down, and may have given back before these were in hand.
+        give_back(shared).await;
+    }
+}
+
+/// Steps that were claimed though the guard had given up waiting. Others may have taken their
+/// room meanwhile.
+async fn take_late(shared: &Arc<Shared>, claims: Vec<Claim>, sent_ms: u64) {
+    take_in(shared, claims, sent_ms, most(shared)).await;
 }

@@ -13,13 +13,45 @@ use crate::error::StoreError;
 use crate::store::{Answer, Store};
 use crate::time::Timed;
 
+/// Least time that is given to a new connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// The store as a pod or a service sees it: no call waits for ever, and a database that is
 /// away is left alone for a while.
 #[derive(Debug)]
 pub struct Guard {
     store: Arc<dyn Store>,
+    settings: BreakerSettings,
     breaker: Mutex<Breaker>,
     call: Duration,
+}
+
+/// A call that was let through, until its outcome is known. Dropped before, because its caller
+/// went away, it makes room for the next probe.
+struct Passed<'g> {
+    breaker: &'g Mutex<Breaker>,
+    /// When it went, if it is the probe.
+    probe_ms: Option<u64>,
+}
+
+impl Passed<'_> {
+    fn succeeded(mut self) {
+        self.probe_ms = None;
+        self.breaker.lock().succeeded();
+    }
+
+    fn failed(mut self) {
+        self.probe_ms = None;
+        self.breaker.lock().failed(now_ms(), fastrand::f64());
+    }
+}
+
+impl Drop for Passed<'_> {
+    fn drop(&mut self) {
+        if let Some(sent_ms) = self.probe_ms {
+            self.breaker.lock().abandoned(sent_ms, now_ms());
+        }
+    }
 }
 
 /// The breaker is open.
@@ -39,7 +71,27 @@ impl Guard {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, settings: BreakerSettings, call_ms: u64) -> Guard {
         let breaker = Mutex::new(Breaker::new(settings));
-        Guard { store, breaker, call: Duration::from_millis(call_ms) }
+        Guard { store, settings, breaker, call: Duration::from_millis(call_ms) }
+    }
+
+    /// A guard over the same database with a connection and a breaker of its own: calls through
+    /// one neither wait behind those of the other, nor are they refused because those fail.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the database is left alone, or no connection came in
+    /// time; what the store says.
+    pub async fn apart(&self) -> Result<Guard, StoreError> {
+        let after_ms = self.wait_ms();
+        if after_ms > 0 {
+            return Err(StoreError::Unavailable { source: Arc::new(LeftAlone { after_ms }) });
+        }
+        let limit = self.call.max(CONNECT);
+        let store = match tokio::time::timeout(limit, self.store.apart()).await {
+            Ok(store) => store?,
+            Err(_) => return Err(StoreError::Unavailable { source: Arc::new(TooSlow(limit)) }),
+        };
+        let call_ms = u64::try_from(self.call.as_millis()).unwrap_or(u64::MAX);
+        Ok(Guard::new(store, self.settings, call_ms))
     }
 
     /// The store itself.
@@ -72,28 +124,26 @@ impl Guard {
         &'s self,
         call: impl FnOnce(&'s dyn Store) -> Answer<'s, T>,
     ) -> Result<Timed<T>, StoreError> {
-        match self.breaker.lock().admit(now_ms()) {
-            Admission::Pass | Admission::Probe => {}
+        let sent_ms = now_ms();
+        let probe_ms = match self.breaker.lock().admit(sent_ms) {
+            Admission::Pass => None,
+            Admission::Probe => Some(sent_ms),
             Admission::Wait { after_ms } => {
                 return Err(StoreError::Unavailable { source: Arc::new(LeftAlone { after_ms }) });
             }
-        }
+        };
+        let passed = Passed { breaker: &self.breaker, probe_ms };
         let answer = match tokio::time::timeout(self.call, call(&*self.store)).await {
             Ok(answer) => answer,
             Err(_) => Err(StoreError::OutcomeUnknown { source: Arc::new(TooSlow(self.call)) }),
         };
         match &answer {
-            Err(error) if error.is_outage() => {
-                self.breaker.lock().failed(now_ms(), fastrand::f64());
-            }
+            Err(error) if error.is_outage() => passed.failed(),
             // Says nothing of the database, only of us; a probe has failed all the same.
-            Err(StoreError::Busy { .. }) => {
-                let mut breaker = self.breaker.lock();
-                if breaker.state() == BreakerState::HalfOpen {
-                    breaker.failed(now_ms(), fastrand::f64());
-                }
-            }
-            Ok(_) | Err(_) => self.breaker.lock().succeeded(),
+            Err(StoreError::Busy { .. }) if passed.probe_ms.is_some() => passed.failed(),
+            // Refused before the database was asked.
+            Err(StoreError::Invalid(_) | StoreError::Busy { .. }) => drop(passed),
+            Ok(_) | Err(_) => passed.succeeded(),
         }
         answer
     }

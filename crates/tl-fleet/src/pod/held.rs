@@ -9,6 +9,7 @@
 //!  - H1 `ready + running` is at most capacity and prefetch together, but for capacity that has
 //!    just been lowered.
 //!  - H2 a claim past its fence is told to stop and is never started.
+//!  - H3 nothing is renewed for ever: not a step past its time-out, not one whose report waits.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::run::Stop;
 enum Phase {
     Ready,
     Running { deadline_ms: u64 },
-    Reported,
+    Reported { since_ms: u64 },
 }
 
 #[derive(Debug)]
@@ -77,10 +78,22 @@ impl Held {
         self.0.lock().entries.is_empty()
     }
 
-    /// Takes claims in that were asked for at `sent_ms`.
-    pub(super) fn insert(&self, claims: Vec<Claim>, sent_ms: u64, lease_ms: u64) {
+    /// Takes claims in that were asked for at `sent_ms`, until `most` are ready or run; gives
+    /// back for what there is no room.
+    pub(super) fn insert(
+        &self,
+        claims: Vec<Claim>,
+        sent_ms: u64,
+        lease_ms: u64,
+        most: u32,
+    ) -> Vec<Claim> {
         let mut table = self.0.lock();
+        let mut over = Vec::new();
         for claim in claims {
+            if table.counts.ready + table.counts.running >= most {
+                over.push(claim);
+                continue;
+            }
             let key = claim.key;
             let entry = Entry {
                 claim: Arc::new(claim),
@@ -93,6 +106,7 @@ impl Held {
             table.ready.push_back(key);
             table.counts.ready += 1;
         }
+        over
     }
 
     /// The next claim to start, while fewer than `capacity` run.
@@ -121,10 +135,10 @@ impl Held {
     }
 
     /// A running one has ended; it stays in hand until its report is answered.
-    pub(super) fn ended(&self, key: &ClaimKey) {
+    pub(super) fn ended(&self, key: &ClaimKey, now_ms: u64) {
         let mut table = self.0.lock();
         if let Some(entry) = table.entries.get_mut(key) {
-            entry.phase = Phase::Reported;
+            entry.phase = Phase::Reported { since_ms: now_ms };
             table.counts.running -= 1;
             table.counts.reported += 1;
         }
@@ -137,24 +151,24 @@ impl Held {
             match entry.phase {
                 // It leaves the queue of the ready when its turn comes.
                 Phase::Ready => table.ready.retain(|ready| ready != key),
-                Phase::Running { .. } | Phase::Reported => {}
+                Phase::Running { .. } | Phase::Reported { .. } => {}
             }
             match entry.phase {
                 Phase::Ready => table.counts.ready -= 1,
                 Phase::Running { .. } => table.counts.running -= 1,
-                Phase::Reported => table.counts.reported -= 1,
+                Phase::Reported { .. } => table.counts.reported -= 1,
             }
         }
     }
 
     /// Takes all that have not started, to be given back.
-    pub(super) fn take_ready(&self) -> Vec<ClaimKey> {
+    pub(super) fn take_ready(&self, now_ms: u64) -> Vec<ClaimKey> {
         let mut table = self.0.lock();
         let keys: Vec<ClaimKey> = table.ready.drain(..).collect();
         table.counts.ready = 0;
         for key in &keys {
             if let Some(entry) = table.entries.get_mut(key) {
-                entry.phase = Phase::Reported;
+                entry.phase = Phase::Reported { since_ms: now_ms };
                 table.counts.reported += 1;
             }
         }
@@ -174,7 +188,7 @@ impl Held {
         match phase {
             Some(Phase::Running { .. }) => self.stop(key, Stop::Lost),
             // A report under way is answered by itself.
-            Some(Phase::Reported) | None => {}
+            Some(Phase::Reported { .. }) | None => {}
             Some(Phase::Ready) => self.remove(key),
         }
     }
@@ -204,15 +218,23 @@ impl Held {
 
     /// Renewals that are due, at most `items_max`. A step that has run past its time-out and a
     /// tenth of the lease, because its handler cannot be stopped, is not renewed: others may
-    /// have it.
-    pub(super) fn due(&self, now_ms: u64, lease_ms: u64, items_max: usize) -> Vec<Renewal> {
+    /// have it. Nor is one whose report has not been answered for `reported_ms`, although
+    /// renewals are: something is wrong with that report.
+    pub(super) fn due(
+        &self,
+        now_ms: u64,
+        lease_ms: u64,
+        reported_ms: u64,
+        items_max: usize,
+    ) -> Vec<Renewal> {
         let table = self.0.lock();
         let due = table.entries.iter().filter(|(_, entry)| {
             let hung = match entry.phase {
                 Phase::Running { deadline_ms } => {
                     now_ms >= deadline_ms.saturating_add(lease_ms / 10)
                 }
-                Phase::Ready | Phase::Reported => false,
+                Phase::Reported { since_ms } => now_ms >= since_ms.saturating_add(reported_ms),
+                Phase::Ready => false,
             };
             !hung && now_ms >= entry.fence.renew_at_ms()
         });
@@ -245,10 +267,57 @@ impl Held {
         };
         for (key, phase) in &past {
             match phase {
-                Phase::Ready | Phase::Reported => self.remove(key),
+                Phase::Ready | Phase::Reported { .. } => self.remove(key),
                 Phase::Running { .. } => self.stop(key, Stop::Lost),
             }
         }
         past.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Attempt, ClaimToken, StepId};
+    use crate::step::Kind;
+    use crate::time::StoreTime;
+
+    fn claims(count: usize) -> Vec<Claim> {
+        let claim = |_| Claim {
+            key: ClaimKey { id: StepId::fresh(), token: ClaimToken::fresh() },
+            attempt: Attempt(1),
+            charged: 0,
+            attempts_max: 1,
+            kind: Kind::new("work").expect("a plain word"),
+            args: JsonText::empty_object(),
+            metadata: JsonText::empty_object(),
+            priority: 0,
+            timeout_ms: None,
+            lease_until: StoreTime(0),
+        };
+        (0..count).map(claim).collect()
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_given_back() {
+        let held = Held::default();
+        assert_eq!(held.insert(claims(2), 0, 1_000, 3).len(), 0);
+        let started = held.start(1, 0, 1_000).expect("one is ready");
+        assert_eq!(held.insert(claims(3), 0, 1_000, 3).len(), 2);
+        held.ended(&started.claim.key, 1);
+        assert_eq!(held.insert(claims(1), 0, 1_000, 3).len(), 0, "what has ended takes no room");
+        assert_eq!(held.counts(), HeldCounts { ready: 3, running: 0, reported: 1 });
+    }
+
+    #[test]
+    fn a_step_whose_report_is_not_answered_is_renewed_for_a_while_only() {
+        let held = Held::default();
+        held.insert(claims(1), 0, 300, 1);
+        let key = held.start(1, 0, 1_000).expect("it is ready").claim.key;
+        held.ended(&key, 50);
+        let due = |now_ms| held.due(now_ms, 300, 1_000, 10).len();
+        assert_eq!((due(99), due(100)), (0, 1), "a third into the lease");
+        held.confirm(&key, 940, 300);
+        assert_eq!((due(1_039), due(1_040), due(1_049), due(1_050)), (0, 1, 1, 0));
     }
 }

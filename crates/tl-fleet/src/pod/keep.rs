@@ -1,26 +1,35 @@
 //! The keeper: heartbeats and renewals, on a thread and a connection of their own, so that
 //! neither handlers that block the runtime nor slow statements make a living pod look dead.
+//! What the leader does for all runs on the same thread, over another connection.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tl_core::fleet::{Candidate, Fence, LeadRow, may_lead};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
 
 use super::clock::now_ms;
-use super::duties;
+use super::duties::{self, Ask};
 use super::guard::Guard;
 use super::shared::{Shared, Stage};
 use crate::claim::Renewed;
 use crate::error::StoreError;
 use crate::ids::PodLife;
 use crate::limits::BATCH_MAX;
-use crate::pods::{Beat, Heartbeat, Leadership, PodInfo, PodState};
+use crate::pods::{Beat, Heartbeat, Leader, Leadership, PodInfo, PodState};
 use crate::run::Stop;
+use crate::time::{StoreTime, Timed};
 
 /// Wait before another try to reach the database for a connection or a new life.
 const RETRY: Duration = Duration::from_millis(200);
+/// Leases of a step for which one is renewed whose report is not answered.
+const REPORTED_LEASES: u64 = 3;
 
-pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<std::thread::JoinHandle<()>> {
+pub(super) fn start(
+    shared: Arc<Shared>,
+    asks: Receiver<Ask>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let keeper = std::thread::Builder::new().name("fleet-keeper".to_owned());
     keeper.spawn(move || {
@@ -31,29 +40,27 @@ pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<std::thread::JoinHan
                 drop(stage.wait_for(|stage| *stage == Stage::Stopped).await);
             };
             tokio::select! {
-                () = keep(&shared) => {}
+                () = keep(&shared, asks) => {}
                 () = stopped => {}
             }
         });
     })
 }
 
-async fn keep(shared: &Arc<Shared>) {
+async fn keep(shared: &Arc<Shared>, asks: Receiver<Ask>) {
     let guard = connect(shared).await;
     tokio::join!(
         beat(shared, &guard),
         renew(shared, &guard),
         fence(shared),
-        duties::run(shared, &guard)
+        duties::run(shared, asks)
     );
 }
 
 async fn connect(shared: &Shared) -> Guard {
     loop {
-        match shared.guard.store().apart().await {
-            Ok(store) => {
-                return Guard::new(store, shared.settings.breaker, shared.settings.call_ms);
-            }
+        match shared.guard.apart().await {
+            Ok(guard) => return guard,
             Err(error) => tracing::warn!(%error, "no connection for heartbeats yet"),
         }
         tokio::time::sleep(RETRY).await;
@@ -63,24 +70,54 @@ async fn connect(shared: &Shared) -> Guard {
 async fn beat(shared: &Arc<Shared>, guard: &Guard) {
     let mut stage = shared.stage.subscribe();
     loop {
+        let mut seen = Seen::default();
         let went_well = match shared.life() {
-            Some(life) => heartbeat(shared, guard, life).await,
-            None => register(shared, guard).await,
+            Some(life) => heartbeat(shared, guard, life, &mut seen).await,
+            None => register(shared, guard, &mut seen).await,
         };
         let pause = if went_well {
             Duration::from_millis(shared.settings.heartbeat_ms)
         } else {
             RETRY.min(Duration::from_millis(shared.settings.heartbeat_ms))
         };
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shared.beat_now.notified() => {}
-            _ = stage.changed() => {}
+        let next = Instant::now() + pause;
+        loop {
+            // Whose lease of leadership runs out before the next heartbeat is looked at then.
+            let free_at = seen.leader_until.filter(|until| *until < next);
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => break,
+                () = shared.beat_now.notified() => break,
+                _ = stage.changed() => break,
+                () = tokio::time::sleep_until(free_at.unwrap_or(next)), if free_at.is_some() => {
+                    seen = Seen::default();
+                    if let Some(life) = shared.life() {
+                        lead(shared, guard, &life, &mut seen).await;
+                    }
+                }
+            }
         }
     }
 }
 
-async fn register(shared: &Arc<Shared>, guard: &Guard) -> bool {
+/// What the last look at leadership has shown.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Until when another leads, by this process's clock.
+    leader_until: Option<Instant>,
+}
+
+impl Seen {
+    /// Another leads, and did so at `at` by the store's clock.
+    fn another(&mut self, leader: &Leader, at: StoreTime) {
+        let left_ms = leader.lease_until.since_ms(at);
+        // A lease that is over has been looked at: the next heartbeat looks again.
+        if left_ms > 0 {
+            self.leader_until = Some(Instant::now() + Duration::from_millis(left_ms + 1));
+        }
+    }
+}
+
+async fn register(shared: &Arc<Shared>, guard: &Guard, seen: &mut Seen) -> bool {
     if shared.stage() != Stage::Running {
         // A pod that goes down begins no other life.
         return true;
@@ -99,7 +136,7 @@ async fn register(shared: &Arc<Shared>, guard: &Guard) -> bool {
             tracing::info!(pod = %settings.pod, %incarnation, "registered");
             let life = PodLife { pod: settings.pod.clone(), incarnation };
             shared.begin_life(life.clone(), Fence::new(sent_ms, settings.pod_lease_ms));
-            lead(shared, guard, &life).await;
+            lead(shared, guard, &life, seen).await;
             true
         }
         Err(error) => {
@@ -109,7 +146,7 @@ async fn register(shared: &Arc<Shared>, guard: &Guard) -> bool {
     }
 }
 
-async fn heartbeat(shared: &Arc<Shared>, guard: &Guard, life: PodLife) -> bool {
+async fn heartbeat(shared: &Arc<Shared>, guard: &Guard, life: PodLife, seen: &mut Seen) -> bool {
     let (counts, lease_ms) = (shared.held.counts(), shared.settings.pod_lease_ms);
     let beat = Heartbeat {
         life: life.clone(),
@@ -128,7 +165,7 @@ async fn heartbeat(shared: &Arc<Shared>, guard: &Guard, life: PodLife) -> bool {
                 }
                 shared.confirm_life(sent_ms, lease_ms);
                 shared.measure();
-                lead(shared, guard, &life).await;
+                lead(shared, guard, &life, seen).await;
                 true
             }
             // It has said goodbye itself.
@@ -138,7 +175,7 @@ async fn heartbeat(shared: &Arc<Shared>, guard: &Guard, life: PodLife) -> bool {
                     "this life is over; its work is dropped");
                 shared.end_life();
                 // At once into the next one.
-                register(shared, guard).await
+                register(shared, guard, seen).await
             }
         },
         Err(error) => {
@@ -150,14 +187,14 @@ async fn heartbeat(shared: &Arc<Shared>, guard: &Guard, life: PodLife) -> bool {
 }
 
 /// Goes on leading, or asks to lead when this pod is the one to.
-async fn lead(shared: &Shared, guard: &Guard, life: &PodLife) {
+async fn lead(shared: &Shared, guard: &Guard, life: &PodLife, seen: &mut Seen) {
     if shared.stage() != Stage::Running {
         return;
     }
     let lease_ms = shared.settings.pod_lease_ms;
     let asked: Result<(), StoreError> = async {
         let pods = guard.call(|store| store.pods()).await?.value;
-        let leader = guard.call(|store| store.leader()).await?;
+        let Timed { value: leader, at, .. } = guard.call(|store| store.leader()).await?;
         let candidates: Vec<Candidate<'_>> = pods
             .iter()
             .map(|pod| Candidate {
@@ -168,20 +205,26 @@ async fn lead(shared: &Shared, guard: &Guard, life: &PodLife) {
                 up: pod.state == PodState::Up && !pod.draining,
             })
             .collect();
-        let row = leader.value.map(|leader| LeadRow {
+        let row = leader.as_ref().map(|leader| LeadRow {
             incarnation: leader.life.incarnation.0,
             epoch: leader.epoch.0,
             lease_until_ms: leader.lease_until.0,
         });
-        if !may_lead(life.incarnation.0, &candidates, row, leader.at.0, lease_ms) {
+        if !may_lead(life.incarnation.0, &candidates, row, at.0, lease_ms) {
             shared.lead_is_over();
+            if let Some(leader) = &leader {
+                seen.another(leader, at);
+            }
             return Ok(());
         }
         let sent_ms = now_ms();
         let asked = guard.call(|store| store.lead(life.clone(), lease_ms)).await?;
         match asked.value {
             Leadership::Led { epoch, .. } => shared.leads(epoch, sent_ms, lease_ms),
-            Leadership::Other(_) => shared.lead_is_over(),
+            Leadership::Other(leader) => {
+                shared.lead_is_over();
+                seen.another(&leader, asked.at);
+            }
         }
         Ok(())
     }
@@ -194,8 +237,10 @@ async fn lead(shared: &Shared, guard: &Guard, life: &PodLife) {
 
 async fn renew(shared: &Arc<Shared>, guard: &Guard) {
     let lease_ms = shared.settings.step_lease_ms;
+    // A breaker that is open holds reports up, and not renewals, which have one of their own.
+    let reported_ms = REPORTED_LEASES * lease_ms + 2 * shared.settings.breaker.open_ms_max;
     loop {
-        let due = shared.held.due(now_ms(), lease_ms, BATCH_MAX);
+        let due = shared.held.due(now_ms(), lease_ms, reported_ms, BATCH_MAX);
         if !due.is_empty() {
             let (sent_ms, keys) = (now_ms(), due.iter().map(|one| one.key).collect::<Vec<_>>());
             match guard.call(|store| store.renew(lease_ms, due)).await {

@@ -112,8 +112,8 @@ impl Local {
         Ok(Local { conn: Mutex::new(conn), _lock: lock })
     }
 
-    /// Keeps reports; gives how many found no room.
-    pub(super) fn journal(&self, finishes: &[Finish]) -> Result<usize, rusqlite::Error> {
+    /// Keeps reports; gives those that found no room.
+    pub(super) fn journal(&self, finishes: &[Finish]) -> Result<Vec<ClaimKey>, rusqlite::Error> {
         let mut conn = self.conn.lock();
         let tx = conn.transaction()?;
         let (mut reports, mut bytes): (i64, i64) = tx.query_row(
@@ -121,13 +121,13 @@ impl Local {
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
-        let mut dropped = 0;
+        let mut dropped = Vec::new();
         for finish in finishes {
             let (outcome, text, retry_in_ms) = outcome_columns(&finish.outcome);
             let its_bytes = text.map_or(0, |text| text.len() as i64);
             // One that is too large for the room that is left takes none from smaller ones.
             if reports == JOURNAL_REPORTS_MAX || bytes + its_bytes > JOURNAL_BYTES_MAX {
-                dropped += 1;
+                dropped.push(finish.key);
                 continue;
             }
             bytes += its_bytes;

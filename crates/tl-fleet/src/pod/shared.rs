@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tl_core::fleet::{Fence, Pressure, capacity, prefetch_max};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
 
 use super::clock::now_ms;
 use super::counters::Counters;
+use super::duties::Ask;
 use super::guard::Guard;
 use super::held::Held;
 use super::local::Local;
@@ -42,10 +43,14 @@ pub(super) struct Shared {
     /// Somebody asked, through the database, that the pod go down.
     pub(super) drain_asked: watch::Sender<bool>,
     pub(super) reports: mpsc::Sender<Finish>,
+    /// Who asks the leader's task for a recovery cycle; one at a time, who holds it has asked.
+    pub(super) asks: AsyncMutex<mpsc::Sender<Ask>>,
     /// A step has ended.
     pub(super) room: Notify,
     /// Do not wait for the next heartbeat.
     pub(super) beat_now: Notify,
+    /// A leadership has begun, or goes on after a doubt.
+    pub(super) leads_now: Notify,
     /// The journal has something.
     pub(super) replay: Notify,
     life_fence: Mutex<Option<Fence>>,
@@ -63,6 +68,7 @@ impl Shared {
         handlers: Handlers,
         local: Local,
         reports: mpsc::Sender<Finish>,
+        asks: mpsc::Sender<Ask>,
     ) -> Shared {
         // Nothing is known of the steps yet: few are held ready until some have ended.
         let run_ms = AtomicU64::new(settings.step_lease_ms / 3);
@@ -77,8 +83,10 @@ impl Shared {
             lives: watch::Sender::new(None),
             drain_asked: watch::Sender::new(false),
             reports,
+            asks: AsyncMutex::new(asks),
             room: Notify::new(),
             beat_now: Notify::new(),
+            leads_now: Notify::new(),
             replay: Notify::new(),
             life_fence: Mutex::new(None),
             lead: Mutex::new(None),
@@ -127,6 +135,7 @@ impl Shared {
 
     pub(super) fn leads(&self, epoch: Epoch, sent_ms: u64, lease_ms: u64) {
         let before = self.lead.lock().replace((epoch, Fence::new(sent_ms, lease_ms)));
+        self.leads_now.notify_one();
         if before.is_none_or(|(before, _)| before != epoch) {
             tracing::info!(%epoch, "leads");
         }

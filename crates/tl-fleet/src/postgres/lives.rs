@@ -144,11 +144,12 @@ const PODS: &str = "
     SELECT clock.now, p.* FROM (SELECT @fleet_clock() AS now) AS clock LEFT JOIN (
       SELECT pod, incarnation, birth, heartbeat, lease_until, state, draining, capacity, running,
              prefetched, kinds, meta
-      FROM @fleet_pods ORDER BY birth, pod LIMIT $1) AS p ON true
+      FROM @fleet_pods
+      ORDER BY state = 0 AND lease_until > @fleet_clock() DESC, birth DESC, pod LIMIT $1) AS p ON true
     ORDER BY p.birth, p.pod COLLATE \"C\"";
 
 pub(super) async fn pods(pool: &Pool) -> Result<Timed<Vec<Pod>>, StoreError> {
-    let limit = i64::from(small(crate::limits::SWEEP_MAX));
+    let limit = i64::from(small(crate::limits::PODS_MAX));
     let found = pool.rows(Call::Read, PODS, &[&limit]).await?;
     let mut pods = Vec::new();
     for row in &found {

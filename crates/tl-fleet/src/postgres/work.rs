@@ -75,6 +75,7 @@ pub(super) async fn note_effects(
         *item(&mut all, row, 1)? = match get::<i16>(row, 2)? {
             1 => EffectNoted::Now,
             2 => EffectNoted::Before { value: rows::json(row, 3)? },
+            4 => EffectNoted::TooMany,
             _ => EffectNoted::Fenced,
         };
     }

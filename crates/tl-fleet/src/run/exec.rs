@@ -7,18 +7,21 @@
 //! standard error is kept as the error.
 //!
 //! It leads a process group of its own. When it ends, is stopped or runs out of time, the whole
-//! group is killed: nothing that it started outlives the attempt.
+//! group is killed; in a process that has taken charge of orphans, as `tl fleet run` does on
+//! Linux, so is what has left the group (see `orphans`). What the program has written when it ends
+//! counts; for what others write into its output then, nobody waits.
 
 use std::ffi::OsString;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Signal, kill_process_group};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+use super::orphans::{self, Trace};
 use super::{Handled, Handler, HandlerError, Run};
 use crate::error::InvalidInput;
 use crate::json::JsonText;
@@ -28,6 +31,8 @@ use crate::limits::RESULT_BYTES_MAX;
 const EXIT_FATAL: i32 = 65;
 /// Bytes of standard error that are kept, its end.
 const STDERR_KEPT_BYTES: usize = 4 * 1024;
+/// How long the output of a program that has ended is read on while others hold it open.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Runs a program for each step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,34 +93,46 @@ impl Exec {
     async fn attempt(&self, run: &Run) -> Result<JsonText, HandlerError> {
         let input = input(run).map_err(HandlerError::fatal)?;
         let name = self.program.to_string_lossy();
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(&self.args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
+            .process_group(0);
+        let (mut child, trace) = orphans::spawn(&mut command)
             .map_err(|error| HandlerError::retry(format!("{name} cannot be started: {error}")))?;
-        let group = Group::of(&child);
-        let stdin = child.stdin.take();
-        let stdout = child.stdout.take();
-        let stderr = child.stderr.take();
-        let feed = async move {
-            if let Some(mut stdin) = stdin {
-                // A program need not read what it is given.
-                drop(stdin.write_all(&input).await);
-            }
-        };
-        let wait = async {
-            let status = child.wait().await;
+        let mut behind = Behind(Some(trace));
+        let (mut output, mut errors) = (Head::default(), Vec::new());
+        let status = {
+            let stdin = child.stdin.take();
+            let feed = async move {
+                if let Some(mut stdin) = stdin {
+                    // A program need not read what it is given.
+                    drop(stdin.write_all(&input).await);
+                }
+            };
+            let output = output.read(child.stdout.take(), RESULT_BYTES_MAX);
+            let errors = end_of(child.stderr.take(), &mut errors);
+            let pipes = async { tokio::join!(feed, output, errors) };
+            tokio::pin!(pipes);
+            let mut read = false;
+            let status = loop {
+                tokio::select! {
+                    status = child.wait() => break status,
+                    _ = &mut pipes, if !read => read = true,
+                }
+            };
             // What it has left behind would hold its output open.
-            group.kill();
+            behind.clear().await;
+            if !read {
+                drop(tokio::time::timeout(LINGER, pipes).await);
+            }
             status
         };
-        let ((), output, errors, status) =
-            tokio::join!(feed, head(stdout, RESULT_BYTES_MAX), end_of(stderr), wait);
         let status = status.map_err(|error| HandlerError::retry(format!("{name}: {error}")))?;
         if !status.success() {
+            let errors = String::from_utf8_lossy(&errors);
             let text = format!("{name} ended with {status}: {}", errors.trim());
             return Err(match status.code() {
                 Some(EXIT_FATAL) => HandlerError::fatal(text),
@@ -123,6 +140,7 @@ impl Exec {
             });
         }
         let output = output
+            .text(RESULT_BYTES_MAX)
             .map_err(|problem| HandlerError::fatal(format!("the output of {name} {problem}")))?;
         if output.trim().is_empty() {
             return Ok(JsonText::null());
@@ -132,54 +150,72 @@ impl Exec {
     }
 }
 
-/// All of the output when it is no longer than the limit and text. What is past the limit is
-/// read and dropped, so that the program is not stuck.
-async fn head(pipe: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> Result<String, String> {
-    let Some(mut pipe) = pipe else { return Ok(String::new()) };
-    let (mut kept, mut total, mut chunk) = (Vec::new(), 0, vec![0; 16 * 1024]);
-    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
-        total += read;
-        if total <= bytes_max {
-            kept.extend_from_slice(&chunk[..read]);
-        }
-    }
-    if total > bytes_max {
-        return Err(format!("has {total} bytes, more than {bytes_max}"));
-    }
-    String::from_utf8(kept).map_err(|_| "is not UTF-8".to_owned())
+/// The beginning of an output, up to a limit. What is past it is read and dropped, so that the
+/// program is not stuck.
+#[derive(Debug, Default)]
+struct Head {
+    kept: Vec<u8>,
+    total: usize,
 }
 
-async fn end_of(pipe: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut pipe) = pipe else { return String::new() };
-    let (mut kept, mut chunk) = (Vec::new(), vec![0; 4 * 1024]);
+impl Head {
+    /// Reads to the end. Dropped before, it has what was read so far.
+    async fn read(&mut self, pipe: Option<impl AsyncRead + Unpin>, bytes_max: usize) {
+        let Some(mut pipe) = pipe else { return };
+        let mut chunk = vec![0; 16 * 1024];
+        while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+            self.total += read;
+            if self.total <= bytes_max {
+                self.kept.extend_from_slice(&chunk[..read]);
+            }
+        }
+    }
+
+    /// All of it, when it is no longer than the limit and text.
+    fn text(self, bytes_max: usize) -> Result<String, String> {
+        if self.total > bytes_max {
+            return Err(format!("has {} bytes, more than {bytes_max}", self.total));
+        }
+        String::from_utf8(self.kept).map_err(|_| "is not UTF-8".to_owned())
+    }
+}
+
+async fn end_of(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut pipe) = pipe else { return };
+    let mut chunk = vec![0; 4 * 1024];
     while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
         kept.extend_from_slice(&chunk[..read]);
         let over = kept.len().saturating_sub(STDERR_KEPT_BYTES);
         kept.drain(..over);
     }
-    String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// The process group that a child leads, 0 when it was killed. Killed when dropped: with the
-/// handler's future. Only once, for its number may be another's later.
-struct Group(AtomicI32);
+/// What a program may leave behind; cleared away once, at the latest when dropped: with the
+/// handler's future. Not twice, for its number may be another's later.
+struct Behind(Option<Trace>);
 
-impl Group {
-    fn of(child: &Child) -> Group {
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Group(AtomicI32::new(id.unwrap_or(0)))
-    }
-
-    fn kill(&self) {
-        if let Some(group) = Pid::from_raw(self.0.swap(0, Ordering::Relaxed)) {
+impl Behind {
+    fn kill(&mut self) -> Option<Trace> {
+        let trace = self.0.take()?;
+        if let Some(group) = trace.group() {
             // Gone already is as good.
             let _gone = kill_process_group(group, Signal::KILL);
+        }
+        Some(trace)
+    }
+
+    async fn clear(&mut self) {
+        if let Some(trace) = self.kill() {
+            // In a task of its own: it goes on when nobody waits for the attempt any more.
+            drop(tokio::spawn(trace.clear()).await);
         }
     }
 }
 
-impl Drop for Group {
+impl Drop for Behind {
     fn drop(&mut self) {
-        self.kill();
+        if let (Some(trace), Ok(runtime)) = (self.kill(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(trace.clear());
+        }
     }
 }

@@ -34,6 +34,18 @@ impl From<InvalidInput> for Fault {
     }
 }
 
+/// For the files beside the database, and its threads: nothing has been written.
+pub(super) fn io_error(error: std::io::Error) -> StoreError {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let is_refused =
+        matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull);
+    let source = Arc::new(error);
+    match is_refused {
+        true => StoreError::Refused { source },
+        false => StoreError::Unavailable { source },
+    }
+}
+
 /// For statements before the commit: nothing has been written.
 pub(super) fn store_error(fault: Fault) -> StoreError {
     let error = match fault {

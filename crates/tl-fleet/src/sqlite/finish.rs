@@ -9,6 +9,7 @@ use super::rows::{id_text, int, step_state, token_bytes};
 use crate::claim::{ClaimKey, Finish, Finished, Outcome, cut_error};
 use crate::effects::{EffectNoted, NewEffect};
 use crate::json::JsonText;
+use crate::limits::EFFECTS_MAX;
 use crate::recover::DeadReason;
 use crate::step::{AttemptEnd, StepState};
 
@@ -287,15 +288,27 @@ pub(super) fn note_effect(
     let Some(held) = held(conn, &effect.claim)? else { return Ok(EffectNoted::Fenced) };
     let noted = conn
         .prepare_cached(
-            "INSERT INTO fleet_effects (seq, key, value, noted_at) VALUES (?1, ?2, ?3, ?4)
+            "INSERT INTO fleet_effects (seq, key, value, noted_at)
+             SELECT ?1, ?2, ?3, ?4
+             WHERE (SELECT count(*) FROM fleet_effects WHERE seq = ?1) < ?5
              ON CONFLICT DO NOTHING",
         )?
-        .execute(params![held.seq, effect.key, effect.value.as_str(), int(wall.0)])?;
+        .execute(params![
+            held.seq,
+            effect.key,
+            effect.value.as_str(),
+            int(wall.0),
+            int(EFFECTS_MAX)
+        ])?;
     if noted == 1 {
         return Ok(EffectNoted::Now);
     }
     let mut before =
         conn.prepare_cached("SELECT value FROM fleet_effects WHERE seq = ?1 AND key = ?2")?;
-    let value: String = before.query_row(params![held.seq, effect.key], |row| row.get(0))?;
-    Ok(EffectNoted::Before { value: JsonText::from_store(&value) })
+    let value: Option<String> =
+        before.query_row(params![held.seq, effect.key], |row| row.get(0)).optional()?;
+    Ok(match value {
+        Some(value) => EffectNoted::Before { value: JsonText::from_store(&value) },
+        None => EffectNoted::TooMany,
+    })
 }

@@ -9,6 +9,7 @@ use super::worker::{Done, Tx};
 use crate::error::StoreError;
 use crate::ids::{Epoch, Incarnation, PodId, PodLife};
 use crate::json::JsonText;
+use crate::limits::PODS_MAX;
 use crate::pods::{
     Beat, DrainAsked, Heartbeat, Leader, LeaderWrite, Leadership, Pod, PodInfo, ReapedPod,
     Registered,
@@ -118,15 +119,17 @@ pub(super) fn leave(tx: &Tx<'_>, life: &PodLife) -> Result<(), Fault> {
 }
 
 pub(super) fn pods(tx: &Tx<'_>) -> Result<Vec<Pod>, Fault> {
+    // However many are gone, those that live are among them.
     let mut all = tx.conn.prepare_cached(&format!(
-        "SELECT {POD_COLUMNS} FROM fleet_pods ORDER BY birth, pod LIMIT {}",
-        crate::limits::SWEEP_MAX
+        "SELECT {POD_COLUMNS} FROM fleet_pods
+         ORDER BY state = 0 AND lease_until > ?1 DESC, birth DESC, pod LIMIT ?2"
     ))?;
-    let mut rows = all.query([])?;
+    let mut rows = all.query(params![int(tx.at.0), rows::count(PODS_MAX)])?;
     let mut pods = Vec::new();
     while let Some(row) = rows.next()? {
         pods.push(rows::pod(row)?);
     }
+    pods.sort_by(|one, other| (one.birth, &one.life.pod).cmp(&(other.birth, &other.life.pod)));
     Ok(pods)
 }
 

@@ -47,6 +47,14 @@ pub(super) fn migrate(conn: &mut Connection, clock: &Clock) -> Result<(), StoreE
     work().map_err(store_error)?
 }
 
+/// Whether the tables are those of this program and were used since the machine started, so
+/// that [`migrate`] would change nothing.
+pub(super) fn is_current(conn: &Connection, clock: &Clock) -> Result<bool, Fault> {
+    // What does not say of which start it is, is looked at by who may wait.
+    let Ok(boot_id) = clock.boot_id() else { return Ok(false) };
+    Ok(version(conn)? == SCHEMA_VERSION && get(conn, "boot_id")?.as_deref() == Some(&boot_id))
+}
+
 /// The version of the tables in the file; 0 when there are none.
 pub(super) fn version(conn: &Connection) -> Result<u64, Fault> {
     let there: bool = conn.query_row(

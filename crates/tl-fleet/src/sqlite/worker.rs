@@ -8,18 +8,20 @@
 //! last transaction was syncing shares the next one. When a shared transaction fails, its calls
 //! are run again one by one, so that one that cannot succeed does not take others with it.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tl_types::UnixMs;
 use tokio::sync::oneshot;
 
 use super::clock::Clock;
 use super::fault::{Fault, commit_error, store_error};
+use super::turn::Turn;
 use crate::error::StoreError;
 use crate::store::Answer;
 use crate::time::{StoreTime, Timed};
@@ -28,6 +30,8 @@ use crate::time::{StoreTime, Timed};
 pub(super) const WAITING_MAX: usize = 4_096;
 /// Bytes of payloads and results that may wait for the thread. One past: the same.
 pub(super) const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long the end of a store waits for the calls that are under way.
+const LAST_CALLS: Duration = Duration::from_secs(5);
 /// Items that share a transaction at most: it is to last milliseconds, for others wait for it.
 const GROUP_ITEMS_MAX: usize = 8_192;
 
@@ -133,11 +137,21 @@ pub(super) enum Mode {
     Read,
 }
 
+/// Where a thread has its connection from.
+pub(super) enum Source {
+    /// It is there.
+    Open(Connection),
+    /// The thread makes it for its first call, and again while that fails.
+    Later(Box<dyn Fn() -> Result<Connection, StoreError> + Send>),
+}
+
 /// The thread and the way to it.
 #[derive(Debug)]
 pub(super) struct Worker {
     jobs: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    /// Ends when the thread does.
+    ended: Mutex<Receiver<()>>,
     waiting_bytes: Arc<AtomicUsize>,
 }
 
@@ -145,15 +159,19 @@ impl Worker {
     pub(super) fn start(
         name: &str,
         mode: Mode,
-        conn: Connection,
+        source: Source,
         clock: Clock,
         turn: Option<Turn>,
     ) -> std::io::Result<Worker> {
         let (jobs, queue) = sync_channel(WAITING_MAX);
-        let engine = Engine { mode, conn, clock, turn };
-        let thread =
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || engine.run(&queue))?;
-        Ok(Worker { jobs: Some(jobs), thread: Some(thread), waiting_bytes: Arc::default() })
+        let (ends, ended) = sync_channel(0);
+        let engine = Engine { mode, source, clock, turn };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            engine.run(&queue);
+            drop(ends);
+        })?;
+        let (jobs, thread, ended) = (Some(jobs), Some(thread), Mutex::new(ended));
+        Ok(Worker { jobs, thread, ended, waiting_bytes: Arc::default() })
     }
 
     /// Has `work` done in a transaction. It may be run twice, the first time in vain.
@@ -183,11 +201,14 @@ impl Worker {
 }
 
 impl Drop for Worker {
-    /// Finishes what waits and closes the file.
+    /// Finishes what waits and closes the file. A thread that waits for a process that was
+    /// stopped in the middle of a transaction is left to itself: nobody waits for its answers.
     fn drop(&mut self) {
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            // It ends by itself; a panic in it was reported where it happened.
+        let ended = self.ended.get_mut().recv_timeout(LAST_CALLS);
+        let has_ended = ended == Err(RecvTimeoutError::Disconnected);
+        if let (Some(thread), true) = (self.thread.take(), has_ended) {
+            // A panic in it was reported where it happened.
             drop(thread.join());
         }
     }
@@ -200,13 +221,13 @@ fn stopped() -> StoreError {
 
 struct Engine {
     mode: Mode,
-    conn: Connection,
+    source: Source,
     clock: Clock,
     turn: Option<Turn>,
 }
 
 impl Engine {
-    fn run(self, queue: &Receiver<Box<dyn Job>>) {
+    fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
         let mut left_over: Option<Box<dyn Job>> = None;
         loop {
             let Some(first) = left_over.take().or_else(|| queue.recv().ok()) else { return };
@@ -224,9 +245,28 @@ impl Engine {
             }
             // Who has given up waiting must not find its steps claimed later.
             group.retain(|job| job.is_wanted());
-            if !group.is_empty() {
-                self.serve(group);
+            if group.is_empty() {
+                continue;
             }
+            match self.connect() {
+                Ok(()) => self.serve(group),
+                Err(error) => group.into_iter().for_each(|job| job.answer(Err(error.clone()))),
+            }
+        }
+    }
+
+    /// Makes the connection that was put off.
+    fn connect(&mut self) -> Result<(), StoreError> {
+        if let Source::Later(connect) = &self.source {
+            self.source = Source::Open(connect()?);
+        }
+        Ok(())
+    }
+
+    fn conn(&self) -> Result<&Connection, StoreError> {
+        match &self.source {
+            Source::Open(conn) => Ok(conn),
+            Source::Later(_) => Err(stopped()),
         }
     }
 
@@ -241,6 +281,7 @@ impl Engine {
     }
 
     fn transact(&self, group: &mut [Box<dyn Job>]) -> Result<(StoreTime, UnixMs), StoreError> {
+        let conn = self.conn()?;
         let _turn = match &self.turn {
             Some(turn) => Some(turn.wait()?),
             None => None,
@@ -249,15 +290,15 @@ impl Engine {
             Mode::Write => "BEGIN IMMEDIATE",
             Mode::Read => "BEGIN",
         };
-        self.conn.execute_batch(begin).map_err(|error| store_error(error.into()))?;
+        conn.execute_batch(begin).map_err(|error| store_error(error.into()))?;
         // After the lock was granted: a wait for it must not make leases shorter.
         let (at, wall) = self.clock.now();
-        let tx = Tx { conn: &self.conn, at, wall };
+        let tx = Tx { conn, at, wall };
         let ran = group.iter_mut().try_for_each(|job| job.run(&tx)).map_err(store_error);
-        let ended = ran.and_then(|()| self.conn.execute_batch("COMMIT").map_err(commit_error));
-        if ended.is_err() && !self.conn.is_autocommit() {
+        let ended = ran.and_then(|()| conn.execute_batch("COMMIT").map_err(commit_error));
+        if ended.is_err() && !conn.is_autocommit() {
             // Cannot do worse than fail: the next BEGIN then fails too and is reported.
-            drop(self.conn.execute_batch("ROLLBACK"));
+            drop(conn.execute_batch("ROLLBACK"));
         }
         ended.map(|()| (at, wall))
     }
@@ -272,50 +313,5 @@ fn error_is_everybodys(error: &StoreError) -> bool {
         | StoreError::Schema { .. }
         | StoreError::Busy { .. } => true,
         StoreError::Invalid(_) | StoreError::Reaped | StoreError::Corrupt { .. } => false,
-    }
-}
-
-/// Makes processes that share the file take turns at writing.
-///
-/// SQLite itself lets who waits for its lock sleep and try again, so a process that writes
-/// without a pause keeps all others out. Here who waits holds `next`, and who has just written
-/// must get `next` before it may write again.
-#[derive(Debug)]
-pub(super) struct Turn {
-    next: File,
-    now: File,
-}
-
-impl Turn {
-    pub(super) fn open(database: &std::path::Path) -> std::io::Result<Turn> {
-        let beside = |ending: &str| {
-            let mut name = database.as_os_str().to_owned();
-            name.push(ending);
-            File::options().create(true).append(true).open(name)
-        };
-        Ok(Turn { next: beside("-next")?, now: beside("-turn")? })
-    }
-
-    /// Waits for this process's turn, for as long as it takes.
-    pub(super) fn wait(&self) -> Result<Held<'_>, StoreError> {
-        let unavailable =
-            |error: std::io::Error| StoreError::Unavailable { source: Arc::new(error) };
-        self.next.lock().map_err(unavailable)?;
-        let now = self.now.lock();
-        let next = self.next.unlock();
-        now.map_err(unavailable)?;
-        let held = Held(&self.now);
-        next.map_err(unavailable)?;
-        Ok(held)
-    }
-}
-
-/// A turn; over when dropped.
-pub(super) struct Held<'t>(&'t File);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        // Closing the file at the latest lets it go.
-        drop(self.0.unlock());
     }
 }

@@ -59,6 +59,7 @@ macro_rules! conformance {
             finish: a_report_may_come_twice,
             finish: one_fenced_report_does_not_hinder_the_others,
             finish: an_effect_is_noted_once_over_all_attempts,
+            finish: effects_of_one_step_have_a_limit,
             finish: calling_off_stops_what_waits_and_asks_what_runs,
             recover: a_lost_lease_is_taken_back_with_one_attempt_charged,
             recover: the_last_retry_really_runs,

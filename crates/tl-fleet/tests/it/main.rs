@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod conformance;
+mod faulty;
 mod pod;
 mod postgres;
 mod sqlite;

@@ -18,6 +18,7 @@ use crate::conformance::{kind, pod};
 
 mod drain;
 mod exec;
+mod hangs;
 mod life;
 mod outage;
 mod process;

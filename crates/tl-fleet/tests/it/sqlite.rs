@@ -12,6 +12,7 @@ use tl_fleet::sqlite::{Clock, ManualClock, SqliteOptions, SqliteStore};
 use crate::conformance::World;
 
 mod clock;
+mod disk;
 mod file;
 mod own_transaction;
 

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tl_fleet::{Overview, Pod, Stage, StepState};
+use tl_fleet::{Overview, Pod, RecoveryAsked, Stage, StepState};
 use tl_types::UnixMs;
 
 use super::ask::{NewStepBody, body, body_or_default, step_id};
@@ -203,10 +203,16 @@ pub(super) async fn recover(State(face): Shared, bytes: Bytes) -> Reply {
         return Err(Problem::shape("`dry_run` is not possible: a cycle is one statement"));
     }
     let _ = wish.force;
-    let Some(cycle) = face.service.recover_now().await? else {
-        let overview = face.service.overview().await?;
-        let leader = overview.leading().map_or("nobody", |leader| leader.life.pod.as_str());
-        return Err(Problem::forbidden(format!("Only the leader recovers; {leader} leads")));
+    let cycle = match face.service.recover_now().await? {
+        RecoveryAsked::Done(cycle) => cycle,
+        RecoveryAsked::NotLeader => {
+            let overview = face.service.overview().await?;
+            let leader = overview.leading().map_or("nobody", |leader| leader.life.pod.as_str());
+            return Err(Problem::forbidden(format!("Only the leader recovers; {leader} leads")));
+        }
+        RecoveryAsked::Runs => {
+            return Err(Problem::conflict("A recovery that was asked for before still runs"));
+        }
     };
     let steps = |finished: bool| -> Vec<String> {
         cycle

@@ -1,6 +1,6 @@
 //! Claims end.
 
-use tl_fleet::limits::{ERROR_BYTES_MAX, RESULT_BYTES_MAX};
+use tl_fleet::limits::{EFFECTS_MAX, ERROR_BYTES_MAX, RESULT_BYTES_MAX};
 use tl_fleet::{
     Attempt, AttemptEnd, Cancelled, ClaimKey, ClaimToken, DeadReason, EffectNoted, Finish,
     Finished, NewEffect, NewStep, Outcome, PageRequest, Renewed, StepId, StepState, StoreError,
@@ -228,6 +228,26 @@ pub async fn an_effect_is_noted_once_over_all_attempts(world: &impl World) {
     assert_eq!(note(other.key, "mail", "3").await, EffectNoted::Now);
     let long = NewEffect { claim: claim.key, key: "k".repeat(256), value: json("1") };
     assert!(matches!(store.note_effects(vec![long]).await, Err(StoreError::Invalid(_))));
+}
+
+pub async fn effects_of_one_step_have_a_limit(world: &impl World) {
+    let store = world.store();
+    submit(&store, numbered(1)).await;
+    submit(&store, numbered(2)).await;
+    let (claim, other) = (claim_one(&store).await, claim_one(&store).await);
+    let effect =
+        |claim: ClaimKey, n: u64| NewEffect { claim, key: format!("e{n}"), value: json("1") };
+    let all = (1..=EFFECTS_MAX).map(|n| effect(claim.key, n)).collect();
+    let noted = store.note_effects(all).await.unwrap().value;
+    assert!(noted.iter().all(|noted| *noted == EffectNoted::Now));
+    let more = vec![
+        effect(claim.key, EFFECTS_MAX + 1),
+        effect(claim.key, EFFECTS_MAX),
+        effect(other.key, EFFECTS_MAX + 1),
+    ];
+    let noted = store.note_effects(more).await.unwrap().value;
+    let before = EffectNoted::Before { value: json("1") };
+    assert_eq!(noted, [EffectNoted::TooMany, before, EffectNoted::Now]);
 }
 
 pub async fn calling_off_stops_what_waits_and_asks_what_runs(world: &impl World) {

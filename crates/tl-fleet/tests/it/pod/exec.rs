@@ -130,3 +130,22 @@ async fn what_a_program_leaves_behind_is_killed_and_does_not_hold_its_step() {
     let pid = std::fs::read_to_string(&pids).unwrap();
     until("it is gone", async || !is_alive(pid.trim())).await;
 }
+
+#[tokio::test]
+async fn who_holds_the_output_open_outside_the_group_does_not_hold_the_step() {
+    let fleet = Fleet::new();
+    let pids = fleet.folder.path().join("pids");
+    let script = format!(
+        "setsid sh -c 'echo $$ > {0}; exec sleep 1000' & until [ -s {0} ]; do sleep 0.01; done; echo 1",
+        pids.display()
+    );
+    let pod = fleet.start(fleet.settings("p"), shell(&script));
+    let id = submit(&fleet.store, once()).await;
+    let step = finished(&pod, id).await;
+    assert_eq!((step.state, step.result), (StepState::Completed, Some(json("1"))));
+    // It left its group, and this process has not taken charge of such.
+    let pid = std::fs::read_to_string(&pids).unwrap();
+    assert!(is_alive(pid.trim()));
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use tl_fleet::{AttemptEnd, PodSettings, StepState};
+use tl_fleet::{AttemptEnd, PodSettings, RecoveryAsked, StepState};
 
 use super::{Fleet, Gate, counted, echo, finished, handlers, until};
 use crate::conformance::{claim_as, completed, finish};
@@ -116,8 +116,33 @@ async fn what_a_crashed_leader_held_is_taken_back_by_the_next() {
     assert_eq!(ledger.len(), 5);
     assert!(ledger.iter().all(|row| row.claimed_by == "doomed" && row.action == "requeue"));
     let service = tl_fleet::FleetService::beside(next.handle());
-    let cycle = service.recover_now().await.unwrap().expect("it leads");
-    assert_eq!(cycle.recovered, []);
+    match service.recover_now().await.unwrap() {
+        RecoveryAsked::Done(cycle) => assert_eq!(cycle.recovered, []),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_place_of_a_leader_is_taken_when_its_lease_ends_and_not_a_heartbeat_later() {
+    let (fleet, clock) = Fleet::by_hand();
+    // Nobody's heartbeat comes while the test goes on.
+    let rare = |name| PodSettings {
+        heartbeat_ms: 600_000,
+        pod_lease_ms: 1_200_000,
+        ..fleet.settings(name)
+    };
+    let first = fleet.start(rare("first"), echo());
+    until("it leads", async || first.handle().status().epoch.is_some()).await;
+    let epoch = first.handle().status().epoch.unwrap();
+    drop(first);
+    let lock = std::fs::File::open(fleet.folder.path().join("first/pod.lock")).unwrap();
+    until("its last word is said", async || lock.try_lock().is_ok()).await;
+    clock.advance(1_200_000 - 200);
+    let second = fleet.start(rare("second"), echo());
+    until("it lives", async || second.handle().status().life.is_some()).await;
+    clock.advance(200);
+    until("it leads", async || second.handle().status().epoch.is_some()).await;
+    assert_eq!(second.handle().status().epoch.unwrap().0, epoch.0 + 1);
 }
 
 #[tokio::test]

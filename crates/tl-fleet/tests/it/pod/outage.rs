@@ -5,7 +5,10 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tl_core::fleet::{BreakerSettings, BreakerState};
 use tl_fleet::pod::LeftAlone;
-use tl_fleet::{FleetService, Guard, PodSettings, RunningPod, StepState, StoreError};
+use tl_fleet::{
+    Answer, FleetService, Guard, PageRequest, PodSettings, RunningPod, StepFilter, StepState,
+    StoreError,
+};
 
 use super::{Fleet, Gate, counted, echo, finished, until};
 
@@ -118,4 +121,47 @@ async fn a_database_that_fails_is_left_alone_and_looked_at_by_one_probe() {
     until("a probe finds it back", async || guard.call(|store| store.ping()).await.is_ok()).await;
     assert_eq!(guard.state(), BreakerState::Closed);
     assert_eq!(guard.wait_ms(), 0);
+}
+
+fn away() -> Answer<'static, ()> {
+    let source = Arc::new(std::io::Error::from(std::io::ErrorKind::NotConnected));
+    Box::pin(async move { Err(StoreError::Unavailable { source }) })
+}
+
+#[tokio::test]
+async fn a_probe_whose_caller_goes_away_makes_room_for_the_next_at_once() {
+    let fleet = Fleet::new();
+    let settings =
+        BreakerSettings { failures_in_row: 1, open_ms: 1, open_ms_max: 300_000, window: 20 };
+    let guard = Guard::new(fleet.store.clone(), settings, 60_000);
+    assert!(guard.call(|_| away()).await.is_err());
+    until("a probe may go", async || guard.wait_ms() == 0).await;
+    {
+        let mut hung = std::pin::pin!(guard.call(|_| {
+            let never: Answer<'_, ()> = Box::pin(std::future::pending());
+            never
+        }));
+        tokio::select! {
+            biased;
+            _ = &mut hung => unreachable!("nothing answers"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(guard.state(), BreakerState::HalfOpen);
+    }
+    guard.call(|store| store.ping()).await.unwrap();
+    assert_eq!(guard.state(), BreakerState::Closed);
+}
+
+#[tokio::test]
+async fn a_refused_input_says_nothing_of_the_database() {
+    let fleet = Fleet::new();
+    let settings =
+        BreakerSettings { failures_in_row: 2, open_ms: 300_000, open_ms_max: 300_000, window: 20 };
+    let guard = Guard::new(fleet.store.clone(), settings, 60_000);
+    assert!(guard.call(|_| away()).await.is_err());
+    let refused =
+        guard.call(|store| store.list(StepFilter::default(), PageRequest::first(0))).await;
+    assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+    assert!(guard.call(|_| away()).await.is_err());
+    assert!(matches!(guard.state(), BreakerState::Open { .. }), "two in a row");
 }

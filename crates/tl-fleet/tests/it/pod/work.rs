@@ -168,7 +168,7 @@ async fn a_handler_may_note_effects_and_show_progress() {
                 EffectNoted::Before { value } => Ok(serde_json::json!({
                     "sent_by_attempt": value.as_str(), "key": run.idempotency_key(),
                 })),
-                EffectNoted::Fenced => Err(HandlerError::fatal("fenced")),
+                EffectNoted::Fenced | EffectNoted::TooMany => Err(HandlerError::fatal("not noted")),
             }
         }
     });

@@ -1,7 +1,10 @@
 //! The file: made, shared, damaged, foreign, locked.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use tl_fleet::sqlite::{SCHEMA_VERSION, SqliteOptions, SqliteStore};
 use tl_fleet::{JsonText, NewStep, StepState, Store, StoreError};
@@ -145,4 +148,89 @@ async fn calls_that_bring_too_many_bytes_at_once_are_refused_and_later_ones_are_
     }
     light.await.unwrap();
     heavy().await.unwrap();
+}
+
+/// Longest wait for something that must happen; reached only when it does not.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The locks by which processes take turns, held as by one that was stopped in the middle of a
+/// transaction.
+fn hold_turns(path: &std::path::Path) -> [File; 2] {
+    ["-next", "-turn"].map(|ending| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        let file = File::options().create(true).append(true).open(name).unwrap();
+        file.lock().unwrap();
+        file
+    })
+}
+
+fn opens(options: &SqliteOptions) -> Result<SqliteStore, StoreError> {
+    let (reply, opened) = mpsc::channel();
+    let options = options.clone();
+    std::thread::spawn(move || drop(reply.send(SqliteStore::open(options))));
+    opened.recv_timeout(PATIENCE).expect("it does not wait for ever")
+}
+
+#[tokio::test]
+async fn a_file_is_opened_and_looked_at_while_another_process_stands_still_in_a_transaction() {
+    let world = world().await;
+    let id = submit(&world.store(), numbered(1)).await;
+    let stopped = hold_turns(&world.options().path);
+    let store: Arc<dyn Store> = Arc::new(opens(&world.options()).unwrap());
+    assert_eq!(state(&store, id).await, StepState::Pending);
+    let apart = store.apart().await.unwrap();
+    // Writes wait, and who goes away in the middle of one is not held up.
+    let (reply, closed) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let short = Duration::from_millis(100);
+        let waited = runtime.block_on(async { tokio::time::timeout(short, apart.ping()).await });
+        drop(apart);
+        reply.send(waited.is_err())
+    });
+    assert!(closed.recv_timeout(PATIENCE).expect("it closes all the same"), "a write waits");
+    drop(stopped);
+    submit(&store, numbered(2)).await;
+}
+
+#[tokio::test]
+async fn a_new_file_that_cannot_be_set_up_is_said_so_and_holds_up_nobody() {
+    let world = world().await;
+    let options = SqliteOptions { path: world.folder.path().join("new.db"), ..world.options() };
+    let stopped = hold_turns(&options.path);
+    let mut opening = Box::pin(SqliteStore::open_aside(options.clone()));
+    tokio::select! {
+        biased;
+        opened = &mut opening => panic!("it did not wait: {opened:?}"),
+        () = std::future::ready(()) => {}
+    }
+    match opens(&options) {
+        Err(StoreError::Unavailable { source }) => {
+            assert!(source.to_string().contains("in the middle of a transaction"), "{source}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(opening.await.is_err());
+    drop(stopped);
+    opens(&options).unwrap();
+}
+
+#[tokio::test]
+async fn those_that_live_are_listed_however_many_are_gone() {
+    let world = world().await;
+    let store = world.store();
+    let living = crate::conformance::register(&store, "living").await;
+    let conn = rusqlite::Connection::open(world.options().path).unwrap();
+    // Older and younger ones, more than a list has.
+    let gone = "INSERT INTO fleet_pods (pod, incarnation, birth, birth_wall, heartbeat_wall,
+                    lease_until, state, draining, capacity, running, prefetched, kinds, meta)
+                WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 11000)
+                SELECT 'gone-' || n, n, 995000 + n, 0, 0, 0, 1, 0, 1, 0, 0, '[]', '{}' FROM n";
+    conn.execute(gone, []).unwrap();
+    let pods = store.pods().await.unwrap().value;
+    assert_eq!(pods.len(), tl_fleet::limits::PODS_MAX);
+    assert!(pods.iter().any(|pod| pod.life == living));
+    assert!(pods.is_sorted_by_key(|pod| pod.birth), "eldest first");
+    assert_eq!(pods.last().unwrap().life.pod.as_str(), "gone-11000");
 }
