@@ -1,8 +1,8 @@
 //! The HTTP face of a fleet, over one `FleetService`.
 //!
 //! ```text
-//!   request ──> route ──> endpoint ──> FleetService ──> reply
-//!                            └── Problem ──> envelope {detail, error_type, timestamp, path}
+//!   request ──> door ──> route ──> endpoint ──> FleetService ──> reply
+//!                                     └── Problem ──> envelope {detail, error_type, timestamp, path}
 //! ```
 //!
 //! Two sets of endpoints: short ones that say what a fleet is and how it does (`/submit`,
@@ -35,11 +35,14 @@ mod limits;
 mod openapi;
 mod pods;
 mod problem;
+mod replies;
+mod serve;
 mod shapes;
 mod steps;
 mod workers;
 
 pub use openapi::document as openapi_document;
+pub use serve::{ConnectionLimits, Door, serve};
 pub use shapes::{
     PodShape, StepShape, attempt as attempt_json, dead_letter as dead_letter_json,
     submitted as submitted_json,
@@ -173,16 +176,4 @@ pub async fn listen(address: SocketAddr, forced: bool) -> Result<TcpListener, Fl
     TcpListener::bind(address)
         .await
         .map_err(|source| FleetFaceError::Listen { listen: address, source })
-}
-
-/// Serves until told to stop, then lets open requests end.
-///
-/// # Errors
-/// What the listening socket said.
-pub async fn serve(
-    listener: TcpListener,
-    service: Arc<FleetService>,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router(service)).with_graceful_shutdown(stop).await
 }

@@ -31,7 +31,7 @@ pub async fn open(place: PlaceArgs) -> anyhow::Result<FleetService> {
                 }
                 .into());
             }
-            let opened = SqliteStore::open(SqliteOptions::new(&path));
+            let opened = SqliteStore::open_aside(SqliteOptions::new(&path)).await;
             Arc::new(opened.with_context(|| format!("opening {}", path.display()))?)
         }
         Place::Postgres(options) => {
@@ -56,7 +56,7 @@ pub async fn make(place: &Place) -> Result<Arc<dyn Store>, StoreError> {
     match place {
         Place::Sqlite(path) => {
             make_folder(path)?;
-            Ok(Arc::new(SqliteStore::open(SqliteOptions::new(path))?))
+            Ok(Arc::new(SqliteStore::open_aside(SqliteOptions::new(path)).await?))
         }
         Place::Postgres(options) => Ok(Arc::new(PostgresStore::open((**options).clone()).await?)),
     }
@@ -73,15 +73,19 @@ fn make_folder(path: &Path) -> Result<(), StoreError> {
 }
 
 /// The store of a pod, once the database answers: a pod that starts in an outage waits for its
-/// end as one that runs does.
+/// end as one that runs does, and says why it waits.
 ///
 /// # Errors
 /// [`StoreError`] that waiting does not mend.
-pub async fn wait_for(place: &Place) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn wait_for(
+    place: &Place,
+    waits: impl Fn(&StoreError),
+) -> Result<Arc<dyn Store>, StoreError> {
     let (mut pause, longest) = AGAIN;
     loop {
         match make(place).await {
             Err(error @ (StoreError::Unavailable { .. } | StoreError::OutcomeUnknown { .. })) => {
+                waits(&error);
                 let error = anyhow::Error::from(error);
                 tracing::warn!(error = format!("{error:#}"), "waiting for the database");
             }

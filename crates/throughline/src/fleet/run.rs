@@ -1,7 +1,7 @@
 //! `tl fleet run`: a pod and its HTTP face in this process.
 //!
 //! ```text
-//!  settings ─► database ─► listen ─► pod ─► ready ─► SIGTERM, SIGINT or drain ─► give back ─► end
+//!  settings ─► listen ─► database ─► pod ─► ready ─► SIGTERM, SIGINT or drain ─► give back ─► end
 //! ```
 
 use std::io::IsTerminal;
@@ -16,8 +16,9 @@ use serde_json::json;
 use tl_fleet::pod::LocalError;
 use tl_fleet::{
     FleetService, Handlers, JsonText, PodError, PodSettings, PodStatus, RunningPod, Store,
+    StoreError,
 };
-use tl_gateway::fleet::{self as face, FleetFaceError};
+use tl_gateway::fleet::{self as face, ConnectionLimits, Door, FleetFaceError};
 use tokio::sync::watch;
 
 use super::place;
@@ -74,12 +75,12 @@ pub async fn run(
     for name in &settings.without_effect {
         tracing::warn!("{name} has no effect here");
     }
+    // This process starts no others but the programs of steps.
+    if let Err(error) = tl_fleet::run::take_charge_of_orphans() {
+        tracing::warn!(%error, "what leaves the process group of its step is not found again");
+    }
     let stop = node::stop_signal().context("listening for signals")?;
     tokio::pin!(stop);
-    let store = tokio::select! {
-        store = place::wait_for(&settings.place) => store.context("opening the database")?,
-        () = &mut stop => return Ok(()),
-    };
     let listener = match args.no_http {
         true => None,
         false => {
@@ -88,17 +89,28 @@ pub async fn run(
         }
     };
     let address = listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
-    let pod = start(&settings, store)?;
-    let handle = pod.handle();
+    if let Some(address) = address {
+        tracing::info!(%address, "listening");
+    }
     let (stopped, mut stops) = watch::channel(false);
-    let service = Arc::new(FleetService::beside(handle.clone()));
+    // It lives before its database answers: an outage must not restart the fleet.
+    let door = Door::shut();
     let serving = listener.map(|listener| {
         let stops = async move {
             // An error means that the sender is gone, which ends the serving too.
             drop(stops.wait_for(|stop| *stop).await);
         };
-        tokio::spawn(face::serve(listener, service, stops))
+        let limits = ConnectionLimits::default();
+        tokio::spawn(face::serve(listener, Arc::clone(&door), limits, stops))
     });
+    let waits = |error: &StoreError| door.waits(error);
+    let store = tokio::select! {
+        store = place::wait_for(&settings.place, waits) => store.context("opening the database")?,
+        () = &mut stop => return Ok(()),
+    };
+    let pod = start(&settings, store)?;
+    let handle = pod.handle();
+    door.open(Arc::new(FleetService::beside(handle.clone())));
     out.line(&ready_line(&settings, address, handle.settings(), out.is_json()))?;
 
     let mut drain_asked = handle.drain_asked();
@@ -117,7 +129,7 @@ pub async fn run(
     if let Some(serving) = serving
         && let Ok(served) = tokio::time::timeout(REQUESTS, serving).await
     {
-        served.context("the HTTP face ended")?.context("the HTTP face failed")?;
+        served.context("the HTTP face ended")?;
     }
     match status {
         Some(status) => say_goodbye(&status),

@@ -114,7 +114,17 @@ fn place(read: &mut Reader) -> Place {
     let connections = read.number("postgres_connections", 1..=CONNECTIONS_MAX, CONNECTIONS_DEFAULT);
     let migrate = read.truth("postgres_migrate", true);
     let sqlite = Place::Sqlite(PathBuf::from(FOLDER).join("fleet.db"));
-    match word.or(theirs) {
+    // An address alone says enough; with a file beside it, it is not clear what is meant.
+    let implied = match (&url, path.as_ref().or(their_path.as_ref())) {
+        (Some(url), None) => Some(Given { name: url.name.clone(), text: "postgres".to_owned() }),
+        (Some(url), Some(path)) if word.is_none() && theirs.is_none() => {
+            let rule = "name two databases: TL_FLEET_STORE says whether it is postgres or sqlite";
+            read.problems.push(format!("{} and {} {rule}", url.name, path.name));
+            None
+        }
+        (Some(_), Some(_)) | (None, _) => None,
+    };
+    match word.or(theirs).or(implied) {
         Some(given) if given.text.eq_ignore_ascii_case("postgres") => {
             let Some(url) = url else {
                 read.problems.push(

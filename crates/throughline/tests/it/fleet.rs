@@ -1,6 +1,7 @@
 //! `tl fleet …` as a user types it: a pod in one terminal, everything else in another.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -352,4 +353,94 @@ fn a_second_pod_of_a_folder_has_its_own_journal_and_the_same_name_is_refused() {
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("another pod uses the folder"), "{refused:?}");
     assert_eq!([one.stop(), two.stop(), named.stop()], [0; 3]);
+}
+
+/// The status of a GET, and all that was said.
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    (text.split(' ').nth(1).unwrap().parse().unwrap(), text)
+}
+
+#[test]
+fn a_pod_that_starts_while_its_database_is_away_lives_and_says_why_it_is_not_ready() {
+    let place = Place::plain();
+    let child = place
+        .command("run --listen 127.0.0.1:0 --end-with-parent --json")
+        .arg("--url=postgres://nobody@127.0.0.1:1/none")
+        .env("TL_FLEET_LOG_FORMAT", "json")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pod = Pod { child, ready: Value::Null };
+    let lines = BufReader::new(pod.child.stderr.take().unwrap()).lines();
+    let address = lines
+        .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap())
+        .find_map(|line| line.to_string().contains("listening").then_some(line))
+        .and_then(|line| {
+            let text = line.to_string();
+            let from = text.find("127.0.0.1:")?;
+            Some(
+                text[from..]
+                    .chars()
+                    .take_while(|c| c.is_ascii_digit() || ".:".contains(*c))
+                    .collect(),
+            )
+        });
+    let address: String = address.expect("it says where it listens");
+    assert_eq!(get(&address, "/health/live").0, 200);
+    let why = || get(&address, "/health/ready");
+    wait_until("it says why", || why().1.contains("the database does not answer"));
+    assert_eq!(why().0, 503);
+    assert_eq!(get(&address, "/v1/pods").0, 503);
+    assert_eq!(pod.stop(), 0);
+}
+
+/// Whether a process is there and not only waiting to be collected.
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+/// In a session of its own, and out of sight of its parents: only the mark in its environment
+/// tells whose it is.
+#[test]
+fn nothing_that_a_program_starts_outlives_its_attempt() {
+    let place = Place::plain();
+    let folder = place.folder.path();
+    let stay = |name: &str| {
+        format!("setsid sh -c 'echo $$ > {name}; exec sleep 1000' < /dev/null > /dev/null 2>&1 &")
+    };
+    let wait = |name: &str| format!("until [ -s {name} ]; do sleep 0.01; done");
+    let (ends, hangs) = (stay("ends"), stay("hangs"));
+    std::fs::write(folder.join("ends.sh"), format!("( {ends} )\n{}\necho 1", wait("ends")))
+        .unwrap();
+    std::fs::write(folder.join("hangs.sh"), format!("( {hangs} )\n{}\nsleep 1000", wait("hangs")))
+        .unwrap();
+    let mut child = place
+        .command("run --listen 127.0.0.1:0 --end-with-parent --json")
+        .args(["--kind", "ends=exec:sh ends.sh", "--kind", "hangs=exec:sh hangs.sh"])
+        .env("TL_FLEET_HEARTBEAT_MS", "100")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = serde_json::from_str(&lines.next().expect("a ready line").unwrap()).unwrap();
+    let pod = Pod { child, ready };
+    let pid = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap().trim().to_owned();
+    let hung = place.one("submit hangs --timeout-ms 1000 --max-retries 0");
+    let ended = place.tl("submit ends --wait");
+    assert_eq!((ended.code, ended.stdout.trim()), (0, "1"), "{ended:?}");
+    wait_until("what the one that ended left is gone", || !is_alive(&pid("ends")));
+    let failed = place.tl(&format!("status {} --wait", hung["step_id"].as_str().unwrap()));
+    assert_eq!(failed.code, 1, "{failed:?}");
+    wait_until("what the one that hung left is gone", || !is_alive(&pid("hangs")));
+    assert_eq!(pod.stop(), 0);
 }

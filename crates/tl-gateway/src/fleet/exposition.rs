@@ -12,6 +12,11 @@ use crate::reply;
 const TEXT: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
+/// While there is no pod yet.
+pub(super) async fn nothing() -> Reply {
+    Ok(reply::typed(StatusCode::OK, TEXT, "# EOF\n".into()))
+}
+
 pub(super) async fn metrics(State(face): Shared) -> Reply {
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, rows: &[(String, u64)]| {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::problem::Sort;
+use super::replies;
 use super::shapes::ok;
 use super::{ROUTES, Reply};
 
@@ -19,7 +20,7 @@ pub fn document() -> Value {
         place[method.to_lowercase()] = operation(method, path);
     }
     let words: Vec<&str> = Sort::ALL.iter().map(|sort| sort.word()).collect();
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": { "title": "Throughline fleet", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
@@ -53,7 +54,11 @@ pub fn document() -> Value {
                 },
             },
         } },
-    })
+    });
+    for (name, schema) in replies::schemas() {
+        document["components"]["schemas"][name] = schema;
+    }
+    document
 }
 
 /// What a route does, in a sentence.
@@ -108,13 +113,24 @@ fn operation(method: &str, path: &str) -> Value {
         parameters.push(json!({ "name": name, "in": "query", "schema": { "type": "string" } }));
     }
     let problem = json!({
-        "description": "A refusal",
+        "description": "A refusal; 503 with the header Retry-After",
         "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
     });
+    let mut responses = json!({ "4XX": problem, "5XX": problem });
+    for (status, schema) in replies::of(method, path) {
+        let (content_type, schema) = match schema {
+            Value::Null => ("application/openmetrics-text", json!({ "type": "string" })),
+            schema => ("application/json", schema),
+        };
+        responses[status] = json!({
+            "description": "Done",
+            "content": { content_type: { "schema": schema } },
+        });
+    }
     let mut operation = json!({
         "summary": summary(method, path),
         "parameters": parameters,
-        "responses": { "2XX": { "description": "Done" }, "4XX": problem, "5XX": problem },
+        "responses": responses,
     });
     let schema = match (method, path) {
         ("POST", "/submit" | "/v1/steps") => {

@@ -120,6 +120,11 @@ impl Problem {
         Problem::database(format!("{detail}; nothing was done"), AGAIN_S)
     }
 
+    /// There is no fleet behind the door yet.
+    pub(super) fn waits(why: &str) -> Problem {
+        Problem::database(format!("This pod waits for its database: {why}"), AGAIN_S)
+    }
+
     pub(super) fn too_slow() -> Problem {
         let detail = "The request did not arrive, or was not answered, in time";
         Problem::new(StatusCode::REQUEST_TIMEOUT, Sort::Validation, detail)

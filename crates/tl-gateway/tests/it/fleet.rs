@@ -15,6 +15,9 @@ use tl_fleet::{FleetService, Guard, StoreError};
 use tl_gateway::fleet;
 use tower::Service;
 
+mod described;
+mod serving;
+
 struct World {
     _folder: TempDir,
     guard: Arc<Guard>,
@@ -49,8 +52,10 @@ impl World {
         let response = self.router.call(request).await.unwrap();
         let status = response.status();
         let retry_after = response.headers().contains_key("retry-after");
+        let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
+        described::check(method, path, status, &content_type, &text);
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Answer { status, retry_after, body, text }
     }

@@ -144,6 +144,20 @@ fn stores_are_told_apart_and_secrets_are_not_repeated() {
 }
 
 #[test]
+fn an_address_alone_says_which_store_and_with_a_file_beside_it_one_must_be_named() {
+    let url = ("TL_FLEET_POSTGRES_URL", "postgres://ann:secret@db:5432/x");
+    assert!(matches!(loaded(&[url]).place, Place::Postgres(_)));
+    for path in ["TL_FLEET_SQLITE_PATH", "FLEET_Q_SQLITE_DB_PATH"] {
+        refused(&[url, (path, "/data/f.db")], "TL_FLEET_STORE says whether");
+        let message = load(&[url, (path, "/data/f.db")]).unwrap_err();
+        assert!(!message.contains("secret"), "{message}");
+        let named = |store| loaded(&[url, (path, "/data/f.db"), ("TL_FLEET_STORE", store)]).place;
+        assert!(matches!(named("sqlite"), Place::Sqlite(_)));
+        assert!(matches!(named("postgres"), Place::Postgres(_)));
+    }
+}
+
+#[test]
 fn it_is_open_to_the_network_only_when_forced() {
     refused(&[("FLEET_Q_API_HOST", "0.0.0.0"), ("FLEET_Q_API_PORT", "80")], "must be from 1024");
     let message = load(&[("FLEET_Q_API_HOST", "0.0.0.0")]).unwrap_err();
