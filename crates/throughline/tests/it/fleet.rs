@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::tl::{Ran, command, ran};
 
+// Not all that it offers is needed here.
+#[allow(dead_code)]
 #[path = "../../../tl-fleet/tests/it/postgres/server.rs"]
 mod server;
 

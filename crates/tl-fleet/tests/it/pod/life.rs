@@ -150,8 +150,11 @@ async fn a_report_that_comes_too_late_is_dropped_and_counted() {
     let (fleet, clock) = Fleet::by_hand();
     let id = fleet.submit(1).await[0];
     let gate = Gate::shut();
-    // It hears of nothing: no heartbeat, no renewal while the test goes on.
+    // It hears of nothing: no heartbeat, no renewal, no claim while the test goes on.
     let deaf = PodSettings {
+        max_parallelism: 1,
+        capacity_threshold: 1.0,
+        prefetch_max: 0,
         heartbeat_ms: 600_000,
         pod_lease_ms: 3_600_000,
         step_lease_ms: 3_600_000,
