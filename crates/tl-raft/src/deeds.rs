@@ -308,3 +308,16 @@ pub struct GroupStatus {
     /// Bytes of entries held in memory.
     pub entry_bytes: usize,
 }
+
+/// How far a follower is, as the leader of its group knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FollowerStatus {
+    /// The follower.
+    pub peer: PeerId,
+    /// The last entry that it has confirmed; `None` before it said anything to this leader.
+    pub matched: Option<Index>,
+    /// Whether it was heard of within an election time-out.
+    pub is_active: bool,
+    /// Whether what it lacks next is no longer in the leader's memory.
+    pub is_cut_off: bool,
+}

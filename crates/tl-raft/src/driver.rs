@@ -23,7 +23,9 @@ use raft::eraftpb::Message;
 use tl_types::{GroupId, Index};
 
 use crate::config::{DriverConfig, FRAME_BACKLOG_BYTES_MAX, FRAME_BYTES_MAX, TICKS_PER_TURN_MAX};
-use crate::deeds::{Deeds, GroupStatus, Inbound, JobId, LogJob, Now, Outcome, PeerId, Rejected};
+use crate::deeds::{
+    Deeds, FollowerStatus, GroupStatus, Inbound, JobId, LogJob, Now, Outcome, PeerId, Rejected,
+};
 use crate::frame::{self, FrameBuilder};
 use crate::group::{Group, Yield};
 use crate::reads::RoundId;
@@ -187,6 +189,12 @@ impl Driver {
     #[must_use]
     pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
         self.group(group).map(Group::status)
+    }
+
+    /// How far the followers of a group led here are; nothing for other groups.
+    #[must_use]
+    pub fn followers(&self, group: GroupId) -> Vec<FollowerStatus> {
+        self.group(group).map_or_else(Vec::new, Group::followers)
     }
 
     /// First entry that is still in memory and can be sent to a follower.

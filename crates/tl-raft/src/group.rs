@@ -30,8 +30,8 @@ use tl_wal::Record;
 
 use crate::config::DriverConfig;
 use crate::deeds::{
-    ApplyBatch, Committed, Deeds, GroupStatus, Installed, JobId, Outcome, PeerId, ReadReady, Role,
-    RoleChange, Staged, Token,
+    ApplyBatch, Committed, Deeds, FollowerStatus, GroupStatus, Installed, JobId, Outcome, PeerId,
+    ReadReady, Role, RoleChange, Staged, Token,
 };
 use crate::group_log::GroupLog;
 use crate::reads::{Reads, RoundId};
@@ -193,6 +193,25 @@ impl Group {
             applied: Index(raft.raft_log.applied),
             entry_bytes: self.log().bytes(),
         }
+    }
+
+    /// How far the followers are, as long as this node leads.
+    pub(crate) fn followers(&self) -> Vec<FollowerStatus> {
+        if !self.leads() {
+            return Vec::new();
+        }
+        let first_kept = self.first_kept();
+        let others = self.raw.raft.prs().iter().filter(|(peer, _)| **peer != self.peer.0);
+        others
+            .map(|(peer, progress)| FollowerStatus {
+                peer: PeerId(*peer),
+                // A new leader knows of nobody what it has until it is told.
+                matched: (progress.matched > 0).then_some(Index(progress.matched)),
+                is_active: progress.recent_active,
+                is_cut_off: progress.state == ProgressState::Snapshot
+                    || progress.matched > 0 && progress.matched + 1 < first_kept.0,
+            })
+            .collect()
     }
 
     /// One tick of the election clock, or a leader's beat. While rows are put in place the clock

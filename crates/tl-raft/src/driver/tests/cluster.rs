@@ -397,7 +397,25 @@ fn at_ms(boot_ms: u64) -> Now {
     Now { boot_ms }
 }
 
+/// A leader knows in the end that everybody has everything, and followers know of nobody.
+fn check_followers(sim: &Sim) {
+    for group in (0..GROUPS).map(GroupId) {
+        let drivers = sim.machines.iter().map(|machine| machine.driver.as_ref().unwrap());
+        let known: Vec<_> = drivers
+            .map(|driver| (driver.status(group).unwrap(), driver.followers(group)))
+            .filter(|(_, followers)| !followers.is_empty())
+            .collect();
+        let [(status, followers)] = &known[..] else { panic!("one leader: {known:?}") };
+        assert_eq!((status.role, followers.len() as u64), (Role::Leader, PEERS - 1));
+        for follower in followers {
+            assert_eq!(follower.matched, Some(status.last), "{follower:?}");
+            assert!(follower.is_active && !follower.is_cut_off, "{follower:?}");
+        }
+    }
+}
+
 fn check_end(sim: &Sim) {
+    check_followers(sim);
     let applied = &sim.machines[0].applied;
     for machine in &sim.machines {
         for (group, all) in applied {
