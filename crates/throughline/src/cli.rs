@@ -52,7 +52,7 @@ enum Command {
     Bench(bench::BenchCommand),
     /// Simulate three to five nodes in trouble, from a seed, and hold them to what is promised
     Sim(sim::SimArgs),
-    /// Operate clusters: found them, give their members certificates
+    /// Operate clusters: found them, look at their members, drain and restart them
     #[command(subcommand)]
     Ops(ops::OpsCommand),
     /// Look into the files of a data directory
@@ -73,7 +73,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args, &out).await,
         Command::Session(args) => session::run(args, &out).await,
         Command::Fleet(args) => fleet::run(*args, &out).await,
-        Command::Ops(command) => ops::run(command, &out),
+        Command::Ops(command) => ops::run(command, &out).await,
         Command::Doctor(args) => doctor::run(&args, &out),
         Command::Bench(command) => bench::run(command, &out),
         Command::Sim(args) => sim::run(&args, &out),

@@ -116,6 +116,14 @@ fn advice(error: &anyhow::Error) -> Option<String> {
             "the write may have taken effect: repeat it with the same producer and position"
         }
         "not_found" => "is this address a Throughline node of this version?",
+        "unknown_node" => "`tl ops nodes` lists the members",
+        "ops_not_local" => {
+            "run this on the node's own computer, with --url http://127.0.0.1 and its port"
+        }
+        "wait_timed_out" => {
+            "`tl ops status` says what is in the way; wait longer with --timeout-ms"
+        }
+        "raft_unavailable" => "`tl ops status` says which members are missing",
         _ => return None,
     };
     Some(advice.to_owned())

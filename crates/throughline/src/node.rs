@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  open engine ─► listen ─► wait until all groups are ready ─► ready ─► SIGTERM, SIGINT or a
-//!                                                                       failure ─► drain ─► stop
+//!       failure ─► a member gives away what it leads ─► connections drain ─► stop
 //! ```
 
 use std::net::SocketAddr;
@@ -57,7 +57,7 @@ pub async fn run(
     let mut failure = engine.failure();
     let serving = gateway.serve(async {
         tokio::select! {
-            () = stop => tracing::info!("stopping: open requests may finish"),
+            () = stop => give_away(&engine, settings).await,
             _ = failure.wait_for(Option::is_some) => tracing::error!("the node stopped by itself"),
         }
         engine.begin_drain();
@@ -84,6 +84,22 @@ pub async fn run(
     match failed {
         Some(why) => Err(anyhow!("the node stopped by itself: {why}")),
         None => outcome,
+    }
+}
+
+/// Hands over what a member leads before it stops, so that its end costs no election.
+async fn give_away(engine: &Engine, settings: &Settings) {
+    tracing::info!("stopping: open requests may finish");
+    if !settings.cluster.is_set() {
+        return;
+    }
+    let limit = Duration::from_millis(settings.cluster.drain_ms);
+    if !engine.drain_within(limit).await {
+        let limit_ms = settings.cluster.drain_ms;
+        tracing::warn!(
+            limit_ms,
+            "other members did not take over everything; stopping all the same"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! `tl ops`: what an operator does around nodes.
+//! `tl ops`: what an operator does around nodes, and asks of running ones.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,10 +13,31 @@ use crate::failure::Failure;
 use crate::output::Out;
 
 mod ca;
+mod remote;
 
 /// The words of `tl ops`.
 #[derive(Debug, Subcommand)]
 pub enum OpsCommand {
+    /// Show the node and its cluster, and why groups take no writes when they take none
+    Status(remote::NodeArgs),
+    /// Show all members
+    Nodes(remote::NodeArgs),
+    /// Print the names of the members that are ready
+    ReadyNodes(remote::NodeArgs),
+    /// Show all groups, or those that take no writes
+    Groups(remote::GroupsArgs),
+    /// Show one group with its replicas
+    Group(remote::GroupArgs),
+    /// Drain a member: it gives away what it leads and ends its tails, until `undrain`
+    Drain(remote::DrainArgs),
+    /// End a member's drain
+    Undrain(remote::DrainArgs),
+    /// Wait until a member is ready
+    WaitReady(remote::WaitArgs),
+    /// Wait until a member is drained
+    WaitDrained(remote::WaitArgs),
+    /// Have a member lead a group
+    Transfer(remote::TransferArgs),
     /// Found a cluster: make the data directory of each member, once and for all
     Found(FoundArgs),
     /// Certificates for the connections between members
@@ -40,8 +61,18 @@ pub struct FoundArgs {
 }
 
 /// Runs one word.
-pub fn run(command: OpsCommand, out: &Out) -> anyhow::Result<()> {
+pub async fn run(command: OpsCommand, out: &Out) -> anyhow::Result<()> {
     match command {
+        OpsCommand::Status(args) => remote::status(&args, out).await,
+        OpsCommand::Nodes(args) => remote::nodes(&args, out).await,
+        OpsCommand::ReadyNodes(args) => remote::ready_nodes(&args, out).await,
+        OpsCommand::Groups(args) => remote::groups(&args, out).await,
+        OpsCommand::Group(args) => remote::group(&args, out).await,
+        OpsCommand::Drain(args) => remote::drain(&args, true, out).await,
+        OpsCommand::Undrain(args) => remote::drain(&args, false, out).await,
+        OpsCommand::WaitReady(args) => remote::wait(&args, "ready", out).await,
+        OpsCommand::WaitDrained(args) => remote::wait(&args, "drained", out).await,
+        OpsCommand::Transfer(args) => remote::transfer(&args, out).await,
         OpsCommand::Found(args) => run_found(args, out),
         OpsCommand::Ca(command) => ca::run(command, out),
     }

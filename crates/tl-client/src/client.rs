@@ -259,6 +259,18 @@ impl Client {
         Ok(self.send(Method::GET, path_and_query, None).await?.body)
     }
 
+    /// The same with a JSON body.
+    ///
+    /// # Errors
+    /// [`ClientError`] as for every call.
+    pub async fn post_raw(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<Bytes, ClientError> {
+        Ok(self.send_json(Method::POST, path, body).await?.body)
+    }
+
     /// Sends the body of an append once; a `Producer` retries this.
     pub(crate) async fn append_body(
         &self,

@@ -25,6 +25,7 @@ use tl_types::ids::ClusterId;
 use tl_types::{NodeId, UnixMs};
 
 use crate::identity::{Identity, IdentityError, Member};
+use crate::ops::Patience;
 
 /// Fewest members of a cluster: with two, the loss of one would stop all writes.
 pub const MEMBERS_MIN: usize = 3;
@@ -32,7 +33,7 @@ pub const MEMBERS_MIN: usize = 3;
 pub const MEMBERS_MAX: usize = 5;
 
 /// Settings of a member as written. A node without members is a cluster of its own.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "snake_case")]
 pub struct ClusterSettings {
     /// All members, this node among them, each as `name=host:port`. Default none, which is a node
@@ -48,6 +49,30 @@ pub struct ClusterSettings {
     pub certificate: PathBuf,
     /// File with the certificate's private key, PEM.
     pub key: PathBuf,
+    /// A member of which nothing was heard for longer is suspect, milliseconds. Default 500; from
+    /// 300 to 60000.
+    pub suspect_after_ms: u64,
+    /// A member that is suspect for longer is lost, milliseconds. Default 120000; from 1000 to
+    /// 86400000.
+    pub lost_after_ms: u64,
+    /// How long a member that is told to stop may take to hand over what it leads, milliseconds.
+    /// Default 10000; from 0 to 600000.
+    pub drain_ms: u64,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        ClusterSettings {
+            members: Vec::new(),
+            listen: String::new(),
+            authority: PathBuf::new(),
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+            suspect_after_ms: 500,
+            lost_after_ms: 120_000,
+            drain_ms: 10_000,
+        }
+    }
 }
 
 /// Why a node cannot be the member that its settings say.
@@ -104,6 +129,16 @@ impl ClusterSettings {
         if set != 0 && set != files.len() {
             errors.push("authority, certificate and key must be set together".to_owned());
         }
+        for (name, value, range) in [
+            ("suspect_after_ms", self.suspect_after_ms, 300..=60_000),
+            ("lost_after_ms", self.lost_after_ms, 1_000..=86_400_000),
+            ("drain_ms", self.drain_ms, 0..=600_000),
+        ] {
+            if !range.contains(&value) {
+                let (low, high) = range.into_inner();
+                errors.push(format!("{name} is {value}; it must be from {low} to {high}"));
+            }
+        }
         if !self.is_set() {
             return if errors.is_empty() { Ok(()) } else { Err(errors) };
         }
@@ -142,6 +177,13 @@ impl ClusterSettings {
         let text = if self.listen.is_empty() { own().unwrap_or_default() } else { &self.listen };
         text.parse()
             .map_err(|_| format!("listen must be set to an IP address and port: {text:?} is none"))
+    }
+
+    /// When a silent member is suspect, and when lost.
+    #[must_use]
+    pub fn patience(&self) -> Patience {
+        let (suspect_after_ms, lost_after_ms) = (self.suspect_after_ms, self.lost_after_ms);
+        Patience { suspect_after_ms, lost_after_ms }
     }
 
     fn security(&self) -> Security {

@@ -22,6 +22,7 @@ use crate::lock::{DirLock, LockError};
 use crate::memory::{Budget, MEMTABLES_MAX, Shares};
 use crate::metrics::Metrics;
 use crate::node::recover::{Found, StartError, StartPlan, recover};
+use crate::ops::{DrainError, Ops};
 use crate::peers::Peers;
 use crate::service::{BESIDE_AT_ONCE_MAX, Inner, Recent, Service, TailRoom};
 use crate::settings::EngineSettings;
@@ -68,6 +69,9 @@ pub enum EngineError {
     /// What is on the disk is not a node's whole state.
     #[error("the node could not start from its data directory")]
     Start(#[from] StartError),
+    /// The file system does not say whether the node shall be drained.
+    #[error(transparent)]
+    Drain(#[from] DrainError),
     /// The operating system refused something else.
     #[error("failed to {what}")]
     System {
@@ -199,6 +203,14 @@ impl Engine {
         let shell = Shell::start(node, wal, with, &runtime)
             .map_err(|source| EngineError::System { what: "start a thread", source })?;
         let (ready_sender, ready) = watch::channel(false);
+        let others = links.iter().flat_map(|links| links.others());
+        let ops = Ops::new(&settings.data_dir, others, cluster.patience(), time::now().boot_ms);
+        let shall_drain = ops.drain_file.is_there()?;
+        if shall_drain {
+            tracing::warn!(
+                "this node is drained, as it was before its start: see `tl ops undrain`"
+            );
+        }
         let service = Service::new(Inner {
             groups,
             store,
@@ -210,7 +222,7 @@ impl Engine {
             admission,
             background: shell.background(),
             failure: shell.failure(),
-            draining: watch::Sender::new(false),
+            draining: watch::Sender::new(shall_drain),
             ready: ready.clone(),
             log,
             recent: Recent::default(),
@@ -221,6 +233,7 @@ impl Engine {
                 name: settings.node_name.as_str().into(),
                 started_at: UnixMs(now.wall_ms),
             },
+            ops,
         });
         let mut tasks = Vec::new();
         let peers = match (membership, links) {
@@ -248,6 +261,8 @@ impl Engine {
         let ticking = runtime.spawn(service.clone().tick_when_due());
         if peers.is_some() {
             tasks.push(runtime.spawn(service.clone().keep_balance()).abort_handle());
+            tasks.push(runtime.spawn(service.clone().keep_drained()).abort_handle());
+            tasks.push(runtime.spawn(service.clone().keep_watch()).abort_handle());
         }
         tasks.extend([probing.abort_handle(), ticking.abort_handle()]);
         let report = StartReport { found, took: started.elapsed() };
@@ -293,6 +308,13 @@ impl Engine {
     /// Ends open tails with a resumable end and reports "draining".
     pub fn begin_drain(&self) {
         self.service.begin_drain();
+    }
+
+    /// As [`Engine::begin_drain`], and waits until other members lead what this node led, or so
+    /// long. Tells whether they do.
+    pub async fn drain_within(&self, limit: Duration) -> bool {
+        self.service.begin_drain();
+        self.service.handed_over_within(limit).await
     }
 
     /// Ends the node. Blocking; what was acknowledged is in the log.

@@ -20,6 +20,7 @@ pub mod lock;
 pub mod memory;
 pub mod metrics;
 pub mod node;
+pub mod ops;
 pub mod peer;
 mod peers;
 pub mod service;

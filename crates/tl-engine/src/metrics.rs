@@ -21,6 +21,12 @@ struct BudgetLabel {
     budget: &'static str,
 }
 
+/// Label of what is known of another member; there are few of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MemberLabel {
+    member: String,
+}
+
 /// The engine's own metrics; fronts register theirs beside them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -89,6 +95,10 @@ pub struct Metrics {
     pub groups_led: Gauge<i64, AtomicI64>,
     /// Writes handed on to the node that leads their group.
     pub writes_forwarded: Counter,
+    replicas_behind: Family<MemberLabel, Gauge>,
+    replica_lag: Family<MemberLabel, Gauge>,
+    /// Other members of which nothing is heard.
+    pub members_unreachable: Gauge<i64, AtomicI64>,
     /// Free bytes of the fullest file system that the node writes to.
     pub disk_free_bytes: Gauge<i64, AtomicI64>,
     /// Free bytes below which clients' writes are refused.
@@ -169,6 +179,9 @@ impl Default for Metrics {
             snapshot_bytes: Counter::default(),
             groups_led: Gauge::default(),
             writes_forwarded: Counter::default(),
+            replicas_behind: Family::default(),
+            replica_lag: Family::default(),
+            members_unreachable: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             disk_reserve_bytes: Gauge::default(),
             store_disk_bytes: Gauge::default(),
@@ -224,6 +237,8 @@ impl Metrics {
         gauge("groups_stopped", "Groups stopped because of damage", &self.groups_stopped);
         gauge("disk_free_bytes", "Free bytes of the fullest file system", &self.disk_free_bytes);
         gauge("groups_led", "Groups that this member of a cluster leads", &self.groups_led);
+        let unreachable = &self.members_unreachable;
+        gauge("members_unreachable", "Other members of which nothing is heard", unreachable);
         let reserve = &self.disk_reserve_bytes;
         gauge("disk_reserve_bytes", "Free bytes below which writes are refused", reserve);
         gauge("store_disk_bytes", "Bytes of the store's files", &self.store_disk_bytes);
@@ -239,6 +254,16 @@ impl Metrics {
              answering; one write in 16 is followed",
             self.stages.seconds.clone(),
         );
+        registry.register(
+            "replicas_behind",
+            "Groups led here whose replica on that member is far behind or cut off",
+            self.replicas_behind.clone(),
+        );
+        registry.register(
+            "replica_lag_entries_max",
+            "Entries that the replica furthest behind on that member lacks, of groups led here",
+            self.replica_lag.clone(),
+        );
         let used = self.budget_used.clone();
         registry.register("budget_used_bytes", "Memory in use, by what it is for", used);
         let max = self.budget_max.clone();
@@ -253,6 +278,14 @@ impl Metrics {
     /// Counts a write that was refused before it was proposed.
     pub(crate) fn refused_for(&self, why: RefusedFor) {
         self.writes_not_admitted.get_or_create(&ReasonLabel { reason: why.word() }).inc();
+    }
+
+    /// Says what another member's replicas lack of the groups led here.
+    pub(crate) fn replicas_at(&self, member: &str, behind: u16, entries: u64) {
+        let label = MemberLabel { member: member.to_owned() };
+        self.replicas_behind.get_or_create(&label).set(behind.into());
+        let entries = i64::try_from(entries).unwrap_or(i64::MAX);
+        self.replica_lag.get_or_create(&label).set(entries);
     }
 
     /// Takes over the log's own totals.

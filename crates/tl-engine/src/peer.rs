@@ -1,14 +1,17 @@
-//! What nodes ask of one another beside Raft: a write that belongs to another node's group, and
-//! what its clock says.
+//! What nodes ask of one another beside Raft: a write that belongs to another node's group, what
+//! its clock says, how it is, and that it be drained.
 //!
 //! ```text
 //!   request = version (1) kind (1) id (8) body     propose: group (2) wait_ms (4) entry
-//!                                                  clock:   nothing
+//!                                                  clock, report: nothing
+//!                                                  drain:   on (1)
+//!                                                  transfer: group (2) to (8)
 //!   answer  = version (1) kind (1) id (8) body     taken:   index (8) replies
 //!                                                  refused: code message fact*
 //!                                                  not taken: leader (8; 0 for nobody known)
 //!                                                  unknown: nothing
 //!                                                  clock:   wall_ms (8) may_lead (1)
+//!                                                  report:  see `ops::report`
 //! ```
 //!
 //! Numbers are big-endian; code, message, names and texts are a length and the bytes. An entry
@@ -27,6 +30,7 @@ use tl_types::{ErrorCode, GroupId, Index};
 use tl_wire::error::Fact;
 
 use crate::api::ServiceError;
+use crate::ops::Report;
 
 const VERSION: u8 = 1;
 /// Most facts of a refusal.
@@ -57,11 +61,15 @@ const FACT_NAMES: [&str; 16] = [
 mod kind {
     pub const PROPOSE: u8 = 1;
     pub const ASK_CLOCK: u8 = 2;
+    pub const ASK_REPORT: u8 = 3;
+    pub const DRAIN: u8 = 4;
+    pub const TRANSFER: u8 = 5;
     pub const TAKEN: u8 = 1;
     pub const REFUSED: u8 = 2;
     pub const NOT_TAKEN: u8 = 3;
     pub const UNKNOWN: u8 = 4;
     pub const CLOCK: u8 = 5;
+    pub const REPORT: u8 = 6;
 }
 
 /// What one node asks another.
@@ -78,6 +86,20 @@ pub enum Question {
     },
     /// What does your clock say?
     Clock,
+    /// How are you, and how far am I behind?
+    Report,
+    /// Be drained, or be so no longer; answered with a report.
+    Drain {
+        /// Whether it shall be drained.
+        on: bool,
+    },
+    /// If you lead this group, have another member lead it; answered with a report at once.
+    Transfer {
+        /// The group.
+        group: GroupId,
+        /// Who shall lead it.
+        to: PeerId,
+    },
 }
 
 /// What the other answers.
@@ -106,6 +128,8 @@ pub enum Answer {
         /// Whether it may be given groups to lead: it does not stop.
         may_lead: bool,
     },
+    /// How the node is.
+    Report(Report),
 }
 
 fn begin(kind: u8, id: u64, body_bytes: usize) -> Vec<u8> {
@@ -136,6 +160,18 @@ impl Question {
                 out.into()
             }
             Question::Clock => begin(kind::ASK_CLOCK, id, 0).into(),
+            Question::Report => begin(kind::ASK_REPORT, id, 0).into(),
+            Question::Drain { on } => {
+                let mut out = begin(kind::DRAIN, id, 1);
+                out.push(u8::from(*on));
+                out.into()
+            }
+            Question::Transfer { group, to } => {
+                let mut out = begin(kind::TRANSFER, id, 10);
+                out.extend_from_slice(&group.0.to_be_bytes());
+                out.extend_from_slice(&to.0.to_be_bytes());
+                out.into()
+            }
         }
     }
 
@@ -157,6 +193,23 @@ impl Question {
             kind::ASK_CLOCK => {
                 ended(&reader)?;
                 Question::Clock
+            }
+            kind::ASK_REPORT => {
+                ended(&reader)?;
+                Question::Report
+            }
+            kind::DRAIN => {
+                let on = reader.u8()?;
+                ended(&reader)?;
+                if on > 1 {
+                    return Err(DecodeError::Malformed("flag"));
+                }
+                Question::Drain { on: on == 1 }
+            }
+            kind::TRANSFER => {
+                let (group, to) = (GroupId(reader.u16()?), PeerId(reader.u64()?));
+                ended(&reader)?;
+                Question::Transfer { group, to }
             }
             other => return Err(DecodeError::Unknown { what: "question", value: other.into() }),
         };
@@ -196,6 +249,11 @@ impl Answer {
                 out.push(u8::from(*may_lead));
                 out.into()
             }
+            Answer::Report(report) => {
+                let mut out = begin(kind::REPORT, id, 64);
+                report.encode(&mut out);
+                out.into()
+            }
         }
     }
 
@@ -227,6 +285,11 @@ impl Answer {
                     0 | 1 => Answer::Clock { wall_ms, may_lead: may_lead == 1 },
                     _ => return Err(DecodeError::Malformed("flag")),
                 }
+            }
+            kind::REPORT => {
+                let report = Report::decode(&mut reader)?;
+                ended(&reader)?;
+                Answer::Report(report)
             }
             other => return Err(DecodeError::Unknown { what: "answer", value: other.into() }),
         };
@@ -295,9 +358,22 @@ fn read_error(reader: &mut Reader) -> Result<ServiceError, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::{Lag, Standing};
     use tl_core::Reason;
     use tl_core::reply::Appended;
     use tl_types::Seq;
+
+    fn report() -> Report {
+        Report {
+            standing: Standing::Draining,
+            is_disk_full: true,
+            groups_led: 85,
+            tails_open: 70_000,
+            stopped: vec![GroupId(3), GroupId(255)],
+            asker: Some(Lag { groups: 2, worst: GroupId(9), entries: 20_000, is_cut_off: true }),
+            reason: "draining".to_owned(),
+        }
+    }
 
     fn answers() -> Vec<Answer> {
         let appended = Appended {
@@ -321,12 +397,27 @@ mod tests {
             Answer::Unknown,
             Answer::Clock { wall_ms: 1_700_000_000_000, may_lead: true },
             Answer::Clock { wall_ms: 0, may_lead: false },
+            Answer::Report(report()),
+            Answer::Report(Report {
+                standing: Standing::Ready,
+                stopped: Vec::new(),
+                asker: None,
+                reason: String::new(),
+                ..report()
+            }),
         ]
     }
 
     fn questions() -> Vec<Question> {
         let entry = Bytes::from_static(b"entry");
-        vec![Question::Propose { group: GroupId(9), wait_ms: 5_000, entry }, Question::Clock]
+        vec![
+            Question::Propose { group: GroupId(9), wait_ms: 5_000, entry },
+            Question::Clock,
+            Question::Report,
+            Question::Drain { on: true },
+            Question::Drain { on: false },
+            Question::Transfer { group: GroupId(7), to: PeerId(3) },
+        ]
     }
 
     #[test]
@@ -348,6 +439,10 @@ mod tests {
         );
         let not_taken = Answer::NotTaken { leader: Some(PeerId(3)) }.encode(2);
         assert_eq!(not_taken.as_ref(), b"\x01\x03\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03".as_slice());
+        let report = Answer::Report(report()).encode(1);
+        let expected = b"\x01\x06\0\0\0\0\0\0\0\x01\x02\x01\0\x55\0\x01\x11\x70\0\x02\0\x03\0\xff\
+            \0\x02\0\x09\0\0\0\0\0\0\x4e\x20\x01\x08draining";
+        assert_eq!(report.as_ref(), expected.as_slice());
     }
 
     #[test]

@@ -24,8 +24,11 @@ use crate::shell::{Mail, Mailer, time};
 /// Questions of other nodes that are worked on at a time. One past: answered "not taken", and
 /// whoever asked asks again.
 const SERVED_MAX: usize = 16_384;
-/// Between two questions for a peer's clock.
-const CLOCK_EVERY: Duration = Duration::from_millis(500);
+/// Between two questions for a peer's clock: often enough that a peer which lives is never silent
+/// for long, also when the two lead nothing for one another.
+const CLOCK_EVERY: Duration = Duration::from_millis(200);
+/// Between two questions how a peer is.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for a clock.
 const CLOCK_WITHIN: Duration = Duration::from_secs(1);
 /// Between two adoptions of wall time.
@@ -64,10 +67,11 @@ impl Peers {
         let transport = Transport::start(config, &peers, runtime.handle(), heard)?;
         links.open(transport.sender());
         let adopter = Arc::new(Adopter { links: Arc::clone(&links), mailer });
+        let node = tokio::runtime::Handle::current();
         for peer in links.others() {
-            let adopter = Arc::clone(&adopter);
-            let watch = tokio::runtime::Handle::current().spawn(adopter.watch_clock(peer));
-            tasks.push(watch.abort_handle());
+            let watch = node.spawn(Arc::clone(&adopter).watch_clock(peer));
+            let ask = node.spawn(watch_reports(service.clone(), peer));
+            tasks.extend([watch.abort_handle(), ask.abort_handle()]);
         }
         Ok(Peers { links, running: Some((transport, runtime)) })
     }
@@ -100,14 +104,21 @@ fn listener(
 ) -> impl Fn(Heard) + Send + Sync + 'static {
     let runtime = tokio::runtime::Handle::current();
     let served = Arc::new(Semaphore::new(SERVED_MAX));
+    let saw = service.clone();
+    let alive = move |from| saw.ops().sights.heard(from, time::now().boot_ms);
     move |heard| match heard {
         Heard::Frame { from, kind: FrameKind::Raft, payload } => {
+            alive(from);
             if links.take_in(payload.len()) {
                 mailer.send(Mail::Frame { from, bytes: payload });
             }
         }
-        Heard::Frame { from, kind: FrameKind::Reply, payload } => links.answered(from, payload),
+        Heard::Frame { from, kind: FrameKind::Reply, payload } => {
+            alive(from);
+            links.answered(from, payload);
+        }
         Heard::Frame { from, kind: FrameKind::Request, payload } => {
+            alive(from);
             let (id, question) = match Question::decode(payload) {
                 Ok(decoded) => decoded,
                 Err(error) => {
@@ -122,7 +133,7 @@ fn listener(
             };
             let (links, service) = (Arc::clone(&links), service.clone());
             runtime.spawn(async move {
-                let answer = service.answer_peer(question).await;
+                let answer = service.answer_peer(from, question).await;
                 links.answer(from, id, &answer);
                 drop(place);
             });
@@ -138,6 +149,16 @@ fn listener(
             mailer.send(Mail::Input(Input::Unreachable(peer)));
         }
         Heard::Unsent { to, payload } => links.unsent(to, payload),
+    }
+}
+
+/// Asks a peer how it is, again and again.
+async fn watch_reports(service: Service<LsmStore>, peer: PeerId) {
+    let mut rest = tokio::time::interval(REPORT_EVERY);
+    rest.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rest.tick().await;
+        service.ask_report(peer, Instant::now() + REPORT_EVERY).await;
     }
 }
 

@@ -16,11 +16,12 @@ use tl_types::limits::{ENTRY_BYTES_MAX, REQUEST_MS_DEFAULT};
 use tl_types::{ErrorCode, GroupId, Index, RowKey, UnixMs};
 use tokio::sync::{oneshot, watch};
 
-use crate::api::{Caller, NodeInfo, Readiness, ServiceError};
+use crate::api::{Caller, NodeInfo, ServiceError};
 use crate::hub::{Hub, ReplyGuards};
 use crate::metrics::Metrics;
 use crate::node::Failure;
 use crate::node::rows::{BlockingRows, CachedRows};
+use crate::ops::Ops;
 use crate::shell::admission::{Admission, Purpose};
 use crate::shell::answers::Answer;
 use crate::shell::links::Links;
@@ -32,6 +33,7 @@ mod forward;
 mod lags;
 mod list;
 mod maintenance;
+mod operate;
 mod recent;
 mod sessions;
 mod tail;
@@ -40,6 +42,7 @@ pub use append::{Later, Prepared, Proposal};
 pub use forward::Route;
 pub(crate) use lags::Lags;
 pub use list::LISTS_AT_ONCE_MAX;
+pub use operate::{Awaited, WAIT_MAX};
 pub use tail::Tail;
 pub(crate) use tail::TailRoom;
 
@@ -85,6 +88,8 @@ pub(crate) struct Inner<S> {
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) ready: watch::Receiver<bool>,
     pub(crate) info: NodeInfo,
+    /// What is kept for the operator.
+    pub(crate) ops: Ops,
     /// What the log has done since it was opened.
     pub(crate) log: Arc<tl_wal::Counters>,
     /// Open tails and how far behind they are.
@@ -116,45 +121,6 @@ impl<S: OrderedStore + 'static> Service<S> {
     #[must_use]
     pub fn info(&self) -> &NodeInfo {
         &self.inner.info
-    }
-
-    /// Whether the node can serve, and if not, why.
-    #[must_use]
-    pub fn readiness(&self) -> Readiness {
-        let not = |reason, detail| Readiness { ready: false, reason: Some(reason), detail };
-        if let Some(why) = &*self.inner.failure.borrow() {
-            return not("raft_sync", vec![("probe_result", why.to_string())]);
-        }
-        if *self.inner.draining.borrow() {
-            return not("draining", Vec::new());
-        }
-        let stopped = self.inner.background.stopped_groups();
-        if let Some((group, why)) = stopped.first() {
-            return not(
-                "raft_sync",
-                vec![
-                    ("checked_groups", self.inner.groups.to_string()),
-                    ("failing_group_id", group.to_string()),
-                    ("probe_result", why.to_string()),
-                ],
-            );
-        }
-        if let Some(links) = &self.inner.links
-            && let Some(group) = links.leaderless()
-        {
-            return not(
-                "raft_sync",
-                vec![
-                    ("checked_groups", self.inner.groups.to_string()),
-                    ("failing_group_id", group.to_string()),
-                    ("probe_result", "no_leader".to_owned()),
-                ],
-            );
-        }
-        if !*self.inner.ready.borrow() {
-            return not("raft_sync", vec![("probe_result", "startup_sync".to_owned())]);
-        }
-        Readiness { ready: true, reason: None, detail: Vec::new() }
     }
 
     /// All metrics as text.
@@ -199,13 +165,6 @@ impl<S: OrderedStore + 'static> Service<S> {
         self.inner.failure.clone()
     }
 
-    /// Ends open tails with a resumable end and says "draining" from now on.
-    pub fn begin_drain(&self) {
-        self.inner.draining.send_replace(true);
-        self.hand_over();
-        self.inner.hub.wake_all();
-    }
-
     /// Waits until every group leads here and has applied what its log holds.
     pub(crate) async fn confirm_all_groups(&self, deadline: Instant) -> Result<(), ServiceError> {
         for group in (0..self.inner.groups).map(GroupId) {
@@ -215,6 +174,7 @@ impl<S: OrderedStore + 'static> Service<S> {
                 }
                 tokio::time::sleep(PROBE_AGAIN).await;
             }
+            self.inner.ops.confirmed(group.0 + 1);
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ use crate::front::Front;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::node::{Input, Node};
+use crate::ops::GroupLook;
 use crate::shell::admission::{Admission, Permit};
 use crate::shell::answers::{Answer, Answers};
 use crate::shell::links::Links;
@@ -82,6 +83,8 @@ pub enum Mail {
         /// The piece.
         bytes: bytes::Bytes,
     },
+    /// Say how all groups are.
+    Look(tokio::sync::oneshot::Sender<Arc<[GroupLook]>>),
     /// End the driver thread.
     Stop,
 }
@@ -98,6 +101,7 @@ impl std::fmt::Debug for Mail {
             Mail::Bulk { from, bytes } => {
                 f.debug_struct("Bulk").field("from", from).field("bytes", &bytes.len()).finish()
             }
+            Mail::Look(_) => f.write_str("Look"),
             Mail::Stop => f.write_str("Stop"),
         }
     }

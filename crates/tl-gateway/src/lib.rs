@@ -38,6 +38,7 @@ mod held;
 mod hot;
 mod metrics;
 pub mod openapi;
+mod ops;
 mod pages;
 mod problem;
 mod profile;

@@ -9,6 +9,7 @@
 //! Tests hold it against the server: each route is here, and replies seen validate.
 
 mod operations;
+mod ops;
 mod parts;
 mod schemas;
 
@@ -46,6 +47,7 @@ pub fn document() -> Value {
         "tags": [
             {"name": "sessions", "description": "One ordered, append-only log each"},
             {"name": "node", "description": "Health, metrics, description"},
+            {"name": "ops", "description": "For operators, from the node's own computer"},
         ],
         "paths": paths,
         "components": {"schemas": schemas::all()},

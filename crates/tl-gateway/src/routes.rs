@@ -10,12 +10,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::{MethodFilter, MethodRouter};
 use http::{Request, Response};
+use tl_engine::service::Awaited;
 use tl_types::ErrorCode;
 
 use crate::call::Call;
 use crate::problem::Problem;
 use crate::shared::Shared;
-use crate::{append, edge, events, health, pages, profile, sessions, tail};
+use crate::{append, edge, events, health, ops, pages, profile, sessions, tail};
 
 /// What a request reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +37,16 @@ pub enum Endpoint {
     Ready,
     Metrics,
     Profile,
+    OpsStatus,
+    OpsNodes,
+    OpsReadyNodes,
+    OpsGroups,
+    OpsGroup,
+    OpsWaitReady,
+    OpsDrain,
+    OpsWaitDrained,
+    OpsUndrain,
+    OpsTransfer,
     OpenApi,
     Docs,
     Home,
@@ -63,16 +74,49 @@ impl Endpoint {
             | Endpoint::Events
             | Endpoint::Live
             | Endpoint::Ready
+            | Endpoint::OpsStatus
+            | Endpoint::OpsNodes
+            | Endpoint::OpsReadyNodes
+            | Endpoint::OpsGroups
+            | Endpoint::OpsGroup
+            | Endpoint::OpsWaitReady
+            | Endpoint::OpsDrain
+            | Endpoint::OpsWaitDrained
+            | Endpoint::OpsUndrain
+            | Endpoint::OpsTransfer
             | Endpoint::OpenApi => true,
         }
     }
 }
 
 impl Endpoint {
-    /// Whether it says how the node is: answered also by a node that has too much to do.
+    /// Whether it says or changes how the node is: answered also by a node that has too much to
+    /// do.
     #[must_use]
     pub fn is_for_operators(self) -> bool {
-        matches!(self, Endpoint::Live | Endpoint::Ready | Endpoint::Metrics | Endpoint::Profile)
+        self.is_ops()
+            || matches!(
+                self,
+                Endpoint::Live | Endpoint::Ready | Endpoint::Metrics | Endpoint::Profile
+            )
+    }
+
+    /// Whether only callers on this computer may use it, as long as there is no access control.
+    #[must_use]
+    pub fn is_ops(self) -> bool {
+        matches!(
+            self,
+            Endpoint::OpsStatus
+                | Endpoint::OpsNodes
+                | Endpoint::OpsReadyNodes
+                | Endpoint::OpsGroups
+                | Endpoint::OpsGroup
+                | Endpoint::OpsWaitReady
+                | Endpoint::OpsDrain
+                | Endpoint::OpsWaitDrained
+                | Endpoint::OpsUndrain
+                | Endpoint::OpsTransfer
+        )
     }
 }
 
@@ -81,7 +125,7 @@ impl Endpoint {
 pub struct Route {
     /// In capitals.
     pub method: &'static str,
-    /// With `{id}` for a session id.
+    /// With `{id}` for a session id or a group.
     pub path: &'static str,
     /// What answers.
     pub endpoint: Endpoint,
@@ -92,7 +136,7 @@ const fn route(method: &'static str, path: &'static str, endpoint: Endpoint) -> 
 }
 
 /// All of them.
-pub const ROUTES: [Route; 18] = [
+pub const ROUTES: [Route; 28] = [
     route("POST", "/v1/sessions", Endpoint::CreateSession),
     route("GET", "/v1/sessions", Endpoint::ListSessions),
     route("GET", "/v1/sessions/{id}", Endpoint::GetSession),
@@ -108,6 +152,16 @@ pub const ROUTES: [Route; 18] = [
     route("GET", "/health/ready", Endpoint::Ready),
     route("GET", "/metrics", Endpoint::Metrics),
     route("GET", "/debug/pprof/profile", Endpoint::Profile),
+    route("GET", "/v1/ops/status", Endpoint::OpsStatus),
+    route("GET", "/v1/ops/nodes", Endpoint::OpsNodes),
+    route("GET", "/v1/ops/ready-nodes", Endpoint::OpsReadyNodes),
+    route("GET", "/v1/ops/groups", Endpoint::OpsGroups),
+    route("GET", "/v1/ops/groups/{id}", Endpoint::OpsGroup),
+    route("GET", "/v1/ops/wait-ready", Endpoint::OpsWaitReady),
+    route("POST", "/v1/ops/drain", Endpoint::OpsDrain),
+    route("GET", "/v1/ops/wait-drained", Endpoint::OpsWaitDrained),
+    route("POST", "/v1/ops/undrain", Endpoint::OpsUndrain),
+    route("POST", "/v1/ops/transfer", Endpoint::OpsTransfer),
     route("GET", "/openapi.json", Endpoint::OpenApi),
     route("GET", "/docs", Endpoint::Docs),
     route("GET", "/", Endpoint::Home),
@@ -145,6 +199,9 @@ pub(crate) async fn dispatch(
     if endpoint.answers_json() {
         call.answers_json()?;
     }
+    if endpoint.is_ops() {
+        ops::check_caller(call.link.place.is_local, &call.parts)?;
+    }
     match endpoint {
         Endpoint::CreateSession => sessions::create(call).await,
         Endpoint::ListSessions => sessions::list(call).await,
@@ -161,6 +218,16 @@ pub(crate) async fn dispatch(
         Endpoint::Ready => Ok(health::ready(call)),
         Endpoint::Metrics => Ok(health::metrics(call)),
         Endpoint::Profile => profile::take(call).await,
+        Endpoint::OpsStatus => ops::status(call).await,
+        Endpoint::OpsNodes => ops::nodes(call).await,
+        Endpoint::OpsReadyNodes => ops::ready_nodes(call).await,
+        Endpoint::OpsGroups => ops::groups(call).await,
+        Endpoint::OpsGroup => ops::group(call).await,
+        Endpoint::OpsWaitReady => ops::wait(call, Awaited::Ready).await,
+        Endpoint::OpsDrain => ops::drain(call, true).await,
+        Endpoint::OpsWaitDrained => ops::wait(call, Awaited::Drained).await,
+        Endpoint::OpsUndrain => ops::drain(call, false).await,
+        Endpoint::OpsTransfer => ops::transfer(call).await,
         Endpoint::OpenApi => Ok(health::openapi()),
         Endpoint::Docs => Ok(pages::docs()),
         Endpoint::Home => Ok(pages::home()),

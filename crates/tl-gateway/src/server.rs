@@ -156,7 +156,7 @@ async fn accept(listener: &TcpListener, entry: &Entry) {
         let slots = Arc::clone(&entry.shared.slots);
         let slot = slots.acquire_owned().await.expect("never closed");
         match listener.accept().await {
-            Ok((stream, _)) => entry.start(stream, slot),
+            Ok((stream, caller)) => entry.start(stream, caller, slot),
             Err(error) => {
                 // Out of files or a connection that vanished: either passes.
                 tracing::warn!(%error, "failed to accept a connection");
@@ -167,12 +167,12 @@ async fn accept(listener: &TcpListener, entry: &Entry) {
 }
 
 impl Entry {
-    fn start(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+    fn start(&self, stream: TcpStream, caller: SocketAddr, slot: OwnedSemaphorePermit) {
         if let Err(error) = connection::tune(&stream, self.shared.settings.unacked_ms) {
             tracing::debug!(%error, "failed to set socket options");
             return;
         }
-        let place = Place::new(slot, &self.shared.metrics);
+        let place = Place::new(slot, &self.shared.metrics, caller);
         if let Some((stream, place)) = self.start_hot(stream, place) {
             let (shared, router) = (Arc::clone(&self.shared), self.router.clone());
             tokio::spawn(connection::run(stream, Bytes::new(), place, shared, router));

@@ -1,5 +1,6 @@
 //! What every connection and endpoint of one gateway shares.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -183,12 +184,15 @@ pub struct Place {
     /// One in the metrics.
     #[expect(dead_code, reason = "held, not read")]
     pub open: Open,
+    /// Whether whoever called is on this computer.
+    pub is_local: bool,
 }
 
 impl Place {
     /// Takes a slot's place in the metrics.
-    pub fn new(slot: OwnedSemaphorePermit, metrics: &Metrics) -> Place {
-        Place { slot, open: metrics.connection() }
+    pub fn new(slot: OwnedSemaphorePermit, metrics: &Metrics, caller: SocketAddr) -> Place {
+        let is_local = caller.ip().to_canonical().is_loopback();
+        Place { slot, open: metrics.connection(), is_local }
     }
 }
 

@@ -90,9 +90,12 @@ codes! {
     InvalidSession "invalid_session" 400 Never 1002, "Invalid session payload";
     InvalidSessionId "invalid_session_id" 400 Never 1002, "Invalid session id";
     InvalidNamespace "invalid_namespace" 400 Never 1002, "Invalid namespace";
+    InvalidOpsRequest "invalid_ops_request" 400 Never 1002, "Invalid ops request";
     ForbiddenOrigin "forbidden_origin" 403 Never 1008, "This origin may not open connections here";
+    OpsNotLocal "ops_not_local" 403 Never 1008, "Operations are taken from this computer only";
     NotFound "not_found" 404 Never 1002, "No such path";
     SessionNotFound "session_not_found" 404 Never 1002, "Session was not found";
+    UnknownNode "unknown_node" 404 Never 1002, "No such node";
     MethodNotAllowed "method_not_allowed" 405 Never 1002, "This path does not take that method";
     NotAcceptable "not_acceptable" 406 Never 1002, "The reply is JSON, which the Accept header rules out";
     RequestTimeout "request_timeout" 408 AfterWait 1002, "The request did not arrive in time";
@@ -112,6 +115,7 @@ codes! {
     /// The write was proposed and its outcome is not known.
     RaftTimeout "raft_timeout" 503 SameRequest 1011, "Cluster request timed out; the write may or may not have taken effect";
     RaftUnavailable "raft_unavailable" 503 AfterWait 1011, "No available replicas";
+    WaitTimedOut "wait_timed_out" 503 AfterWait 1011, "The node did not get there in time";
     DiskFull "disk_full" 503 AfterWait 1011, "The disk has no room for further writes";
     EventGapDetected "event_gap_detected" 503 AfterWait 1011, "Ordered replay gap detected";
 }

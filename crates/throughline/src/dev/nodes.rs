@@ -24,7 +24,7 @@ use crate::output::Out;
 /// Longest wait for a member to be ready.
 const READY_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for a member to end after SIGTERM.
-const STOP_MAX: Duration = Duration::from_secs(15);
+const STOP_MAX: Duration = Duration::from_secs(25);
 /// A member that has ended is started again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// A member that ends so often within [`RESTARTS_WITHIN`] is not started again.

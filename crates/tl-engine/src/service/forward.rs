@@ -34,6 +34,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const BALANCE_EVERY: Duration = Duration::from_secs(2);
 /// Groups handed over at one look.
 const BALANCED_AT_ONCE: usize = 16;
+/// Groups handed over at one look by a node that gives away everything.
+const HANDED_AT_ONCE: usize = 64;
 /// Longest time that a leader works on another node's write.
 const SERVE_MAX: Duration = Duration::from_secs(60);
 
@@ -159,14 +161,14 @@ impl<S: OrderedStore + 'static> Service<S> {
     }
 
     /// Answers another node's question.
-    pub(crate) async fn answer_peer(&self, question: Question) -> PeerAnswer {
-        let (group, wait_ms, bytes) = match question {
-            Question::Clock => {
-                let wall_ms = crate::shell::time::now().wall_ms;
-                let may_lead = !*self.inner.draining.borrow();
-                return PeerAnswer::Clock { wall_ms, may_lead };
-            }
-            Question::Propose { group, wait_ms, entry } => (group, wait_ms, entry),
+    pub(crate) async fn answer_peer(&self, from: PeerId, question: Question) -> PeerAnswer {
+        if let Some(answer) = self.answer_operator(from, &question).await {
+            return answer;
+        }
+        let Question::Propose { group, wait_ms, entry: bytes } = question else {
+            let wall_ms = crate::shell::time::now().wall_ms;
+            let may_lead = !*self.inner.draining.borrow();
+            return PeerAnswer::Clock { wall_ms, may_lead };
         };
         let leads = self.inner.links.as_ref().is_some_and(|links| links.leads(group));
         if !leads {
@@ -194,14 +196,18 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
     }
 
-    /// Asks other members to lead what this node leads; it goes away.
+    /// Asks other members to lead what this node leads, some groups at a time; it goes away.
     pub(crate) fn hand_over(&self) {
         let Some(links) = &self.inner.links else { return };
         let present = links.present();
+        if present.is_empty() {
+            return;
+        }
         let led = (0..self.inner.groups).map(GroupId).filter(|group| links.leads(*group));
-        // In turn, so that all of them get their share.
-        for (group, to) in led.zip(present.iter().cycle()) {
-            self.inner.mailer.send(Mail::Input(Input::Transfer { group, to: *to }));
+        for group in led.take(HANDED_AT_ONCE) {
+            // By its number, so that all get their share and who asks again asks for the same.
+            let to = present[usize::from(group.0) % present.len()];
+            self.inner.mailer.send(Mail::Input(Input::Transfer { group, to }));
         }
     }
 
@@ -219,14 +225,20 @@ impl<S: OrderedStore + 'static> Service<S> {
         loop {
             rest.tick().await;
             let Some(links) = &self.inner.links else { return };
-            if *self.inner.draining.borrow() || self.inner.failure.borrow().is_some() {
+            if self.inner.failure.borrow().is_some() {
                 return;
             }
-            // While some group has no leader there is trouble enough.
-            if links.leaderless().is_some() {
+            // Who drains gives everything away; and while some group has no leader there is
+            // trouble enough.
+            if *self.inner.draining.borrow() || links.leaderless().is_some() {
                 continue;
             }
-            for (group, to) in links.led_for_others().into_iter().take(BALANCED_AT_ONCE) {
+            let now_ms = crate::shell::time::now().boot_ms;
+            let free = links.led_for_others().into_iter();
+            let free = free.filter(|(group, to)| {
+                !self.inner.ops.holds(*group, now_ms) && !self.has_stopped(*to, *group)
+            });
+            for (group, to) in free.take(BALANCED_AT_ONCE) {
                 self.inner.mailer.send(Mail::Input(Input::Transfer { group, to }));
             }
         }
@@ -253,7 +265,7 @@ fn told(answer: Result<PeerAnswer, NoAnswer>) -> Tried {
         Ok(PeerAnswer::Refused(error)) => Tried::Refused(error),
         Ok(PeerAnswer::NotTaken { leader }) => Tried::NotTaken(leader),
         Ok(PeerAnswer::Unknown) | Err(NoAnswer::Unknown) => Tried::Unknown,
-        Ok(PeerAnswer::Clock { .. }) => Tried::Unknown,
+        Ok(PeerAnswer::Clock { .. } | PeerAnswer::Report(_)) => Tried::Unknown,
         Err(NoAnswer::NotSent) => Tried::NotTaken(None),
     }
 }

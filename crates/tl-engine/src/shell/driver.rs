@@ -25,6 +25,7 @@ use crate::front::{Front, Offer, Ticket};
 use crate::hub::{ReplyGuards, TopicKey};
 use crate::metrics::Stage;
 use crate::node::{CatchUpCounts, Done, Failure, Input, Node, Turned};
+use crate::ops::look::{GroupLook, look};
 
 /// Longest wait for mail: the driver's clock ticks at least this often.
 const TICK: Duration = Duration::from_millis(50);
@@ -60,6 +61,8 @@ struct Loop<'a, S> {
     mail: Vec<Mail>,
     offers: Vec<Offer>,
     inbox: Vec<Input>,
+    /// Who wants to know how the groups are; told once a turn, all the same.
+    looks: Vec<oneshot::Sender<Arc<[GroupLook]>>>,
     /// The job that this thread wrote; told behind those of the log thread, which came before.
     written: Option<JobId>,
     /// When this thread last wrote the log, until the log thread is told to confirm its end.
@@ -77,6 +80,7 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
         mail: Vec::new(),
         offers: Vec::new(),
         inbox: Vec::new(),
+        looks: Vec::new(),
         written: None,
         wrote: None,
         counted: CatchUpCounts::default(),
@@ -104,6 +108,7 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
         }
         state.act(turned, started);
         drop(turn);
+        state.tell_looks(&node);
         if let Some(job) = job {
             more |= state.write(job);
         }
@@ -163,6 +168,7 @@ impl<S: OrderedStore> Loop<'_, S> {
                     mailbox.wake_by(front.waker());
                     self.front = Some(front);
                 }
+                Mail::Look(answer) => self.looks.push(answer),
                 Mail::Stop => return false,
             }
         }
@@ -180,6 +186,18 @@ impl<S: OrderedStore> Loop<'_, S> {
         metrics.snapshots_given.inc_by(counts.given - before.given);
         metrics.snapshots_taken.inc_by(counts.taken - before.taken);
         metrics.snapshot_bytes.inc_by(counts.bytes_given - before.bytes_given);
+    }
+
+    fn tell_looks(&mut self, node: &Node<S>) {
+        if self.looks.is_empty() {
+            return;
+        }
+        let look = look(node.driver(), node.groups(), |group| node.applied(group));
+        let look: Arc<[GroupLook]> = look.into();
+        for answer in self.looks.drain(..) {
+            // Nobody waits any more.
+            let _ = answer.send(Arc::clone(&look));
+        }
     }
 
     /// How long the driver may sleep: less while the end of the log is not confirmed.

@@ -271,7 +271,11 @@ impl Links {
     ) -> Result<Answer, NoAnswer> {
         let group = match question {
             Question::Propose { group, .. } => *group,
-            Question::Clock => NO_GROUP,
+            // A transfer ends with the leader that it takes away.
+            Question::Clock
+            | Question::Report
+            | Question::Drain { .. }
+            | Question::Transfer { .. } => NO_GROUP,
         };
         let (answer, answered) = oneshot::channel();
         let number = {

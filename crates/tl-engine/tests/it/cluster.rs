@@ -4,11 +4,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tl_engine::api::{Caller, Freshness, ReadEvents, TailFrom, TailItem};
+use tl_engine::api::{Caller, Freshness, ReadEvents, TailEnd, TailFrom, TailItem};
 use tl_engine::{ClusterSettings, Engine, EngineSettings, Service};
 use tl_types::{ErrorCode, Seq, UnixMs};
 
 use crate::support::{append, caller, create, event, id, settings, stop};
+
+mod ops;
 
 const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
 
@@ -39,7 +41,12 @@ impl Cluster {
         let ports = NAMES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let addresses = ports.map(|port| port.local_addr().unwrap());
         let members = NAMES.iter().zip(addresses).map(|(name, at)| format!("{name}={at}"));
-        let settings = ClusterSettings { members: members.collect(), ..Default::default() };
+        let settings = ClusterSettings {
+            members: members.collect(),
+            // The machine of a test may stand still for a moment.
+            suspect_after_ms: 2_000,
+            ..Default::default()
+        };
         let mut cluster = Cluster { dir, settings, engines: vec![None, None, None] };
         for node in 0..NAMES.len() {
             cluster.open(node);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tl_types::ErrorCode;
 use tl_types::limits::{PAGE_DEFAULT, PAGE_MAX, TAIL_BATCH_MAX, WAIT_MS_MAX};
 
+use super::ops;
 use super::parts::{
     answer, flag, freshness, id, idempotency_key, index_header, indexed, json_body, namespace,
     number, position, query, reference,
@@ -41,12 +42,25 @@ pub fn describe(endpoint: Endpoint) -> Operation {
         Endpoint::Ready => ready(),
         Endpoint::Metrics => metrics(),
         Endpoint::Profile => profile(),
+        Endpoint::OpsStatus => ops::status(),
+        Endpoint::OpsNodes => ops::nodes(),
+        Endpoint::OpsReadyNodes => ops::ready_nodes(),
+        Endpoint::OpsGroups => ops::groups(),
+        Endpoint::OpsGroup => ops::group(),
+        Endpoint::OpsWaitReady => ops::wait("waitReady", "Wait until a member is ready"),
+        Endpoint::OpsDrain => ops::drain(),
+        Endpoint::OpsWaitDrained => ops::wait("waitDrained", "Wait until a member is drained"),
+        Endpoint::OpsUndrain => ops::undrain(),
+        Endpoint::OpsTransfer => ops::transfer(),
         Endpoint::OpenApi => openapi(),
         Endpoint::Docs => docs(),
         Endpoint::Home => home(),
     };
     if endpoint.answers_json() {
         operation.errors.push(ErrorCode::NotAcceptable);
+    }
+    if endpoint.is_ops() {
+        operation.errors.push(ErrorCode::OpsNotLocal);
     }
     let crowded = ErrorCode::EventStoreBackpressure;
     if !endpoint.is_for_operators() && !operation.errors.contains(&crowded) {
@@ -63,7 +77,7 @@ const READ: [ErrorCode; 3] =
 const NAMED: [ErrorCode; 3] =
     [ErrorCode::InvalidSessionId, ErrorCode::SessionNotFound, ErrorCode::SessionTombstoned];
 /// What any request with a body may answer.
-const BODY: [ErrorCode; 5] = [
+pub(super) const BODY: [ErrorCode; 5] = [
     ErrorCode::InvalidJson,
     ErrorCode::TooDeep,
     ErrorCode::RequestTimeout,
@@ -398,7 +412,11 @@ fn events() -> Operation {
     }
 }
 
-fn node(id: &'static str, summary: &'static str, description: &'static str) -> Operation {
+pub(super) fn node(
+    id: &'static str,
+    summary: &'static str,
+    description: &'static str,
+) -> Operation {
     Operation { tag: "node", parameters: Vec::new(), ..sessions(id, summary, description) }
 }
 

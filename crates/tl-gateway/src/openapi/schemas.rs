@@ -6,7 +6,7 @@ use tl_types::limits::{BATCH_EVENTS_MAX, FIELD_BYTES_MAX, NUMBER_MAX, TITLE_BYTE
 
 /// All of them by name.
 pub fn all() -> Value {
-    json!({
+    let mut all = json!({
         "Error": error(),
         "CreateSession": create_session(),
         "UpdateSession": update_session(),
@@ -59,7 +59,13 @@ pub fn all() -> Value {
             }),
             &["status", "mode", "reason"],
         ),
-    })
+    });
+    let ops = super::ops::schemas();
+    let members = ops.as_object().into_iter().flatten();
+    for (name, schema) in members {
+        all[name] = schema.clone();
+    }
+    all
 }
 
 fn error() -> Value {
@@ -168,15 +174,15 @@ fn event() -> Value {
     )
 }
 
-fn object(members: Value, required: &[&str]) -> Value {
+pub(super) fn object(members: Value, required: &[&str]) -> Value {
     json!({"type": "object", "properties": members, "required": required})
 }
 
-fn reference(name: &str) -> Value {
+pub(super) fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-fn number(minimum: u64) -> Value {
+pub(super) fn number(minimum: u64) -> Value {
     json!({"type": "integer", "minimum": minimum, "maximum": NUMBER_MAX})
 }
 

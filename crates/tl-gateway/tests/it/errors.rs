@@ -12,9 +12,13 @@ use crate::server::{Server, event};
 use crate::websocket::{Socket, UPGRADE};
 
 /// Codes provoked where their cause is at hand: a panicking endpoint in this crate's unit tests,
-/// trimmed events and a full disk in the engine's tests.
-const ELSEWHERE: [ErrorCode; 3] =
-    [ErrorCode::InternalError, ErrorCode::EventGapDetected, ErrorCode::DiskFull];
+/// trimmed events and a full disk in the engine's tests, callers from elsewhere in unit tests.
+const ELSEWHERE: [ErrorCode; 4] = [
+    ErrorCode::InternalError,
+    ErrorCode::EventGapDetected,
+    ErrorCode::DiskFull,
+    ErrorCode::OpsNotLocal,
+];
 
 /// Asserts the code with its status, body and wait; gives it back for counting.
 fn is(code: ErrorCode, reply: &Reply) -> ErrorCode {
@@ -39,6 +43,7 @@ async fn every_code_is_provoked() {
     seen.extend(requests().await);
     seen.extend(conflicts().await);
     seen.extend(nodes().await);
+    seen.extend(operations().await);
     seen.insert(crowded().await);
     let expected: BTreeSet<_> =
         ErrorCode::ALL.iter().copied().filter(|code| !ELSEWHERE.contains(code)).collect();
@@ -243,6 +248,23 @@ async fn crowded() -> ErrorCode {
     })
     .await;
     is(ErrorCode::EventStoreBackpressure, &refused)
+}
+
+async fn operations() -> Vec<ErrorCode> {
+    let server = Server::start().await;
+    let mut seen = Vec::new();
+    for bad in ["/v1/ops/groups/8", "/v1/ops/groups/x", "/v1/ops/wait-ready?timeout_ms=600001"] {
+        seen.push(is(ErrorCode::InvalidOpsRequest, &server.get(bad).await));
+    }
+    let reply = server.post("/v1/ops/transfer", &json!({"group": 1})).await;
+    is(ErrorCode::InvalidOpsRequest, &reply);
+    let reply = server.post("/v1/ops/drain", &json!({"node": "nobody"})).await;
+    seen.push(is(ErrorCode::UnknownNode, &reply));
+    assert!(reply.json()["message"].as_str().unwrap().contains("there are: "), "{reply:?}");
+    let reply = server.get("/v1/ops/wait-drained?timeout_ms=0").await;
+    seen.push(is(ErrorCode::WaitTimedOut, &reply));
+    assert_eq!(reply.json()["state"], "ready");
+    seen
 }
 
 async fn nodes() -> Vec<ErrorCode> {

@@ -14,6 +14,7 @@ mod lists;
 mod long_polls;
 mod node;
 mod openapi;
+mod ops;
 mod order;
 mod pages;
 mod profile;

@@ -9,7 +9,7 @@ use crate::server::{Server, event};
 
 /// Pages whose example cannot be sent as it stands: it is too long to print, or the node would
 /// have to be full, slow, stopped or broken first.
-const NOT_SENT: [ErrorCode; 11] = [
+const NOT_SENT: [ErrorCode; 12] = [
     ErrorCode::DiskFull,
     ErrorCode::TooDeep,
     ErrorCode::PayloadTooLarge,
@@ -21,6 +21,7 @@ const NOT_SENT: [ErrorCode; 11] = [
     ErrorCode::RaftTimeout,
     ErrorCode::RaftUnavailable,
     ErrorCode::EventGapDetected,
+    ErrorCode::OpsNotLocal,
 ];
 
 /// The example of a page: a request, and the reply that it is said to get.

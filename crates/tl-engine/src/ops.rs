@@ -1,0 +1,133 @@
+//! What an operator is told of a node and its cluster, and what an operator may ask of it.
+//!
+//! ```text
+//!   transport ─ heard ──► Sights ─┐
+//!   peers ─ reports ────► Sights ─┼─► states   (pure: ready, suspect, lost, draining, drained)
+//!   driver ─ look ────────────────┼─► writable (pure: why a group takes no writes)
+//!   drain file ─ DrainFile ───────┘        └─► pages: what `/v1/ops/…` answers
+//! ```
+//!
+//! Decisions are functions of what is known and of a given time; nothing here moves a replica or
+//! changes a list of members. A node that is silent loses nothing by being called lost.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+
+use parking_lot::Mutex;
+use tl_raft::PeerId;
+use tl_types::GroupId;
+
+pub mod drain;
+pub mod look;
+pub mod pages;
+pub mod report;
+pub mod sights;
+pub mod states;
+pub mod writable;
+
+pub use self::drain::{DrainError, DrainFile};
+pub use self::look::{GroupLook, Replica};
+pub use self::report::{Lag, Report};
+pub use self::states::{NodeState, Patience, Standing};
+pub use self::writable::Unwritable;
+
+use self::sights::Sights;
+
+/// How long a group stays where an operator had it led, milliseconds.
+const HELD_MS: u64 = 600_000;
+
+/// What a node keeps for its operator.
+#[derive(Debug)]
+pub(crate) struct Ops {
+    /// What was seen of the other members.
+    pub(crate) sights: Sights,
+    /// When somebody who is silent is suspect, and when lost.
+    pub(crate) patience: Patience,
+    /// Remembers over restarts that the node shall be drained.
+    pub(crate) drain_file: DrainFile,
+    /// The process ends: there is no way back from this drain.
+    stopping: AtomicBool,
+    /// Groups that were confirmed since the start.
+    confirmed: AtomicU16,
+    /// The last look at the groups, for whoever cannot wait for one.
+    looked: Mutex<Arc<[GroupLook]>>,
+    /// Groups that an operator has this node lead, and until when: no more than there are groups.
+    held: Mutex<BTreeMap<GroupId, u64>>,
+    /// One change of the drain at a time.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+}
+
+impl Ops {
+    pub(crate) fn new(
+        dir: &Path,
+        others: impl IntoIterator<Item = PeerId>,
+        patience: Patience,
+        now_ms: u64,
+    ) -> Ops {
+        Ops {
+            sights: Sights::new(others, now_ms),
+            patience,
+            drain_file: DrainFile::in_dir(dir),
+            stopping: AtomicBool::new(false),
+            confirmed: AtomicU16::new(0),
+            looked: Mutex::new(Arc::new([])),
+            held: Mutex::default(),
+            changing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The process ends from now on.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// So many groups have been confirmed since the start, in order.
+    pub(crate) fn confirmed(&self, groups: u16) {
+        self.confirmed.store(groups, Ordering::Relaxed);
+    }
+
+    pub(crate) fn groups_confirmed(&self) -> u16 {
+        self.confirmed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn saw(&self, look: Arc<[GroupLook]>) {
+        *self.looked.lock() = look;
+    }
+
+    /// An operator wants this node to lead the group.
+    pub(crate) fn hold(&self, group: GroupId, now_ms: u64) {
+        self.held.lock().insert(group, now_ms + HELD_MS);
+    }
+
+    /// Whether the balance must leave the group here.
+    pub(crate) fn holds(&self, group: GroupId, now_ms: u64) -> bool {
+        self.held.lock().get(&group).is_some_and(|until_ms| now_ms < *until_ms)
+    }
+
+    /// The last look; empty before the first.
+    pub(crate) fn looked(&self) -> Arc<[GroupLook]> {
+        Arc::clone(&self.looked.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_held_for_some_minutes() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let patience = Patience { suspect_after_ms: 500, lost_after_ms: 120_000 };
+        let ops = Ops::new(dir.path(), [], patience, 0);
+        assert!(!ops.holds(GroupId(3), 1));
+        ops.hold(GroupId(3), 1);
+        assert!(ops.holds(GroupId(3), HELD_MS) && !ops.holds(GroupId(4), 1));
+        assert!(!ops.holds(GroupId(3), HELD_MS + 1));
+    }
+}

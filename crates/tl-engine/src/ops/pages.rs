@@ -1,0 +1,322 @@
+//! What `/v1/ops/…` answers: the bodies, and how they are put together from what is known.
+
+use serde::Serialize;
+use tl_raft::{PeerId, Role};
+
+use super::look::GroupLook;
+use super::report::Report;
+use super::states::NodeState;
+use super::writable::{MemberView, Unwritable, unwritable};
+
+/// The whole node, and its cluster as it sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatusPage {
+    /// This node's name.
+    pub node: String,
+    /// Its state.
+    pub state: NodeState,
+    /// Whether it holds replicas.
+    pub local_write_node: bool,
+    /// `write_node`.
+    pub local_mode: &'static str,
+    /// Whether it is ready.
+    pub local_ready: bool,
+    /// Whether it is drained.
+    pub local_drained: bool,
+    /// Why it is not ready, if it is not.
+    pub reason: Option<String>,
+    /// All members that hold replicas.
+    pub write_nodes: Vec<String>,
+    /// Copies of each group.
+    pub write_replication_factor: usize,
+    /// Groups of the cluster.
+    pub num_groups: u16,
+    /// Groups with a replica here.
+    pub local_groups: usize,
+    /// Groups that this node leads.
+    pub groups_led: u16,
+    /// Groups that take no writes as far as is known here, and why.
+    pub not_writable: Vec<NotWritable>,
+    /// Files and room for them.
+    pub storage: StoragePage,
+    /// Members that are heard of, and those of them that are ready.
+    pub observer: ObserverPage,
+    /// Every member.
+    pub nodes: Vec<NodePage>,
+}
+
+/// A group that takes no writes.
+#[derive(Debug, Clone, Serialize)]
+pub struct NotWritable {
+    /// The group.
+    pub group: u16,
+    /// Why.
+    #[serde(flatten)]
+    pub why: Unwritable,
+    /// What to do next.
+    pub advice: String,
+}
+
+/// Where the node keeps its data.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoragePage {
+    /// The data directory.
+    pub data_dir: String,
+    /// Free bytes of the fullest file system that the node writes to.
+    pub disk_free_bytes: u64,
+    /// Free bytes below which clients' writes are refused.
+    pub disk_reserve_bytes: u64,
+    /// Whether clients' writes find no room.
+    pub disk_full: bool,
+}
+
+/// Who is seen.
+#[derive(Debug, Clone, Serialize)]
+pub struct ObserverPage {
+    /// Members of which something was heard lately, this one among them.
+    pub visible_nodes: Vec<String>,
+    /// Those of them that are ready.
+    pub ready_nodes: Vec<String>,
+}
+
+/// One member.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodePage {
+    /// Its name.
+    pub node: String,
+    /// Whether it is the node that answers.
+    pub local: bool,
+    /// Its state.
+    pub state: NodeState,
+    /// What it said last of itself, also when it is silent.
+    pub said: Option<NodeState>,
+    /// Why it is not ready, in its own words.
+    pub reason: Option<String>,
+    /// Since when nothing was heard of it, milliseconds.
+    pub silent_ms: u64,
+    /// Groups that it leads, as it said.
+    pub groups_led: Option<u16>,
+    /// Tails that are open there.
+    pub tails_open: Option<u32>,
+    /// Whether its disk has no room for clients' writes.
+    pub disk_full: Option<bool>,
+    /// Groups that it stopped because of damage.
+    pub groups_stopped: Vec<u16>,
+    /// Of the groups that the answering node leads: those whose replica there is behind.
+    pub replicas_behind: u16,
+    /// Of the same groups: entries that the replica furthest behind lacks.
+    pub lag_entries_max: u64,
+}
+
+/// One group, as the answering node sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct GroupPage {
+    /// The group.
+    pub group: u16,
+    /// Who leads it, if known.
+    pub leader: Option<String>,
+    /// What the answering node is in it.
+    pub role: &'static str,
+    /// Its term.
+    pub term: u64,
+    /// Last entry of the log here.
+    pub last_index: u64,
+    /// Last entry known here to be committed.
+    pub committed_index: u64,
+    /// Last entry applied here.
+    pub applied_index: u64,
+    /// Whether it takes writes as far as is known here.
+    pub writable: bool,
+    /// Why it does not.
+    #[serde(flatten)]
+    pub why: Option<Unwritable>,
+    /// What to do next, when it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+    /// All its replicas.
+    pub replicas: Vec<ReplicaPage>,
+}
+
+/// One replica of a group.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReplicaPage {
+    /// Where it is.
+    pub node: String,
+    /// How that node is.
+    pub state: NodeState,
+    /// The last entry that it has on disk; known to the leader only.
+    pub matched_index: Option<u64>,
+    /// Entries that it lacks; known to the leader only.
+    pub lag_entries: Option<u64>,
+    /// Whether the leader no longer has in memory what it lacks; known to the leader only.
+    pub cut_off: Option<bool>,
+}
+
+/// A member as it is known when a page is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) peer: PeerId,
+    pub(crate) name: String,
+    pub(crate) is_local: bool,
+    pub(crate) state: NodeState,
+    pub(crate) silent_ms: u64,
+    pub(crate) report: Option<std::sync::Arc<Report>>,
+}
+
+impl Member {
+    fn view(&self, group: tl_types::GroupId) -> MemberView<'_> {
+        let report = self.report.as_deref();
+        MemberView {
+            name: &self.name,
+            state: self.state,
+            is_disk_full: report.is_some_and(|report| report.is_disk_full),
+            has_stopped: report.is_some_and(|report| report.stopped.contains(&group)),
+        }
+    }
+}
+
+/// Why a group takes no writes.
+pub(crate) fn why_not(members: &[Member], look: &GroupLook) -> Option<Unwritable> {
+    let views: Vec<MemberView<'_>> = members.iter().map(|member| member.view(look.group)).collect();
+    let leader = look.leader.and_then(|leader| members.iter().position(|m| m.peer == leader));
+    unwritable(&views, leader)
+}
+
+/// What replicas at `peer` lack of the groups led here: how many are behind, and the most
+/// entries.
+pub(crate) fn lag_at(peer: PeerId, look: &[GroupLook]) -> (u16, u64) {
+    let behind = super::report::lag_of(peer, look).map_or(0, |lag| lag.groups);
+    let replicas = look.iter().flat_map(|group| &group.followers);
+    let lags = replicas.filter(|replica| replica.peer == peer).filter_map(|r| r.lag_entries);
+    (behind, lags.max().unwrap_or(0))
+}
+
+pub(crate) fn node_page(member: &Member, look: &[GroupLook]) -> NodePage {
+    let report = member.report.as_deref();
+    let (replicas_behind, lag_entries_max) = lag_at(member.peer, look);
+    NodePage {
+        node: member.name.clone(),
+        local: member.is_local,
+        state: member.state,
+        said: report.map(|report| report.standing.into()),
+        reason: report.map(|report| report.reason.clone()).filter(|reason| !reason.is_empty()),
+        silent_ms: member.silent_ms,
+        groups_led: report.map(|report| report.groups_led),
+        tails_open: report.map(|report| report.tails_open),
+        disk_full: report.map(|report| report.is_disk_full),
+        groups_stopped: report
+            .map(|report| report.stopped.iter().map(|group| group.0).collect())
+            .unwrap_or_default(),
+        replicas_behind,
+        lag_entries_max,
+    }
+}
+
+pub(crate) fn group_page(members: &[Member], look: &GroupLook) -> GroupPage {
+    let why = why_not(members, look);
+    let name = |peer| members.iter().find(|m| m.peer == peer).map(|m| m.name.clone());
+    let replicas = members.iter().map(|member| {
+        let known = look.followers.iter().find(|replica| replica.peer == member.peer);
+        let leads_here = member.is_local && look.role == Role::Leader;
+        ReplicaPage {
+            node: member.name.clone(),
+            state: member.state,
+            matched_index: match known {
+                Some(replica) => replica.matched.map(|index| index.0),
+                None => leads_here.then_some(look.last.0),
+            },
+            lag_entries: match known {
+                Some(replica) => replica.lag_entries,
+                None => leads_here.then_some(0),
+            },
+            cut_off: match known {
+                Some(replica) => Some(replica.is_cut_off),
+                None => leads_here.then_some(false),
+            },
+        }
+    });
+    GroupPage {
+        group: look.group.0,
+        leader: look.leader.and_then(name),
+        role: match look.role {
+            Role::Leader => "leader",
+            Role::Candidate => "candidate",
+            Role::Follower => "follower",
+        },
+        term: look.term.0,
+        last_index: look.last.0,
+        committed_index: look.committed.0,
+        applied_index: look.applied.0,
+        writable: why.is_none(),
+        advice: why.as_ref().map(Unwritable::advice),
+        why,
+        replicas: replicas.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tl_types::{GroupId, Index, Term};
+
+    use super::*;
+    use crate::ops::look::Replica;
+
+    fn member(peer: u64, state: NodeState) -> Member {
+        Member {
+            peer: PeerId(peer),
+            name: format!("node-{peer}"),
+            is_local: peer == 1,
+            state,
+            silent_ms: 0,
+            report: None,
+        }
+    }
+
+    fn led_here() -> GroupLook {
+        let replica = |peer, lag| Replica {
+            peer: PeerId(peer),
+            matched: Some(Index(10 - lag)),
+            lag_entries: Some(lag),
+            is_active: true,
+            is_cut_off: false,
+        };
+        GroupLook {
+            group: GroupId(7),
+            role: Role::Leader,
+            term: Term(3),
+            leader: Some(PeerId(1)),
+            last: Index(10),
+            committed: Index(9),
+            applied: Index(9),
+            followers: vec![replica(2, 0), replica(3, 4)],
+        }
+    }
+
+    #[test]
+    fn a_group_page_names_leader_replicas_and_what_is_in_the_way() {
+        let up = [1, 2, 3].map(|peer| member(peer, NodeState::Ready));
+        let page = serde_json::to_value(group_page(&up, &led_here())).expect("JSON");
+        assert_eq!(page["leader"], "node-1");
+        assert_eq!((&page["role"], &page["writable"]), (&"leader".into(), &true.into()));
+        assert_eq!(page.get("reason"), None);
+        let lags: Vec<_> = (0..3).map(|at| page["replicas"][at]["lag_entries"].clone()).collect();
+        assert_eq!(lags, [0, 0, 4]);
+
+        let mut alone = up.to_vec();
+        for silent in &mut alone[1..] {
+            silent.state = NodeState::Lost;
+        }
+        let page = serde_json::to_value(group_page(&alone, &led_here())).expect("JSON");
+        assert_eq!((&page["writable"], &page["reason"]), (&false.into(), &"no_majority".into()));
+        assert_eq!(page["missing"], serde_json::json!(["node-2", "node-3"]));
+        assert!(page["advice"].as_str().is_some_and(|text| text.contains("node-2")));
+    }
+
+    #[test]
+    fn lag_counts_for_the_member_that_has_it() {
+        let look = [led_here()];
+        assert_eq!(lag_at(PeerId(2), &look), (0, 0));
+        assert_eq!(lag_at(PeerId(3), &look), (0, 4));
+        assert_eq!(lag_at(PeerId(9), &look), (0, 0));
+    }
+}
