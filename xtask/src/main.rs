@@ -22,6 +22,7 @@ mod lengths;
 mod needs;
 mod planted;
 mod server;
+mod soak;
 mod step;
 mod sync_order;
 mod test;
@@ -75,6 +76,11 @@ enum Chore {
         #[command(flatten)]
         options: crash::Options,
     },
+    /// Kill, freeze, cut off and slow members of a cluster for minutes, under writers and tails.
+    Soak {
+        #[command(flatten)]
+        options: soak::Options,
+    },
     /// Apply every planted bug to a scratch copy and demand that its finder fails.
     Planted {
         /// Names of planted bugs; all when none is given.
@@ -114,6 +120,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Compare { options } => compare::run(&options),
         Chore::Dataset => dataset::run().map(|_| ExitCode::SUCCESS),
         Chore::Crash { options } => crash::run(&options).map(|()| ExitCode::SUCCESS),
+        Chore::Soak { options } => soak::run(&options),
         Chore::Planted { names } => planted::run(&names),
         Chore::Fuzz { options } => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Chore::DocsRun => docs_run::run().map(|()| ExitCode::SUCCESS),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Line, Run, Verdict, quiet};
 use crate::command::{Call, cargo};
-use crate::tree;
+use crate::{soak, tree};
 
 /// Every line, in order.
 pub const LINES: &[Line] = &[
@@ -15,7 +15,14 @@ pub const LINES: &[Line] = &[
     line("engines", "three engines: any member answers, members come and go, minority", engines),
     line("processes", "three processes, encrypted: kill -9 of each loses nothing", processes),
     line("append", "appends to three nodes at 1, 16, 64 and 256 clients", append),
-    line("faults", "process faults under 32 writers and 16 tails", missing_faults),
+    Line {
+        name: "faults",
+        demand: "process faults of a minute each under 33 writers and 18 tails",
+        is_test_command: false,
+        run: Run::Minutes(8, faults),
+    },
+    line("survivor", "with two of three dead the last gives what it holds", survivor),
+    line("rolling", "rolling restart with drains under load", rolling),
     line("wiped", "a wiped disk while a second node lags", missing_snapshots),
     line("ceiling", "appends beside the replicated ceiling", missing_ceiling),
     line("failover", "first write after a leader's death within 1.5 s at p99", missing_failover),
@@ -73,8 +80,23 @@ fn append() -> Result<Verdict> {
     }
 }
 
-fn missing_faults() -> Result<Verdict> {
-    bail!("missing: SIGSTOP, cut and slow links between processes are not built yet")
+fn faults(minutes: u32) -> Result<Verdict> {
+    soak::for_minutes(minutes)?;
+    Ok(Verdict::Ok(format!("{minutes} minutes, no violation")))
+}
+
+fn survivor() -> Result<Verdict> {
+    process_test("ops::the_last_of_three_gives_what_it_holds_and_claims_nothing_else")
+}
+
+fn rolling() -> Result<Verdict> {
+    process_test("ops::members_are_drained_and_restarted_in_turn_and_nobody_notices")
+}
+
+fn process_test(name: &str) -> Result<Verdict> {
+    let words = ["test", "--locked", "-p", "throughline", "--test", "it", name, "--", "--exact"];
+    cargo(words).run()?;
+    Ok(Verdict::Ok("passed".to_owned()))
 }
 
 fn missing_snapshots() -> Result<Verdict> {

@@ -1,8 +1,6 @@
 //! Three processes as one cluster.
 
 use std::hash::{Hash, Hasher};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,94 +10,11 @@ use tl_client::workload::{Workload, WorkloadOptions};
 use tl_types::Seq;
 use tokio::sync::watch;
 
-use crate::tl::{Node, command, ran, run};
+use crate::members::Cluster;
+use crate::tl::{command, ran, run};
 
-const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
 /// Acknowledged events with all nodes up, and with one down.
 const EVENTS_PER_PART: u64 = 150;
-
-/// Three nodes, some of which may be down.
-struct Cluster {
-    _folder: tempfile::TempDir,
-    founding: PathBuf,
-    members: String,
-    /// Certificates by node, for connections between nodes.
-    certificates: Option<PathBuf>,
-    nodes: Vec<Option<Node>>,
-}
-
-impl Cluster {
-    fn start(encrypted: bool) -> Cluster {
-        let folder = tempfile::tempdir().unwrap();
-        let founding = folder.path().join("founding");
-        let found = ran(command("ops found node-1 node-2 node-3 --groups 32 --out").arg(&founding));
-        assert_eq!(found.code, 0, "{found:?}");
-        let certificates = encrypted.then(|| certificates(folder.path(), &founding));
-        // Held until all are known, so that no two are the same.
-        let ports = NAMES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let members = NAMES
-            .iter()
-            .zip(&ports)
-            .map(|(name, port)| format!("{name}={}", port.local_addr().unwrap()));
-        let members = serde_json::to_string(&members.collect::<Vec<_>>()).unwrap();
-        drop(ports);
-        let nodes = vec![None, None, None];
-        let mut cluster = Cluster { _folder: folder, founding, members, certificates, nodes };
-        let begun: Vec<_> = (0..3).map(|node| cluster.begin(node)).collect();
-        for (node, child) in begun.into_iter().enumerate() {
-            cluster.nodes[node] = Some(Node::ready(child));
-        }
-        cluster
-    }
-
-    fn begin(&self, node: usize) -> std::process::Child {
-        let name = NAMES[node];
-        let file = |file: &str| match &self.certificates {
-            Some(folder) => folder.join(name).join(file).to_str().unwrap().to_owned(),
-            None => String::new(),
-        };
-        let (authority, certificate, key) =
-            (file("authority.pem"), file("node.pem"), file("node.key"));
-        let environment = [
-            ("TL_ENGINE__NODE_NAME", name),
-            ("TL_ENGINE__MEMORY_BUDGET_BYTES", "134217728"),
-            ("TL_CLUSTER__MEMBERS", &self.members),
-            ("TL_CLUSTER__AUTHORITY", &authority),
-            ("TL_CLUSTER__CERTIFICATE", &certificate),
-            ("TL_CLUSTER__KEY", &key),
-        ];
-        let set = if self.certificates.is_some() { &environment[..] } else { &environment[..3] };
-        Node::begin(&self.founding.join(name), "127.0.0.1:0", set)
-    }
-
-    fn restart(&mut self, node: usize) {
-        self.nodes[node] = Some(Node::ready(self.begin(node)));
-    }
-
-    fn kill(&mut self, node: usize) {
-        self.nodes[node].take().unwrap().kill();
-    }
-
-    fn node(&self, node: usize) -> &Node {
-        self.nodes[node].as_ref().unwrap()
-    }
-}
-
-fn certificates(folder: &Path, founding: &Path) -> PathBuf {
-    let (authority, out) = (folder.join("authority"), folder.join("certificates"));
-    let init = ran(command("ops ca init --ca").arg(&authority));
-    assert_eq!(init.code, 0, "{init:?}");
-    for name in NAMES {
-        let issue = ran(command("ops ca issue --ca")
-            .arg(&authority)
-            .arg("--data")
-            .arg(founding.join(name))
-            .arg("--out")
-            .arg(out.join(name)));
-        assert_eq!(issue.code, 0, "{issue:?}");
-    }
-    out
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_of_processes_loses_and_doubles_nothing_by_kill_9() {
@@ -270,9 +185,7 @@ async fn a_node_that_was_away_for_long_answers_alone_what_it_missed() {
     assert_eq!(shown(&alone, "large", LARGE).await, first);
     // And from its own disk, by its own log.
     cluster.kill(2);
-    let child = cluster.begin(2);
-    cluster.nodes[0] = Some(Node::ready(cluster.begin(0)));
-    cluster.nodes[2] = Some(Node::ready(child));
+    cluster.restart_together(&[2, 0]);
     let back = Client::new(&cluster.node(2).url).unwrap();
     assert_eq!(shown(&back, "large", LARGE).await, first);
 }

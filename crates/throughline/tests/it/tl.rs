@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-const TL: &str = env!("CARGO_BIN_EXE_tl");
+pub const TL: &str = env!("CARGO_BIN_EXE_tl");
 
 /// `tl` with words separated by spaces, in an empty environment.
 pub fn command(words: &str) -> Command {
@@ -72,18 +72,23 @@ impl Node {
     }
 
     pub fn start_at(data: &Path, listen: &str) -> Node {
-        Node::ready(Node::begin(data, listen, &[]))
+        let listen = ("TL_HTTP__LISTEN".to_owned(), listen.to_owned());
+        Node::ready(Node::begin(Command::new(TL), data, &[listen]))
     }
 
-    /// Starts a node with variables in its environment, and does not wait for it.
-    pub fn begin(data: &Path, listen: &str, environment: &[(&str, &str)]) -> Child {
-        command("serve --json --end-with-parent")
-            .args(["--listen", listen, "--data"])
+    /// Starts a node with variables in its environment, and does not wait for it. Its log goes
+    /// to a file beside its data, for whoever looks after a failure.
+    pub fn begin(mut command: Command, data: &Path, environment: &[(String, String)]) -> Child {
+        let mut log = std::fs::OpenOptions::new();
+        let log = log.create(true).append(true).open(data.with_extension("log")).unwrap();
+        command
+            .args(["serve", "--json", "--end-with-parent", "--data"])
             .arg(data)
-            .envs(environment.iter().copied())
+            .env_clear()
+            .envs(environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap()
     }
@@ -106,6 +111,11 @@ impl Node {
         let ran = self.tl(&format!("{words} --json"));
         assert_eq!(ran.code, 0, "tl {words}: {ran:?}");
         ran.json()
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
     }
 
     /// `kill -9`.

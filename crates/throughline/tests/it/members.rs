@@ -1,0 +1,172 @@
+//! Founded clusters of real processes, whose members may be stopped, killed and started again.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use serde_json::Value;
+
+use crate::tl::{Node, Ran, TL, command, ran};
+
+pub const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
+pub const GROUPS: u16 = 32;
+
+/// The directories of three members, and their certificates if they are to have some.
+pub struct Founding {
+    folder: tempfile::TempDir,
+    is_encrypted: bool,
+}
+
+impl Founding {
+    pub fn new(is_encrypted: bool) -> Founding {
+        let folder = tempfile::tempdir().unwrap();
+        let founding = Founding { folder, is_encrypted };
+        let words = format!("ops found {} --groups {GROUPS} --out", NAMES.join(" "));
+        let found = ran(command(&words).arg(founding.path("founding")));
+        assert_eq!(found.code, 0, "{found:?}");
+        if is_encrypted {
+            founding.issue_certificates();
+        }
+        founding
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn data(&self, node: usize) -> PathBuf {
+        self.path("founding").join(NAMES[node])
+    }
+
+    fn issue_certificates(&self) {
+        let authority = self.path("authority");
+        let init = ran(command("ops ca init --ca").arg(&authority));
+        assert_eq!(init.code, 0, "{init:?}");
+        for (node, name) in NAMES.iter().enumerate() {
+            let issue = ran(command("ops ca issue --ca")
+                .arg(&authority)
+                .arg("--data")
+                .arg(self.data(node))
+                .arg("--out")
+                .arg(self.path("certificates").join(name)));
+            assert_eq!(issue.code, 0, "{issue:?}");
+        }
+    }
+
+    /// The settings of a member.
+    pub fn environment(
+        &self,
+        node: usize,
+        members: &[SocketAddr],
+        listen: &str,
+    ) -> Vec<(String, String)> {
+        let list = NAMES.iter().zip(members).map(|(name, address)| format!("{name}={address}"));
+        let list = serde_json::to_string(&list.collect::<Vec<_>>()).unwrap();
+        let mut environment = vec![
+            ("TL_ENGINE__NODE_NAME", NAMES[node].to_owned()),
+            ("TL_ENGINE__MEMORY_BUDGET_BYTES", "134217728".to_owned()),
+            ("TL_CLUSTER__MEMBERS", list),
+            // The machine of a test may stand still for a moment.
+            ("TL_CLUSTER__SUSPECT_AFTER_MS", "3000".to_owned()),
+            ("TL_HTTP__LISTEN", listen.to_owned()),
+        ];
+        if self.is_encrypted {
+            let file = |file: &str| {
+                let path = self.path("certificates").join(NAMES[node]).join(file);
+                path.to_str().unwrap().to_owned()
+            };
+            environment.extend([
+                ("TL_CLUSTER__AUTHORITY", file("authority.pem")),
+                ("TL_CLUSTER__CERTIFICATE", file("node.pem")),
+                ("TL_CLUSTER__KEY", file("node.key")),
+            ]);
+        }
+        environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// Three members on loopback, each at addresses that it keeps.
+pub struct Cluster {
+    founding: Founding,
+    members: Vec<SocketAddr>,
+    listen: Vec<SocketAddr>,
+    nodes: Vec<Option<Node>>,
+}
+
+/// Free addresses, all different ones.
+fn free_addresses() -> Vec<SocketAddr> {
+    // Held until all are known.
+    let ports = NAMES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    ports.iter().map(|port| port.local_addr().unwrap()).collect()
+}
+
+impl Cluster {
+    pub fn start(is_encrypted: bool) -> Cluster {
+        let founding = Founding::new(is_encrypted);
+        let (members, listen) = (free_addresses(), free_addresses());
+        let mut cluster = Cluster { founding, members, listen, nodes: vec![None, None, None] };
+        cluster.restart_together(&[0, 1, 2]);
+        cluster
+    }
+
+    fn begin(&self, node: usize) -> Child {
+        let listen = self.listen[node].to_string();
+        let environment = self.founding.environment(node, &self.members, &listen);
+        Node::begin(Command::new(TL), &self.founding.data(node), &environment)
+    }
+
+    pub fn restart(&mut self, node: usize) {
+        self.nodes[node] = Some(Node::ready(self.begin(node)));
+    }
+
+    /// Starts members that can only get ready together.
+    pub fn restart_together(&mut self, nodes: &[usize]) {
+        let begun: Vec<_> = nodes.iter().map(|node| (*node, self.begin(*node))).collect();
+        for (node, child) in begun {
+            self.nodes[node] = Some(Node::ready(child));
+        }
+    }
+
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].take().unwrap().kill();
+    }
+
+    /// SIGTERM; answers the exit code.
+    pub fn stop(&mut self, node: usize) -> i32 {
+        self.nodes[node].take().unwrap().stop()
+    }
+
+    pub fn node(&self, node: usize) -> &Node {
+        self.nodes[node].as_ref().unwrap()
+    }
+
+    /// Where a member serves, also while it is down.
+    pub fn url(&self, node: usize) -> String {
+        format!("http://{}", self.listen[node])
+    }
+
+    pub fn data(&self, node: usize) -> PathBuf {
+        self.founding.data(node)
+    }
+
+    /// A word of `tl ops` to one member; it must succeed. Answers its last line as JSON.
+    pub fn ops(&self, node: usize, words: &str) -> Value {
+        let asked = self.try_ops(node, words);
+        assert_eq!(asked.code, 0, "tl ops {words}: {asked:?}");
+        asked.json()
+    }
+
+    pub fn try_ops(&self, node: usize, words: &str) -> Ran {
+        ops(&self.url(node), words)
+    }
+}
+
+/// `tl ops` to an address.
+pub fn ops(url: &str, words: &str) -> Ran {
+    ran(command(&format!("ops {words} --json")).args(["--url", url]))
+}
+
+/// Whether a path is there.
+pub fn exists(path: &Path) -> bool {
+    path.try_exists().unwrap()
+}

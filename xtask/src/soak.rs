@@ -1,0 +1,42 @@
+//! Faults between real processes for longer than the test command has time for.
+//!
+//! The faults, the writers and the oracle are those of the tests: namespaces of the network are
+//! made, members killed, frozen, cut off in both directions or one, and slowed, for a minute each
+//! and in turn.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::command::cargo;
+use crate::needs;
+
+/// The test that goes on for as long as its environment says.
+const TEST: &str = "faults::killed_frozen_cut_off_and_slow_members_cost_no_event";
+/// Names the minutes to it.
+const MINUTES: &str = "TL_FAULTS_MINUTES";
+
+/// How long.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Minutes; every fault comes once in any case, which takes about eight.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub minutes: u32,
+}
+
+/// Runs the faults on the release build.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    if let Some(status) = needs::ensure(needs::TEST)? {
+        return Ok(status);
+    }
+    for_minutes(options.minutes)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same for a line of the acceptance.
+pub fn for_minutes(minutes: u32) -> Result<()> {
+    let words = ["test", "--release", "--locked", "-p", "throughline", "--test", "it", TEST];
+    cargo(words.into_iter().chain(["--", "--exact", "--nocapture"]))
+        .env(MINUTES, minutes.to_string())
+        .run()
+}
