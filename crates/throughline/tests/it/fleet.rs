@@ -127,7 +127,10 @@ fn a_tour(place: &Place) {
     assert_eq!(letter["reason"], "max_retries_exceeded");
     let dead = letter["step_id"].as_str().unwrap();
     assert_eq!(place.one(&format!("retry {dead}"))["state"], "pending");
-    assert_eq!(place.json("dead-letters --retried").len(), 1);
+    // It may have failed again by now, and be a dead letter once more.
+    let letters = place.json("dead-letters --retried");
+    let retried = letters.iter().filter(|letter| !letter["retried_at"].is_null()).count();
+    assert_eq!(retried, 1, "{letters:?}");
     let waited = place.tl(&format!("status {dead} --wait --json"));
     assert_eq!((waited.code, &waited.json()["retry_count"]), (1, &json!(2)));
     assert_eq!(waited.json()["attempt"], 4, "attempts go on counting");
@@ -338,7 +341,8 @@ fn postgres_without_tables_says_how_they_are_made() {
     assert!(none.stderr.contains("tl fleet migrate"), "{none:?}");
     let grants = place.tl("migrate --grants");
     assert!(grants.stdout.contains("GRANT USAGE ON SCHEMA \"empty\""), "{grants:?}");
-    assert_eq!(place.one("migrate"), json!({ "store": "postgres", "schema_version": 1 }));
+    let version = tl_fleet::postgres::SCHEMA_VERSION;
+    assert_eq!(place.one("migrate"), json!({ "store": "postgres", "schema_version": version }));
     assert_eq!(place.one("status")["pods"], 0);
 }
 
