@@ -24,7 +24,7 @@ pub struct Options {
     pub minutes: u32,
 }
 
-/// Runs the faults on the release build.
+/// Runs the faults.
 pub fn run(options: &Options) -> Result<ExitCode> {
     if let Some(status) = needs::ensure(needs::TEST)? {
         return Ok(status);
@@ -35,7 +35,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// The same for a line of the acceptance.
 pub fn for_minutes(minutes: u32) -> Result<()> {
-    let words = ["test", "--release", "--locked", "-p", "throughline", "--test", "it", TEST];
+    // The profile of tests is optimised.
+    let words = ["test", "--locked", "-p", "throughline", "--test", "it", TEST];
     cargo(words.into_iter().chain(["--", "--exact", "--nocapture"]))
         .env(MINUTES, minutes.to_string())
         .run()

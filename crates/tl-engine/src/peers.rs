@@ -24,11 +24,13 @@ use crate::shell::{Mail, Mailer, time};
 /// Questions of other nodes that are worked on at a time. One past: answered "not taken", and
 /// whoever asked asks again.
 const SERVED_MAX: usize = 16_384;
-/// Between two questions for a peer's clock: often enough that a peer which lives is never silent
-/// for long, also when the two lead nothing for one another.
-const CLOCK_EVERY: Duration = Duration::from_millis(200);
+/// Between two questions for a peer's clock.
+const CLOCK_EVERY: Duration = Duration::from_millis(500);
+/// A peer that is silent for so long is asked at once: it may just have nothing to say, since two
+/// that lead nothing for one another exchange no heartbeats.
+const SILENCE_ASKED: Duration = Duration::from_millis(200);
 /// Between two questions how a peer is.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// Longest wait for a clock.
 const CLOCK_WITHIN: Duration = Duration::from_secs(1);
 /// Between two adoptions of wall time.
@@ -66,7 +68,8 @@ impl Peers {
         let heard = listener(Arc::clone(&links), mailer.clone(), service.clone());
         let transport = Transport::start(config, &peers, runtime.handle(), heard)?;
         links.open(transport.sender());
-        let adopter = Arc::new(Adopter { links: Arc::clone(&links), mailer });
+        let adopter = Adopter { links: Arc::clone(&links), mailer, service: service.clone() };
+        let adopter = Arc::new(adopter);
         let node = tokio::runtime::Handle::current();
         for peer in links.others() {
             let watch = node.spawn(Arc::clone(&adopter).watch_clock(peer));
@@ -166,17 +169,28 @@ async fn watch_reports(service: Service<LsmStore>, peer: PeerId) {
 struct Adopter {
     links: Arc<Links>,
     mailer: Mailer<LsmStore>,
+    service: Service<LsmStore>,
 }
 
 impl Adopter {
+    fn is_silent(&self, peer: PeerId) -> bool {
+        let sight = self.service.ops().sights.sight(peer, time::now().boot_ms);
+        u128::from(sight.silent_ms) >= SILENCE_ASKED.as_millis()
+    }
+
     /// Asks a peer for its clock again and again.
     async fn watch_clock(self: Arc<Self>, peer: PeerId) {
-        let mut rest = tokio::time::interval(CLOCK_EVERY);
+        let mut rest = tokio::time::interval(SILENCE_ASKED);
         rest.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut adopted: Option<Instant> = None;
+        let (mut adopted, mut asked_at): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
             rest.tick().await;
+            let is_due = asked_at.is_none_or(|at| at.elapsed() >= CLOCK_EVERY);
+            if !is_due && !self.is_silent(peer) {
+                continue;
+            }
             let asked = Instant::now();
+            asked_at = Some(asked);
             let answer = self.links.ask(peer, &Question::Clock, asked + CLOCK_WITHIN).await;
             let Ok(Answer::Clock { wall_ms, may_lead }) = answer else { continue };
             // It was read somewhere in between.

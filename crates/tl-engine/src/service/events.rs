@@ -22,6 +22,8 @@ use crate::node::rows::{BlockingRows, CachedRows};
 const EVENTS_PER_READ_MAX: usize = 128;
 /// Longest wait of a long poll before it looks again although nobody woke it.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Longest wait of a page that is asked for while the node is drained.
+const DRAINED_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Events read, or what stands in the way.
 pub(super) enum Lines {
@@ -106,7 +108,11 @@ impl<S: OrderedStore + 'static> Service<S> {
         let key = TopicKey { group, number: row.number };
         let member = self.inner.hub.join(key);
         self.saw(&member, &row).await;
-        let until = Instant::now() + request.wait;
+        // Who waits when a drain begins goes elsewhere; who comes later is told to, but not at once:
+        // it might ask again and again.
+        let was_draining = *self.inner.draining.borrow();
+        let wait_max = if was_draining { DRAINED_WAIT_MAX } else { request.wait };
+        let until = Instant::now() + request.wait.min(wait_max);
         let mut confirmed = fresh.stale;
         let mut waited = false;
         loop {
@@ -139,7 +145,8 @@ impl<S: OrderedStore + 'static> Service<S> {
                 continue;
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || sight.ended.is_some() || *self.inner.draining.borrow() {
+            let drain_begins = !was_draining && *self.inner.draining.borrow();
+            if left.is_zero() || sight.ended.is_some() || drain_begins {
                 let page = EventPage {
                     events: Vec::new(),
                     next_cursor: request.cursor,
