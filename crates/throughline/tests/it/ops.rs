@@ -20,11 +20,11 @@ const EVENTS_PER_PART: u64 = 60;
 fn operators_see_all_members_and_drain_one_through_another() {
     let mut cluster = Cluster::start(true);
     cluster.ops(0, "wait-ready");
-    for node in 0..3 {
+    for (node, name) in NAMES.into_iter().enumerate() {
         let waited = cluster.ops(node, "wait-ready");
-        assert_eq!((&waited["node"], &waited["local_ready"]), (&NAMES[node].into(), &true.into()));
+        assert_eq!((&waited["node"], &waited["local_ready"]), (&name.into(), &true.into()));
         for asked in 0..2 {
-            cluster.ops(asked, &format!("wait-ready {}", NAMES[node]));
+            cluster.ops(asked, &format!("wait-ready {name}"));
         }
     }
     let status = cluster.ops(1, "status");
