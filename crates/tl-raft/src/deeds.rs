@@ -316,8 +316,6 @@ pub struct FollowerStatus {
     pub peer: PeerId,
     /// The last entry that it has confirmed; `None` before it said anything to this leader.
     pub matched: Option<Index>,
-    /// Whether it was heard of within an election time-out.
-    pub is_active: bool,
     /// Whether what it lacks next is no longer in the leader's memory.
     pub is_cut_off: bool,
 }

@@ -207,7 +207,6 @@ impl Group {
                 peer: PeerId(*peer),
                 // A new leader knows of nobody what it has until it is told.
                 matched: (progress.matched > 0).then_some(Index(progress.matched)),
-                is_active: progress.recent_active,
                 is_cut_off: progress.state == ProgressState::Snapshot
                     || progress.matched > 0 && progress.matched + 1 < first_kept.0,
             })

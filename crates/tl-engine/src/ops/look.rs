@@ -33,8 +33,6 @@ pub struct Replica {
     pub matched: Option<Index>,
     /// Entries that it lacks; `None` before it said what it has.
     pub lag_entries: Option<u64>,
-    /// Whether it was heard of lately.
-    pub is_active: bool,
     /// Whether the leader no longer has in memory what it lacks.
     pub is_cut_off: bool,
 }
@@ -64,9 +62,9 @@ pub fn look(driver: &Driver, groups: u16, applied: impl Fn(GroupId) -> Index) ->
 }
 
 fn replica(follower: FollowerStatus, last: Index) -> Replica {
-    let FollowerStatus { peer, matched, is_active, is_cut_off } = follower;
+    let FollowerStatus { peer, matched, is_cut_off } = follower;
     let lag_entries = matched.map(|matched| last.0.saturating_sub(matched.0));
-    Replica { peer, matched, lag_entries, is_active, is_cut_off }
+    Replica { peer, matched, lag_entries, is_cut_off }
 }
 
 #[cfg(test)]
@@ -75,12 +73,8 @@ mod tests {
 
     #[test]
     fn a_replica_that_said_nothing_yet_has_no_lag_to_tell() {
-        let follower = FollowerStatus {
-            peer: PeerId(2),
-            matched: Some(Index(7)),
-            is_active: true,
-            is_cut_off: false,
-        };
+        let follower =
+            FollowerStatus { peer: PeerId(2), matched: Some(Index(7)), is_cut_off: false };
         assert_eq!(replica(follower, Index(10)).lag_entries, Some(3));
         assert_eq!(replica(follower, Index(7)).lag_entries, Some(0));
         assert_eq!(

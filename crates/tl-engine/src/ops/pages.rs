@@ -277,7 +277,6 @@ mod tests {
             peer: PeerId(peer),
             matched: Some(Index(10 - lag)),
             lag_entries: Some(lag),
-            is_active: true,
             is_cut_off: false,
         };
         GroupLook {

@@ -166,13 +166,7 @@ mod tests {
     use crate::ops::look::Replica;
 
     fn look(group: u16, peer: u64, lag: Option<u64>, is_cut_off: bool) -> GroupLook {
-        let replica = Replica {
-            peer: PeerId(peer),
-            matched: None,
-            lag_entries: lag,
-            is_active: true,
-            is_cut_off,
-        };
+        let replica = Replica { peer: PeerId(peer), matched: None, lag_entries: lag, is_cut_off };
         GroupLook {
             group: GroupId(group),
             role: Role::Leader,
