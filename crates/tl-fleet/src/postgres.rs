@@ -26,6 +26,7 @@ use self::claim::Claims;
 use self::fault::{Call, store_error, unreadable};
 use self::finish::{FINISH, FinishArrays, Finishes};
 use self::lane::Lane;
+use self::light::{Light, LightReply, Together, is_light_claim, is_light_finish, is_light_submit};
 use self::pool::{Pool, Shared};
 use self::submit::{SUBMIT, SubmitArrays, Submits};
 use self::wake::Hints;
@@ -46,11 +47,13 @@ use crate::recover::{
 };
 use crate::step::{AttemptRecord, NewStep, Step, Submitted};
 use crate::store::{Answer, Capabilities, Opening, Store};
+use crate::time::Timed;
 
 mod claim;
 mod fault;
 mod finish;
 mod lane;
+mod light;
 mod lives;
 mod options;
 mod people;
@@ -66,15 +69,17 @@ pub use options::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX, PostgresOptions};
 pub use schema::{SCHEMA_VERSION, grants, migrate};
 
 /// Statements of each sort that one store has under way at once. Claims meet on the same rows, so
-/// side by side they would only pass over each other's.
+/// side by side they would only pass over each other's; small calls wait for syncs of one disk.
 const SUBMITS_ABREAST: usize = 2;
 const CLAIMS_ABREAST: usize = 1;
 const FINISHES_ABREAST: usize = 2;
+const LIGHT_ABREAST: usize = 3;
 
 /// A store in a Postgres database.
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: Shared,
+    light: Lane<Together>,
     submits: Lane<Submits>,
     claims: Lane<Claims>,
     finishes: Lane<Finishes>,
@@ -108,6 +113,7 @@ impl PostgresStore {
     ) -> PostgresStore {
         let pool: Shared = Arc::new(Pool::new(options));
         PostgresStore {
+            light: Lane::new(Arc::clone(&pool), LIGHT_ABREAST),
             submits: Lane::new(Arc::clone(&pool), SUBMITS_ABREAST),
             claims: Lane::new(Arc::clone(&pool), CLAIMS_ABREAST),
             finishes: Lane::new(Arc::clone(&pool), FINISHES_ABREAST),
@@ -170,6 +176,17 @@ impl PostgresStore {
         finished.pop().ok_or_else(|| unreadable("an answer without its item"))
     }
 
+    /// Has a small call done together with others.
+    async fn light<T>(
+        &self,
+        ask: Light,
+        pick: impl FnOnce(LightReply) -> Option<T>,
+    ) -> Result<Timed<T>, StoreError> {
+        let Timed { value, at, wall } = self.light.call(ask).await?;
+        let value = pick(value).ok_or_else(|| unreadable("an answer of another sort"))?;
+        Ok(Timed { value, at, wall })
+    }
+
     /// Tells those who wait for work, here and elsewhere.
     fn wake(&self) {
         self.wakes.send_modify(|wake| *wake = wake.wrapping_add(1));
@@ -223,7 +240,16 @@ impl Store for PostgresStore {
     fn submit(&self, steps: Vec<NewStep>) -> Answer<'_, Vec<Submitted>> {
         Box::pin(async move {
             check_submit(&steps)?;
-            let answer = self.submits.call(steps).await?;
+            let answer = match is_light_submit(&steps) {
+                false => self.submits.call(steps).await?,
+                true => {
+                    let pick = |reply| match reply {
+                        LightReply::Submit(submitted) => Some(submitted),
+                        LightReply::Finish(_) | LightReply::Claim(_) => None,
+                    };
+                    self.light(Light::Submit(steps), pick).await?
+                }
+            };
             self.wake();
             Ok(answer)
         })
@@ -232,7 +258,14 @@ impl Store for PostgresStore {
     fn claim(&self, request: ClaimRequest) -> Answer<'_, Vec<Claim>> {
         Box::pin(async move {
             request.check()?;
-            self.claims.call(request).await
+            if !is_light_claim(&request) {
+                return self.claims.call(request).await;
+            }
+            let pick = |reply| match reply {
+                LightReply::Claim(claims) => Some(claims),
+                LightReply::Submit(_) | LightReply::Finish(_) => None,
+            };
+            self.light(Light::Claim(request), pick).await
         })
     }
 
@@ -248,7 +281,14 @@ impl Store for PostgresStore {
     fn finish(&self, finishes: Vec<Finish>) -> Answer<'_, Vec<Finished>> {
         Box::pin(async move {
             check_finishes(&finishes)?;
-            self.finishes.call(finishes).await
+            if !is_light_finish(&finishes) {
+                return self.finishes.call(finishes).await;
+            }
+            let pick = |reply| match reply {
+                LightReply::Finish(finished) => Some(finished),
+                LightReply::Submit(_) | LightReply::Claim(_) => None,
+            };
+            self.light(Light::Finish(finishes), pick).await
         })
     }
 

@@ -67,8 +67,33 @@ impl<'a> FinishArrays<'a> {
         [&self.ids, &self.tokens, &self.outcomes, &self.texts, &self.waits_ms]
     }
 
+    /// The statement that suits them.
+    pub(super) fn statement(&self) -> (&'static str, Vec<&(dyn ToSql + Sync)>) {
+        let [ids, tokens, _, results, _] = self.params();
+        match self.are_all_well() {
+            true => (COMPLETE, vec![ids, tokens, results]),
+            false => (FINISH, self.params().to_vec()),
+        }
+    }
+
+    /// Whether all say that it went well, each of another step.
     fn are_all_well(&self) -> bool {
         self.outcomes.iter().all(|outcome| *outcome == 1)
+            && self.ids.windows(2).all(|pair| pair[0] != pair[1])
+    }
+
+    /// What that statement answered.
+    pub(super) fn answer(
+        &self,
+        found: &[tokio_postgres::Row],
+    ) -> Result<Timed<Vec<Finished>>, StoreError> {
+        let answer = timed(found, ())?;
+        let completed: Option<i64> = get(&found[0], 1)?;
+        if completed.is_some_and(|completed| uint(completed) == self.ids.len() as u64) {
+            let all = vec![Finished::Now(StepState::Completed); self.ids.len()];
+            return Ok(answer.map(|()| all));
+        }
+        self.finished(found)
     }
 
     /// The answers in the order of the caller.
@@ -102,7 +127,7 @@ impl Freight for Finishes {
         Weight { items: ask.len(), bytes }
     }
 
-    fn may_share(_: &Vec<Finish>, _: &Vec<Finish>) -> bool {
+    fn may_join(_: &[Vec<Finish>], _: &Vec<Finish>) -> bool {
         true
     }
 
@@ -126,16 +151,7 @@ pub(super) async fn finish(
     finishes: &[&Finish],
 ) -> Result<Timed<Vec<Finished>>, StoreError> {
     let arrays = FinishArrays::new(finishes);
-    if !arrays.are_all_well() {
-        let found = pool.rows(Call::Write, FINISH, &arrays.params()).await?;
-        return arrays.finished(&found);
-    }
-    let [ids, tokens, _, results, _] = arrays.params();
-    let found = pool.rows(Call::Write, COMPLETE, &[ids, tokens, results]).await?;
-    let answer = timed(&found, ())?;
-    if uint(get(&found[0], 1)?) == finishes.len() as u64 {
-        let all = vec![Finished::Now(StepState::Completed); finishes.len()];
-        return Ok(answer.map(|()| all));
-    }
-    arrays.finished(&found)
+    let (sql, params) = arrays.statement();
+    let found = pool.rows(Call::Write, sql, &params).await?;
+    arrays.answer(&found)
 }

@@ -15,6 +15,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -30,6 +31,9 @@ const WAITING_MAX: usize = 4_096;
 /// Bytes of payloads and results that may wait in one lane. One past: the same.
 const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// How long a statement keeps those behind it waiting: ten times what a slow disk takes to sync.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// One sort of call.
 pub(super) trait Freight: 'static {
     /// What a caller brings.
@@ -40,10 +44,10 @@ pub(super) trait Freight: 'static {
     /// What a call weighs.
     fn weight(ask: &Self::Ask) -> Weight;
 
-    /// Whether these two may share a statement.
-    fn may_share(first: &Self::Ask, next: &Self::Ask) -> bool;
+    /// Whether a call may be done together with those that are to be.
+    fn may_join(group: &[Self::Ask], next: &Self::Ask) -> bool;
 
-    /// Runs one statement; answers in the order of the calls.
+    /// Runs one transaction; answers in the order of the calls.
     fn run(
         pool: &Pool,
         asks: &[Self::Ask],
@@ -176,10 +180,10 @@ impl<F: Freight> State<F> {
         while let Some(next) = self.queue.front() {
             // Who has given up waiting must not find its steps claimed later.
             let is_wanted = !next.reply.is_closed();
-            if let Some(first) = group.asks.first().filter(|_| is_wanted) {
+            if is_wanted && !group.asks.is_empty() {
                 let fits = items + next.weight.items <= BATCH_MAX
                     && bytes + next.weight.bytes <= BATCH_BYTES_MAX;
-                if !fits || !F::may_share(first, &next.ask) {
+                if !fits || !F::may_join(&group.asks, &next.ask) {
                     break;
                 }
             }
@@ -202,34 +206,45 @@ async fn drive<F: Freight>(mut turn: Turn<F>) {
         // Those who were answered together come again together.
         tokio::task::yield_now().await;
         let Some(group) = turn.take() else { return };
-        serve(&turn.road.pool, group).await;
+        let mut served = tokio::spawn(serve(Arc::clone(&turn.road.pool), group));
+        // What hangs goes on by itself, and others go past it.
+        drop(tokio::time::timeout(PATIENCE, &mut served).await);
     }
 }
 
-async fn serve<F: Freight>(pool: &Pool, group: Group<F>) {
+async fn serve<F: Freight>(pool: Shared, group: Group<F>) {
     let Group { asks, replies } = group;
-    match F::run(pool, &asks).await {
+    match F::run(&pool, &asks).await {
         Ok(Timed { value, at, wall }) => {
             for (value, reply) in value.into_iter().zip(replies) {
-                answer::<F>(pool, reply, Ok(Timed { value, at, wall })).await;
+                answer::<F>(&pool, reply, Ok(Timed { value, at, wall })).await;
             }
         }
         Err(error) if asks.len() == 1 || is_everybodys(&error) => {
             for reply in replies {
-                answer::<F>(pool, reply, Err(error.clone())).await;
+                answer::<F>(&pool, reply, Err(error.clone())).await;
             }
         }
+        // Beside each other, for one of them may be what the others would have to wait for.
         Err(_) => {
-            for (ask, reply) in asks.iter().zip(replies) {
-                let alone = F::run(pool, std::slice::from_ref(ask)).await;
-                let outcome = alone.map(|Timed { mut value, at, wall }| {
-                    let value = value.pop().expect("one call has one answer");
-                    Timed { value, at, wall }
-                });
-                answer::<F>(pool, reply, outcome).await;
+            for (ask, reply) in asks.into_iter().zip(replies) {
+                tokio::spawn(serve_alone::<F>(Arc::clone(&pool), ask, reply));
             }
         }
     }
+}
+
+async fn serve_alone<F: Freight>(
+    pool: Shared,
+    ask: F::Ask,
+    reply: oneshot::Sender<Outcome<F::Reply>>,
+) {
+    let outcome = F::run(&pool, std::slice::from_ref(&ask)).await;
+    let outcome = outcome.map(|Timed { mut value, at, wall }| {
+        let value = value.pop().expect("one call has one answer");
+        Timed { value, at, wall }
+    });
+    answer::<F>(&pool, reply, outcome).await;
 }
 
 async fn answer<F: Freight>(

@@ -4,6 +4,7 @@
 //! failed in any way is thrown away; the next call makes a new one.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -37,10 +38,14 @@ const SESSION: &str = "
     SET enable_seqscan = off;
     SET enable_hashjoin = off;
     SET enable_mergejoin = off;
+    SET enable_bitmapscan = off;
     SET jit = off;
     SET statement_timeout = '12s';
     SET lock_timeout = '8s';
     SET default_transaction_isolation = 'read committed'";
+
+/// Calls that go together wait no longer than this for what somebody else holds.
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '250ms'";
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -115,6 +120,26 @@ impl Pool {
         sql: &'static str,
         params: Params<'_>,
     ) -> Result<Option<Vec<Row>>, StoreError> {
+        self.admitted(call, self.run(call, sql, params)).await
+    }
+
+    /// Runs up to three statements in one transaction, all sent before anything is answered, and
+    /// gives the rows of each. They give up soon when somebody else's transaction is in their way,
+    /// for they are several callers'; like any error of one of them this is
+    /// [`StoreError::Corrupt`] then, and each should be tried alone.
+    pub(super) async fn rows_together(
+        &self,
+        statements: &[(&'static str, Vec<&(dyn ToSql + Sync)>)],
+    ) -> Result<Vec<Vec<Row>>, StoreError> {
+        self.admitted(Call::Write, self.run_together(statements)).await
+    }
+
+    /// Waits for room, for no longer than a call may take.
+    async fn admitted<T>(
+        &self,
+        call: Call,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let waits = Waits(&self.waiting);
         if waiting >= WAITING_MAX {
@@ -127,11 +152,51 @@ impl Pool {
             };
             let _permit = self.room.acquire().await.expect(NEVER_CLOSED);
             drop(waits);
-            self.run(call, sql, params).await
+            work.await
         };
         match tokio::time::timeout(CALL, worked).await {
-            Ok(rows) => rows,
+            Ok(done) => done,
             Err(_) => Err(timed_out(call)),
+        }
+    }
+
+    async fn run_together(
+        &self,
+        statements: &[(&'static str, Vec<&(dyn ToSql + Sync)>)],
+    ) -> Result<Vec<Vec<Row>>, StoreError> {
+        let mut lent = Lent { link: Some(self.link().await?) };
+        let mut again = 0;
+        loop {
+            let link = lent.link.as_mut().expect("it is given back below");
+            let mut prepared = Vec::with_capacity(statements.len());
+            for (sql, _) in statements {
+                let statement = link.prepared(&self.options, sql).await;
+                // Nothing but a look at the catalogue has happened.
+                prepared.push(statement.map_err(|error| store_error(Call::Read, error))?);
+            }
+            let done = Box::pin(together(&link.client, &prepared, statements)).await;
+            let error = match done {
+                Ok(rows) => {
+                    self.idle.lock().extend(lent.link.take());
+                    return Ok(rows);
+                }
+                Err(error) => error,
+            };
+            if may_run_again(&error) && again < AGAIN_MAX {
+                again += 1;
+                continue;
+            }
+            // A refusal by the database leaves the session as good as new.
+            if error.as_db_error().is_some() && !link.client.is_closed() {
+                self.idle.lock().extend(lent.link.take());
+            }
+            let one_stands_alone = [SqlState::UNIQUE_VIOLATION, SqlState::LOCK_NOT_AVAILABLE];
+            return Err(match error.code() {
+                Some(code) if one_stands_alone.contains(code) => {
+                    unreadable("what stands in the way of one of several calls")
+                }
+                _ => store_error(Call::Write, error),
+            });
         }
     }
 
@@ -206,6 +271,41 @@ impl Link {
         let statement = self.client.prepare(&options.sql(sql)).await?;
         self.statements.insert(sql, statement.clone());
         Ok(statement)
+    }
+}
+
+/// All of it is sent before anything is answered. When one fails the rest does nothing, and what
+/// it says comes first.
+async fn together(
+    client: &Client,
+    prepared: &[Statement],
+    statements: &[(&'static str, Vec<&(dyn ToSql + Sync)>)],
+) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
+    let mut queries = prepared
+        .iter()
+        .zip(statements)
+        .map(|(statement, (_, params))| client.query(statement, params.as_slice()));
+    let (first, second, third) = (queries.next(), queries.next(), queries.next());
+    let (begun, first, second, third, ended) = tokio::join!(
+        client.batch_execute(BEGIN),
+        if_any(first),
+        if_any(second),
+        if_any(third),
+        client.batch_execute("COMMIT"),
+    );
+    begun?;
+    let mut rows = Vec::with_capacity(statements.len());
+    for found in [first, second, third] {
+        rows.extend(found?);
+    }
+    ended?;
+    Ok(rows)
+}
+
+async fn if_any<T, E>(query: Option<impl Future<Output = Result<T, E>>>) -> Result<Option<T>, E> {
+    match query {
+        Some(query) => query.await.map(Some),
+        None => Ok(None),
     }
 }
 

@@ -16,7 +16,8 @@ use crate::time::{StoreTime, Timed};
 pub(super) const SUBMIT: &str =
     "SELECT * FROM @fleet_submit_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 /// For steps without unique keys that nobody has seen: refused whole when one is not so.
-const SUBMIT_FRESH: &str = "SELECT @fleet_submit_fresh($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+pub(super) const SUBMIT_FRESH: &str =
+    "SELECT @fleet_submit_fresh($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 /// How often a submission comes again because what it met was forgotten in that moment.
 const SUBMITS_MAX: usize = 3;
@@ -83,7 +84,7 @@ impl<'a> SubmitArrays<'a> {
         ]
     }
 
-    fn params_without_keys(&self) -> [&(dyn ToSql + Sync); 9] {
+    pub(super) fn params_without_keys(&self) -> [&(dyn ToSql + Sync); 9] {
         [
             &self.ids,
             &self.kinds,
@@ -97,7 +98,7 @@ impl<'a> SubmitArrays<'a> {
         ]
     }
 
-    fn has_keys(&self) -> bool {
+    pub(super) fn has_keys(&self) -> bool {
         self.keys.iter().any(Option::is_some)
     }
 }
@@ -114,7 +115,7 @@ impl Freight for Submits {
         Weight { items: ask.len(), bytes: ask.iter().map(NewStep::payload_bytes).sum() }
     }
 
-    fn may_share(_: &Vec<NewStep>, _: &Vec<NewStep>) -> bool {
+    fn may_join(_: &[Vec<NewStep>], _: &Vec<NewStep>) -> bool {
         true
     }
 
@@ -133,13 +134,15 @@ impl Freight for Submits {
     async fn undo(_: &Pool, _: Vec<Submitted>) {}
 }
 
-async fn submit(pool: &Pool, steps: &[&NewStep]) -> Result<Timed<Vec<Submitted>>, StoreError> {
+pub(super) async fn submit(
+    pool: &Pool,
+    steps: &[&NewStep],
+) -> Result<Timed<Vec<Submitted>>, StoreError> {
     let arrays = SubmitArrays::new(steps);
     if !arrays.has_keys() {
         let params = arrays.params_without_keys();
         if let Some(found) = pool.rows_unless_taken(Call::Write, SUBMIT_FRESH, &params).await? {
-            let answer = timed(&found, ())?;
-            return Ok(answer.map(|()| all_new(steps, answer.at)));
+            return submitted_fresh(steps, &found);
         }
     }
     for _ in 0..SUBMITS_MAX {
@@ -149,6 +152,15 @@ async fn submit(pool: &Pool, steps: &[&NewStep]) -> Result<Timed<Vec<Submitted>>
         }
     }
     Err(unreadable("a submission that neither went in nor was there"))
+}
+
+/// The answer of [`SUBMIT_FRESH`].
+pub(super) fn submitted_fresh(
+    steps: &[&NewStep],
+    found: &[tokio_postgres::Row],
+) -> Result<Timed<Vec<Submitted>>, StoreError> {
+    let answer = timed(found, ())?;
+    Ok(answer.map(|()| all_new(steps, answer.at)))
 }
 
 /// Nothing when an item was neither new nor found.

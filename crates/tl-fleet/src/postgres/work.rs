@@ -16,13 +16,19 @@ use crate::recover::{DeadReason, RecoverRequest, Recovered};
 use crate::step::StepState;
 use crate::time::{StoreTime, Timed};
 
+/// Looked up one by one and not joined, as when claims end.
 const RENEW: &str = "
     WITH clock AS MATERIALIZED (SELECT @fleet_clock() AS now),
+    held AS MATERIALIZED (
+      SELECT array_agg(s.seq) AS seqs, array_agg(i.progress) AS notes
+      FROM unnest($2::uuid[], $3::uuid[], $4::text[]) AS i (id, token, progress),
+           LATERAL (SELECT s.seq FROM @fleet_steps AS s
+                    WHERE s.id = i.id AND s.token = i.token AND s.state + 0 = 2 FOR UPDATE) AS s),
     renewed AS (
       UPDATE @fleet_steps AS s
-      SET lease_until = clock.now + $1, progress = coalesce(i.progress, s.progress)
-      FROM clock, unnest($2::uuid[], $3::uuid[], $4::text[]) AS i (id, token, progress)
-      WHERE s.id = i.id AND s.token = i.token AND s.state = 2
+      SET lease_until = clock.now + $1,
+          progress = coalesce(held.notes[array_position(held.seqs, s.seq)], s.progress)
+      FROM clock, held WHERE s.seq = ANY ((SELECT seqs FROM held)::bigint[])
       RETURNING s.id, s.token, s.lease_until, s.cancel_asked)
     SELECT clock.now, r.id, r.token, r.lease_until, r.cancel_asked
     FROM clock LEFT JOIN renewed AS r ON true";

@@ -11,7 +11,7 @@ BEGIN
   RETURN QUERY SELECT clock_ms, NULL::bigint, NULL::smallint, NULL::text;
   FOR n IN 1 .. cardinality(ids) LOOP
     SELECT s.seq INTO held FROM @fleet_steps AS s
-      WHERE s.id = ids[n] AND s.token = tokens[n] AND s.state = 2 FOR UPDATE;
+      WHERE s.id = ids[n] AND s.token = tokens[n] AND s.state + 0 = 2 FOR UPDATE;
     IF NOT FOUND THEN
       RETURN QUERY SELECT clock_ms, n::bigint, 3::smallint, NULL::text;
       CONTINUE;

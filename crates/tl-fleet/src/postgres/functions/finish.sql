@@ -1,48 +1,56 @@
+-- How these are written: a plan is made once, perhaps while the tables are empty, and kept. So steps
+-- are looked up by a LATERAL of one row each, or by an array of keys, and never joined: whatever
+-- the planner takes the tables for, it goes by the index. `state + 0` is there lest it goes by the
+-- index of claimed steps.
+
 -- Claims end well: nearly all do. Gives the time and how many were completed; when those are not
 -- all, a row follows for each that was, now or before, and an item without one had lost its claim.
--- Of one claim that is reported twice in a batch the first counts. Who brings many brings them in
--- the order of their ids, so that no two wait for each other.
+-- No id comes twice. They come in order, so that two who bring the same wait on one side only.
 CREATE OR REPLACE FUNCTION @fleet_complete(ids uuid[], tokens uuid[], results text[])
 RETURNS TABLE (at bigint, item bigint, state smallint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
   clock_ms bigint := @fleet_clock();
-  done bigint[];
+  done bigint;
   freed text[];
   holders uuid[];
 BEGIN
-  WITH gone AS (
-    DELETE FROM @fleet_steps AS s
-    USING unnest(ids, tokens, results) WITH ORDINALITY AS i (id, token, result, n)
-    WHERE s.id = i.id AND s.token = i.token AND s.state = 2
-    RETURNING s.*, i.result, i.n),
+  WITH held AS MATERIALIZED (
+    SELECT s.*, i.result
+    FROM unnest(ids, tokens, results) AS i (id, token, result),
+         LATERAL (SELECT * FROM @fleet_steps AS s
+                  WHERE s.id = i.id AND s.token = i.token AND s.state + 0 = 2 FOR UPDATE) AS s),
+  gone AS (
+    -- Not by place: a row that another transaction updates meanwhile has a new place, which the
+    -- snapshot of this statement does not see.
+    DELETE FROM @fleet_steps AS s WHERE s.seq = ANY (ARRAY(SELECT h.seq FROM held AS h))),
   kept AS (
     INSERT INTO @fleet_finished (seq, id, kind, state, priority, run_at, attempt, charged,
         attempts_max, timeout_ms, token, claimed_by, claimed_at, cancel_asked, progress,
         unique_key, unique_until, result, last_error, created_at, updated_at, finished_at, args,
         metadata)
-      SELECT g.seq, g.id, g.kind, 3, g.priority, g.run_at, g.attempt, g.charged, g.attempts_max,
-             g.timeout_ms, g.token, g.claimed_by, g.claimed_at, g.cancel_asked, g.progress,
-             g.unique_key, g.unique_until, g.result, g.last_error, g.created_at, clock_ms,
-             clock_ms, g.args, g.metadata
-      FROM gone AS g)
-  SELECT array_agg(g.n), array_agg(g.unique_key) FILTER (WHERE g.unique_until = 0),
-         array_agg(g.id) FILTER (WHERE g.unique_until = 0)
-    INTO done, freed, holders FROM gone AS g;
+      SELECT h.seq, h.id, h.kind, 3, h.priority, h.run_at, h.attempt, h.charged, h.attempts_max,
+             h.timeout_ms, h.token, h.claimed_by, h.claimed_at, h.cancel_asked, h.progress,
+             h.unique_key, h.unique_until, h.result, h.last_error, h.created_at, clock_ms,
+             clock_ms, h.args, h.metadata
+      FROM held AS h),
+  summed AS (
+    INSERT INTO @fleet_totals (state, steps)
+      SELECT 3, count(*) FROM held AS h HAVING count(*) > 0)
+  SELECT count(*), array_agg(h.unique_key) FILTER (WHERE h.unique_until = 0),
+         array_agg(h.id) FILTER (WHERE h.unique_until = 0)
+    INTO done, freed, holders FROM held AS h;
   IF freed IS NOT NULL THEN
-    DELETE FROM @fleet_unique AS u USING unnest(freed, holders) AS f (key, id)
-      WHERE u.key = f.key AND u.id = f.id;
+    DELETE FROM @fleet_unique AS u WHERE u.key = ANY (freed) AND u.id = ANY (holders);
   END IF;
-  IF done IS NOT NULL THEN
-    INSERT INTO @fleet_totals (state, steps) VALUES (3, cardinality(done));
-  END IF;
-  RETURN QUERY SELECT clock_ms, coalesce(cardinality(done), 0)::bigint, NULL::smallint;
-  IF cardinality(done) IS DISTINCT FROM cardinality(ids) THEN
-    -- A report that came again is answered as the first time.
+  RETURN QUERY SELECT clock_ms, done, NULL::smallint;
+  IF done < cardinality(ids) THEN
+    -- Those that were completed now, and reports that came again, answered as the first time.
     RETURN QUERY
       SELECT clock_ms, i.n, f.state
-      FROM unnest(ids, tokens) WITH ORDINALITY AS i (id, token, n)
-      JOIN @fleet_finished AS f ON f.id = i.id AND f.token = i.token;
+      FROM unnest(ids, tokens) WITH ORDINALITY AS i (id, token, n),
+           LATERAL (SELECT * FROM @fleet_finished AS f
+                    WHERE f.id = i.id AND f.token = i.token LIMIT 1) AS f;
   END IF;
 END $$;
 
@@ -60,49 +68,58 @@ BEGIN
   RETURN QUERY SELECT clock_ms, NULL::bigint, NULL::smallint;
   RETURN QUERY
     WITH held AS MATERIALIZED (
-      SELECT i.n, i.outcome, i.said, i.wait_ms, s.seq, s.attempt, s.claimed_by,
-             s.claimed_at, s.charged + CASE WHEN i.outcome IN (2, 3) THEN 1 ELSE 0 END AS charged,
-             s.id, s.kind,
+      SELECT s.*, i.n, i.outcome, i.said, i.wait_ms,
+             s.charged + CASE WHEN i.outcome IN (2, 3) THEN 1 ELSE 0 END AS charged_now,
              CASE WHEN i.outcome = 1 THEN 3
                   WHEN i.outcome = 4 OR s.cancel_asked THEN 5
                   WHEN i.outcome = 3 OR (i.outcome = 2 AND s.charged + 1 >= s.attempts_max) THEN 4
                   WHEN i.outcome = 2 AND i.wait_ms > 0 THEN 0
                   ELSE 1 END AS next
       FROM unnest(ids, tokens, outcomes, texts, waits_ms)
-             WITH ORDINALITY AS i (id, token, outcome, said, wait_ms, n)
-      JOIN @fleet_steps AS s ON s.id = i.id AND s.token = i.token AND s.state = 2
-      ORDER BY s.id, i.n FOR UPDATE OF s),
+             WITH ORDINALITY AS i (id, token, outcome, said, wait_ms, n),
+           LATERAL (SELECT * FROM @fleet_steps AS s
+                    WHERE s.id = i.id AND s.token = i.token AND s.state + 0 = 2 FOR UPDATE) AS s),
     -- Of one claim that is reported twice in a batch the first counts.
-    first AS MATERIALIZED (SELECT DISTINCT ON (held.id) held.* FROM held ORDER BY held.id, held.n),
+    first AS MATERIALIZED (SELECT DISTINCT ON (h.seq) h.* FROM held AS h ORDER BY h.seq, h.n),
     gone AS (
-      -- Not by place: a row that another transaction updates meanwhile has a new place, which the
-      -- snapshot of this statement does not see.
-      DELETE FROM @fleet_steps AS s USING first AS f WHERE s.seq = f.seq AND f.next >= 3
-      RETURNING s.*, f.outcome, f.said, f.next, f.charged AS charged_now),
+      DELETE FROM @fleet_steps AS s
+      WHERE s.seq = ANY (ARRAY(SELECT f.seq FROM first AS f WHERE f.next >= 3))),
     kept AS (
       INSERT INTO @fleet_finished (seq, id, kind, state, priority, run_at, attempt, charged,
           attempts_max, timeout_ms, token, claimed_by, claimed_at, cancel_asked, progress,
           unique_key, unique_until, result, last_error, created_at, updated_at, finished_at, args,
           metadata)
-        SELECT g.seq, g.id, g.kind, g.next, g.priority, g.run_at, g.attempt, g.charged_now,
-               g.attempts_max, g.timeout_ms, g.token, g.claimed_by, g.claimed_at, g.cancel_asked,
-               g.progress, g.unique_key, g.unique_until,
-               CASE WHEN g.outcome = 1 THEN g.said END,
-               CASE WHEN g.outcome IN (2, 3) THEN g.said ELSE g.last_error END,
-               g.created_at, clock_ms, clock_ms, g.args, g.metadata
-        FROM gone AS g),
+        SELECT f.seq, f.id, f.kind, f.next, f.priority, f.run_at, f.attempt, f.charged_now,
+               f.attempts_max, f.timeout_ms, f.token, f.claimed_by, f.claimed_at, f.cancel_asked,
+               f.progress, f.unique_key, f.unique_until,
+               CASE WHEN f.outcome = 1 THEN f.said END,
+               CASE WHEN f.outcome IN (2, 3) THEN f.said ELSE f.last_error END,
+               f.created_at, clock_ms, clock_ms, f.args, f.metadata
+        FROM first AS f WHERE f.next >= 3),
     freed AS (
-      DELETE FROM @fleet_unique AS u USING gone AS g
-      WHERE g.unique_until = 0 AND u.key = g.unique_key AND u.id = g.id),
+      DELETE FROM @fleet_unique AS u
+      WHERE u.key = ANY (ARRAY(SELECT f.unique_key FROM first AS f
+                               WHERE f.next >= 3 AND f.unique_until = 0))
+        AND u.id = ANY (ARRAY(SELECT f.id FROM first AS f
+                              WHERE f.next >= 3 AND f.unique_until = 0))),
+    again AS MATERIALIZED (
+      SELECT array_agg(f.seq) AS seqs, array_agg(f.next) AS nexts, array_agg(f.outcome) AS outcomes,
+             array_agg(f.said) AS said, array_agg(clock_ms + f.wait_ms) AS dues
+      FROM first AS f WHERE f.next < 3),
     back AS (
       UPDATE @fleet_steps AS s
-      SET state = f.next, charged = f.charged, updated_at = clock_ms, token = NULL,
+      SET state = a.nexts[array_position(a.seqs, s.seq)], updated_at = clock_ms, token = NULL,
+          charged = s.charged
+            + CASE WHEN a.outcomes[array_position(a.seqs, s.seq)] = 2 THEN 1 ELSE 0 END,
           lease_until = NULL, progress = NULL,
-          last_error = CASE WHEN f.outcome = 2 THEN f.said ELSE s.last_error END,
-          run_at = CASE WHEN f.outcome = 2 THEN clock_ms + f.wait_ms ELSE s.run_at END,
-          rank = CASE WHEN f.outcome = 2
-                      THEN clock_ms + f.wait_ms - s.priority::bigint * 60000 ELSE s.rank END
-      FROM first AS f WHERE s.seq = f.seq AND f.next < 3),
+          last_error = CASE WHEN a.outcomes[array_position(a.seqs, s.seq)] = 2
+                            THEN a.said[array_position(a.seqs, s.seq)] ELSE s.last_error END,
+          run_at = CASE WHEN a.outcomes[array_position(a.seqs, s.seq)] = 2
+                        THEN a.dues[array_position(a.seqs, s.seq)] ELSE s.run_at END,
+          rank = CASE WHEN a.outcomes[array_position(a.seqs, s.seq)] = 2
+                      THEN a.dues[array_position(a.seqs, s.seq)] - s.priority::bigint * 60000
+                      ELSE s.rank END
+      FROM again AS a WHERE s.seq = ANY ((SELECT seqs FROM again)::bigint[])),
     traced AS (
       INSERT INTO @fleet_attempts (seq, attempt, pod, claimed_at, ended_at, ended, error)
         SELECT f.seq, f.attempt, f.claimed_by, f.claimed_at, clock_ms,
@@ -123,7 +140,8 @@ BEGIN
     -- A report that came again is answered as the first time.
     RETURN QUERY
       SELECT clock_ms, i.n, f.state
-      FROM unnest(ids, tokens) WITH ORDINALITY AS i (id, token, n)
-      JOIN @fleet_finished AS f ON f.id = i.id AND f.token = i.token;
+      FROM unnest(ids, tokens) WITH ORDINALITY AS i (id, token, n),
+           LATERAL (SELECT * FROM @fleet_finished AS f
+                    WHERE f.id = i.id AND f.token = i.token LIMIT 1) AS f;
   END IF;
 END $$;

@@ -12,8 +12,7 @@ BEGIN
   DELETE FROM @fleet_dead_letters AS d WHERE d.seq = ANY (seqs);
   DELETE FROM @fleet_effects AS e WHERE e.seq = ANY (seqs);
   DELETE FROM @fleet_attempts AS a WHERE a.seq = ANY (seqs);
-  DELETE FROM @fleet_unique AS u USING unnest(keys, holders) AS k (key, id)
-    WHERE u.key = k.key AND u.id = k.id;
+  DELETE FROM @fleet_unique AS u WHERE u.key = ANY (keys) AND u.id = ANY (holders);
 END $$;
 
 -- Makes the part from `since` on; false when it could not be had without a wait, or when steps

@@ -190,3 +190,50 @@ async fn who_gives_up_before_the_statement_is_sent_finds_nothing_claimed_later()
     assert_eq!(first.await.unwrap()[0].key.id, ids[0]);
     assert_eq!(claim_as(&store, "third", 5).await[0].attempt.0, 1);
 }
+
+#[tokio::test]
+async fn small_calls_of_every_sort_share_one_transaction() {
+    let world = world().await;
+    let store = world.store();
+    submit(&store, numbered(1)).await;
+    let held = claim_as(&store, "w", 1).await.remove(0);
+    submit(&store, numbered(2)).await;
+    let mut set = JoinSet::new();
+    let finishing = Arc::clone(&store);
+    set.spawn(async move {
+        let report = vec![Finish { key: held.key, outcome: completed("1") }];
+        finishing.finish(report).await.unwrap();
+    });
+    let submitting = Arc::clone(&store);
+    set.spawn(async move { drop(submitting.submit(vec![numbered(3)]).await.unwrap()) });
+    let claims = claiming(&store, "w");
+    set.spawn(async move { assert_eq!(claims.await.unwrap().value.len(), 2) });
+    set.join_all().await;
+    let sql = format!(
+        "SELECT count(DISTINCT x) FROM (SELECT xmin::text AS x FROM {0}.fleet_steps
+         UNION ALL SELECT xmin::text FROM {0}.fleet_finished) AS written",
+        world.schema
+    );
+    assert_eq!(world.client.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_has_to_wait_for_somebody_does_not_keep_others_waiting() {
+    let world = world().await;
+    let (store, mut other) = (world.store(), client().await);
+    // Somebody's open transaction has the id that one of the calls brings.
+    let new = numbered(1);
+    let tx = other.transaction().await.unwrap();
+    world.store.submit_in(&tx, std::slice::from_ref(&new)).await.unwrap();
+    let waits = tokio::spawn({
+        let (store, new) = (Arc::clone(&store), new.clone());
+        async move { store.submit(vec![new]).await.unwrap().value.remove(0) }
+    });
+    // Together with it and behind it.
+    let beside = at_once((2..9).map(|number| submitting(&store, numbered(number))).collect()).await;
+    assert_eq!(beside.len(), 7);
+    assert_eq!(claim_as(&store, "w", 20).await.len(), 7);
+    assert!(!waits.is_finished());
+    tx.commit().await.unwrap();
+    assert!(waits.await.unwrap().deduped);
+}
