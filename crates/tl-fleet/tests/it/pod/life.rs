@@ -71,20 +71,23 @@ async fn a_handler_that_blocks_its_thread_does_not_make_its_pod_look_dead() {
             )
             .unwrap()
         };
-        let first = leases();
-        loop {
+        let (began, first) = (std::time::Instant::now(), leases());
+        // Longer than both leases were at first: without renewals they would be over.
+        let are_longer = || {
             let now = leases();
-            // Longer than both leases were at first: without renewals they would be over.
-            if now.0 > first.0 + 700 && now.1 > first.1 + 700 {
-                break;
-            }
+            now.0 > first.0 + 700 && now.1 > first.1 + 700
+        };
+        let mut renewed = are_longer();
+        while !renewed && began.elapsed() < super::PATIENCE {
             std::thread::yield_now();
+            renewed = are_longer();
         }
         release.send(()).unwrap();
+        renewed
     });
     let pod = fleet.start(settings, blocking);
     let step = finished(&pod, id).await;
-    watcher.join().unwrap();
+    assert!(watcher.join().unwrap(), "leases are renewed while the thread is blocked");
     assert_eq!((step.state, step.attempt.0), (StepState::Completed, 1));
     assert_eq!(pod.handle().status().counted.reaped, 0);
 }
