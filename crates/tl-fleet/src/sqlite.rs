@@ -16,17 +16,14 @@
 //! on or is killed; others then wait, and nothing is lost. A file that is set up already is
 //! opened all the same.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{oneshot, watch};
 
 use self::fault::{Fault, io_error, store_error};
 use self::finish::Totals;
-use self::turn::Turn;
 use self::worker::{Mode, Source, Tx, Weight, Worker};
 use crate::checks::{
     check_batch, check_finishes, check_lookup, check_submit, check_sweep, check_token, result_bytes,
@@ -52,6 +49,7 @@ mod clock;
 mod fault;
 mod finish;
 mod look;
+mod open;
 mod pods;
 mod recover;
 mod rows;
@@ -62,17 +60,6 @@ mod worker;
 
 pub use clock::{Clock, ManualClock};
 pub use schema::SCHEMA_VERSION;
-
-/// How long a statement waits for the lock of another program.
-const BUSY_MS: u64 = 5_000;
-/// How long the opening of a new file waits for others that are at it.
-const TURN: Duration = Duration::from_secs(5);
-/// Memory that the writer's pages may take, KiB.
-const WRITER_CACHE_KIB: u32 = 16 * 1024;
-/// Memory that the reader's pages may take, KiB.
-const READER_CACHE_KIB: u32 = 4 * 1024;
-/// Pages in the write-ahead log at which they are moved into the file; 4 KiB each.
-const CHECKPOINT_PAGES: u32 = 4_000;
 
 /// Where the file is, and by which clock its deadlines go.
 #[derive(Debug, Clone)]
@@ -127,18 +114,7 @@ impl SqliteStore {
         options: SqliteOptions,
         wakes: Arc<watch::Sender<u64>>,
     ) -> Result<SqliteStore, StoreError> {
-        let turn = Turn::open(&options.path).map_err(io_error)?;
-        let conn = match set_up_already(&options)? {
-            Some(conn) => conn,
-            None => {
-                // Two that switch a new file to its log at once do not wait for each other: one
-                // would be told that the file is busy.
-                let _turn = turn.wait_for(TURN)?;
-                let mut conn = connect(&options.path, WRITER_CACHE_KIB).map_err(store_error)?;
-                schema::migrate(&mut conn, &options.clock)?;
-                conn
-            }
-        };
+        let (conn, turn) = open::writer(&options)?;
         let clock = options.clock.clone();
         let source = Source::Open(conn);
         let writer = Worker::start("fleet-writer", Mode::Write, source, clock, Some(turn))
@@ -169,8 +145,7 @@ impl SqliteStore {
             return Ok(reader);
         }
         let path = self.options.path.clone();
-        let source =
-            Source::Later(Box::new(move || connect(&path, READER_CACHE_KIB).map_err(store_error)));
+        let source = Source::Later(Box::new(move || open::reader(&path)));
         let clock = self.options.clock.clone();
         let reader =
             Worker::start("fleet-reader", Mode::Read, source, clock, None).map_err(io_error)?;
@@ -203,65 +178,6 @@ async fn open_aside(
     thread.spawn(open).map_err(io_error)?;
     let gone = || io_error(std::io::Error::other("the opening of the file has ended"));
     opened.await.unwrap_or_else(|_| Err(gone()))
-}
-
-/// A connection to a file that needs nothing done before it is worked with: it has its log, these
-/// tables, and was used since the machine started. No lock is waited for.
-fn set_up_already(options: &SqliteOptions) -> Result<Option<Connection>, StoreError> {
-    let look = || -> Result<Option<Connection>, Fault> {
-        let conn = bare(&options.path)?;
-        let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-        if mode != "wal" || !schema::is_current(&conn, &options.clock)? {
-            return Ok(None);
-        }
-        set(&conn, WRITER_CACHE_KIB)?;
-        Ok(Some(conn))
-    };
-    match look() {
-        Ok(conn) => Ok(conn),
-        // Somebody sets it up just now, or left it half done: that is looked at in turn.
-        Err(Fault::Sql(error)) if is_passing(&error) => Ok(None),
-        Err(fault) => Err(store_error(fault)),
-    }
-}
-
-fn is_passing(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, FileLockingProtocolFailed};
-    matches!(
-        error.sqlite_error_code(),
-        Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed)
-    )
-}
-
-fn bare(path: &Path) -> Result<Connection, Fault> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(Duration::from_millis(BUSY_MS))?;
-    conn.set_prepared_statement_cache_capacity(64);
-    Ok(conn)
-}
-
-fn connect(path: &Path, cache_kib: u32) -> Result<Connection, Fault> {
-    let conn = bare(path)?;
-    // The mode is asked for and not assumed: on some file systems it cannot be had.
-    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(Fault::unreadable("a file system without shared memory for the log"));
-    }
-    set(&conn, cache_kib)?;
-    Ok(conn)
-}
-
-fn set(conn: &Connection, cache_kib: u32) -> Result<(), Fault> {
-    conn.execute_batch(&format!(
-        "PRAGMA synchronous = FULL;
-         PRAGMA cache_size = -{cache_kib};
-         PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};
-         PRAGMA temp_store = MEMORY;"
-    ))?;
-    Ok(())
 }
 
 /// Submits inside a transaction of the caller, on any connection to the store's file: the steps
