@@ -3,6 +3,7 @@
 //!
 //! `void` means that a speed line could not be judged, because the machine was not quiet.
 
+mod bounds;
 mod data;
 mod export;
 mod fleet;

@@ -12,11 +12,13 @@
 //! | [`mixed`] | everything at once |
 //! | [`fan`], [`replay`] | live delivery to one and to many readers; sessions read from disk |
 //! | [`sessions`] | very many sessions |
-//! | [`start`], [`restart`] | a node that starts on nothing, idles, or starts behind a long log |
+//! | [`start`], [`restart`] | a node that starts on nothing, or behind a long log |
+//! | [`idle`] | nodes that have nothing to do |
+//! | [`failover`], [`catchup`] | writes while nodes of a cluster are killed; a node that was away |
 //! | [`ceiling`] | the raw servers |
 //! | [`cells`], [`sustained`], [`print`] | slices and the figures drawn from them |
 //! | [`load`], [`net`], [`protocol`] | the client: one thread, many sockets |
-//! | [`child`], [`system`], [`scratch`], [`http`], [`ws`] | processes, the kernel's counts, folders, single calls, WebSockets |
+//! | [`child`], [`cluster`], [`system`], [`scratch`], [`http`], [`ws`] | processes, the kernel's counts, folders, single calls, WebSockets |
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,11 +30,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::output::Out;
 
 mod append;
+mod catchup;
 mod ceiling;
 mod cells;
 mod child;
+mod cluster;
+mod failover;
 mod fan;
 mod http;
+mod idle;
 mod load;
 mod mixed;
 mod net;
@@ -68,8 +74,12 @@ pub enum BenchCommand {
     Sessions(SessionsArgs),
     /// A node's start on an empty directory and on none
     Start(StartArgs),
-    /// A node that nobody calls
+    /// Nodes that nobody calls
     Idle(IdleArgs),
+    /// How long writes wait when a node of a cluster is killed
+    Failover(FailoverArgs),
+    /// How fast a node that was away gets what was written meanwhile
+    Catchup(CatchupArgs),
     /// A node's start behind a log that was not written to sorted runs
     Restart(RestartArgs),
     /// The servers behind the ceilings
@@ -139,6 +149,9 @@ pub struct CeilingArgs {
     /// Instead: files sent whole to one reader
     #[arg(long, conflicts_with = "depth")]
     pub replay: bool,
+    /// With two followers, of which one must have each request too
+    #[arg(long, conflicts_with_all = ["fanout", "replay"])]
+    pub replicated: bool,
 }
 
 /// What an append run is compared with.
@@ -315,12 +328,59 @@ pub struct StartArgs {
 /// `tl bench idle`.
 #[derive(Debug, Clone, Args)]
 pub struct IdleArgs {
-    /// How long the node is watched
+    /// How long the nodes are watched
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
-    /// Where the node keeps its data; a temporary directory when absent
+    /// Rest before that, after they are ready
+    #[arg(long, default_value_t = 2, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub rest: u64,
+    /// Nodes: one, or a cluster of three to five
+    #[arg(long, default_value_t = 1, value_parser = node_count)]
+    pub nodes: u16,
+    /// Kill so many of them before the rest; a cluster stays writable with fewer than half
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=2))]
+    pub down: u16,
+    /// Where the nodes keep their data; a temporary directory when absent
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// `tl bench failover`.
+#[derive(Debug, Clone, Args)]
+pub struct FailoverArgs {
+    /// Nodes killed, one after another
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub kills: u16,
+    /// Pause of each writer between two of its writes
+    #[arg(long, default_value_t = 100, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(10..=10_000))]
+    pub pause_ms: u64,
+    /// Where the nodes keep their data; a temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `tl bench catchup`.
+#[derive(Debug, Clone, Args)]
+pub struct CatchupArgs {
+    /// Bytes of events that are written while a node is away: a number, or with KiB, MiB or GiB
+    #[arg(long, default_value = "512MiB", value_parser = bytes)]
+    pub missed: u64,
+    /// Sessions that they are spread over
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub sessions: u32,
+    /// Where the nodes keep their data; a temporary directory when absent
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// One node, or as many as a cluster may have.
+fn node_count(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(count @ (1 | 3..=5)) => Ok(count),
+        _ => Err(format!("{text} is not 1, 3, 4 or 5")),
+    }
 }
 
 /// `tl bench restart`.
@@ -369,7 +429,9 @@ pub fn run(command: BenchCommand, out: &Out) -> anyhow::Result<()> {
         BenchCommand::Replay(args) => replay::replay(&args, out),
         BenchCommand::Sessions(args) => sessions::sessions(&args, out),
         BenchCommand::Start(args) => start::start(&args, out),
-        BenchCommand::Idle(args) => start::idle(&args, out),
+        BenchCommand::Idle(args) => idle::idle(&args, out),
+        BenchCommand::Failover(args) => failover::failover(&args, out),
+        BenchCommand::Catchup(args) => catchup::catchup(&args, out),
         BenchCommand::Restart(args) => restart::restart(&args, out),
         BenchCommand::RawServer(args) => ceiling::serve(&args).map_err(Into::into),
     }
@@ -387,6 +449,13 @@ pub(crate) fn raise_file_limit() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_has_three_to_five_nodes() {
+        for (text, known) in [("1", true), ("2", false), ("3", true), ("5", true), ("6", false)] {
+            assert_eq!(node_count(text).is_ok(), known, "{text}");
+        }
+    }
 
     #[test]
     fn bytes_may_have_a_unit() {

@@ -15,7 +15,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A ceiling below this part of the quiet one voids the line.
 const CEILING_RATIO_MIN: f64 = 0.85;
 /// Raw group commits per second of the quiet reference machine, by number of clients.
-const CEILINGS: [(u64, f64); 4] = [(1, 6_700.0), (16, 53_000.0), (64, 110_000.0), (256, 132_000.0)];
+const CEILINGS: Rates = [(1, 6_700.0), (16, 53_000.0), (64, 110_000.0), (256, 132_000.0)];
+/// The same with two followers.
+const REPLICATED: Rates = [(1, 4_000.0), (16, 35_000.0), (64, 71_000.0), (256, 95_000.0)];
+
+type Rates = [(u64, f64); 4];
 
 /// Waits until the load has fallen; `Some(load)` when it has not.
 pub fn wait() -> Result<Option<f64>> {
@@ -45,7 +49,16 @@ pub fn stayed_busy(load: f64) -> String {
 
 /// Why a ceiling measured with this many clients voids the run, if it does.
 pub fn too_slow(clients: u64, per_second: f64) -> Option<String> {
-    let (_, quiet) = CEILINGS.iter().find(|(known, _)| *known == clients)?;
+    below(&CEILINGS, clients, per_second)
+}
+
+/// The same for the ceiling with two followers.
+pub fn too_slow_replicated(clients: u64, per_second: f64) -> Option<String> {
+    below(&REPLICATED, clients, per_second)
+}
+
+fn below(rates: &Rates, clients: u64, per_second: f64) -> Option<String> {
+    let (_, quiet) = rates.iter().find(|(known, _)| *known == clients)?;
     (per_second < quiet * CEILING_RATIO_MIN).then(|| {
         let percent = per_second / quiet * 100.0;
         format!("the ceiling at {clients} clients is {percent:.0} % of the quiet one")

@@ -7,6 +7,7 @@ use anyhow::Context;
 
 use super::cells::{Cell, Plan, Side, Taken, Title, cell, measure, settle};
 use super::child::Server;
+use super::cluster::Cluster;
 use super::load::{Load, Shape};
 use super::protocol::append::Appends;
 use super::protocol::postgres::Rows;
@@ -20,7 +21,9 @@ use super::{
 use crate::output::Out;
 
 /// Nodes of a cluster.
-const CLUSTER: [&str; 3] = ["node-1", "node-2", "node-3"];
+const NODES: u16 = 3;
+/// Followers of the ceiling that a cluster is held against.
+const FOLLOWERS: usize = NODES as usize - 1;
 /// What sessions of a run are called, before their number.
 const PREFIX: &str = "bench-";
 /// Connections of a cell, when none are given.
@@ -37,12 +40,14 @@ pub fn ceiling(args: &CeilingArgs, out: &Out) -> anyhow::Result<()> {
     let cells = &args.cells;
     let size = cells.size(SIZE);
     let dir = Scratch::new(cells.dir.as_deref())?;
-    let server = Server::raw(&["commit", "--size", &size.to_string()], dir.path())?;
+    let followers = if args.replicated { FOLLOWERS } else { 0 };
+    let servers = Server::commit(size, followers, dir.path())?;
+    let workload = if args.replicated { "replicated" } else { "ceiling" };
     print::head(out)?;
     for conns in cells.conns(&CONNS) {
-        let mut load = raw(&server, conns, args.depth, size)?;
+        let mut load = raw(&servers[0], conns, args.depth, size)?;
         settle(&mut load)?;
-        let title = Title { workload: "ceiling", unit: "requests", conns, size_bytes: size };
+        let title = Title { workload, unit: "requests", conns, size_bytes: size };
         print::cell(out, &measure(title, cells.slices.plan(), &mut load, None)?)?;
     }
     Ok(())
@@ -99,7 +104,7 @@ impl Run<'_> {
         let size = self.title.size_bytes;
         let dir = Scratch::new(self.cells.dir.as_deref())?;
         let nodes = match self.cluster {
-            true => Server::cluster(&dir.path().join("cluster"), &CLUSTER)?,
+            true => Cluster::found(&dir.path().join("cluster"), NODES)?.start()?,
             false => vec![Server::node(&dir.path().join("node"), &[])?],
         };
         // Counts are those of the first node.
@@ -189,7 +194,6 @@ impl Run<'_> {
     }
 
     fn other(&self, dir: &Scratch<'_>) -> anyhow::Result<Option<Other>> {
-        let size = self.title.size_bytes.to_string();
         let given = |name| {
             let address = self.against.and_then(|(_, address)| address);
             address.with_context(|| format!("--against {name} needs --other ADDRESS"))
@@ -197,7 +201,9 @@ impl Run<'_> {
         Ok(match self.against {
             None => None,
             Some((AgainstKind::Ceiling, _)) => {
-                Some(Other::Ceiling(Server::raw(&["commit", "--size", &size], dir.path())?))
+                let followers = if self.cluster { FOLLOWERS } else { 0 };
+                let servers = Server::commit(self.title.size_bytes, followers, dir.path())?;
+                Some(Other::Ceiling(servers))
             }
             Some((AgainstKind::Redis, _)) => Some(Other::Redis(given("redis")?)),
             Some((AgainstKind::Postgres, _)) => Some(Other::Postgres(given("postgres")?)),
@@ -207,7 +213,8 @@ impl Run<'_> {
 
 /// The side that a node is held against.
 enum Other {
-    Ceiling(Server),
+    /// Requests go to the first; the others follow it.
+    Ceiling(Vec<Server>),
     Redis(std::net::SocketAddr),
     Postgres(std::net::SocketAddr),
 }
@@ -228,7 +235,7 @@ impl Other {
         let (sessions, bytes) = (run.sessions, size as usize);
         let shape = Shape::conns(conns as usize);
         match self {
-            Other::Ceiling(server) => raw(server, conns, run.depth, size),
+            Other::Ceiling(servers) => raw(&servers[0], conns, run.depth, size),
             Other::Redis(address) => {
                 Load::connect(*address, shape, Box::new(Additions::new(sessions, bytes)))
             }

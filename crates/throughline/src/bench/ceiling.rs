@@ -2,7 +2,8 @@
 //!
 //! | server | does |
 //! |---|---|
-//! | [`commit`] | appends what has arrived to a file, syncs once, answers all |
+//! | [`commit`] | appends what has arrived to a file, syncs once, answers all; with followers, once one of them has it too |
+//! | [`follower`] | the other side of that |
 //! | [`fanout`] | appends and syncs what one writer sends, then writes it to all readers |
 //! | [`replay`] | sends files |
 //! | [`read`](super::restart::read) | reads and checks files, then ends |
@@ -17,6 +18,7 @@ use clap::{Args, Subcommand};
 
 mod commit;
 mod fanout;
+mod follower;
 mod replay;
 
 /// `tl bench raw-server`.
@@ -30,6 +32,8 @@ pub struct ServerArgs {
 enum Which {
     /// Group commit
     Commit(CommitArgs),
+    /// Batches of a group commit elsewhere
+    Follow(FolderArgs),
     /// Group commit of one writer, then delivery to all readers
     Fanout(FanoutArgs),
     /// Files sent whole
@@ -47,6 +51,9 @@ struct CommitArgs {
     /// Bytes of one request
     #[arg(long)]
     size: usize,
+    /// Servers that follow
+    #[arg(long, value_delimiter = ',')]
+    followers: Vec<SocketAddr>,
 }
 
 /// Arguments of the fan-out.
@@ -94,7 +101,8 @@ struct FolderArgs {
 /// What the disk or the network refused.
 pub fn serve(args: &ServerArgs) -> io::Result<()> {
     match &args.which {
-        Which::Commit(args) => commit::serve(&args.dir, args.size),
+        Which::Commit(args) => commit::serve(&args.dir, args.size, &args.followers),
+        Which::Follow(args) => follower::serve(&args.dir),
         Which::Fanout(FanoutArgs { dir, size, deliver, readers }) => {
             let (size, deliver, readers) = (*size, *deliver, *readers);
             fanout::serve(dir, fanout::Fanout { size, deliver, readers })

@@ -1,15 +1,12 @@
 //! Servers as child processes of this executable, ended when dropped.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-
-/// Groups of a cluster.
-const CLUSTER_GROUPS: u16 = 256;
 
 /// A running server.
 #[derive(Debug)]
@@ -32,6 +29,28 @@ impl Server {
         Server::start(command, |line| line.trim().parse().ok())
     }
 
+    /// The ceiling's group commit over requests of `size` bytes, with so many followers; the first
+    /// takes requests.
+    ///
+    /// # Errors
+    /// When one does not start.
+    pub fn commit(size: u32, followers: usize, dir: &Path) -> anyhow::Result<Vec<Server>> {
+        let mut servers = Vec::with_capacity(followers + 1);
+        for number in 1..=followers {
+            let dir = dir.join(format!("follower-{number}"));
+            std::fs::create_dir_all(&dir)?;
+            servers.push(Server::raw(&["follow"], &dir)?);
+        }
+        let addresses: Vec<_> = servers.iter().map(|each| each.address.to_string()).collect();
+        let (size, addresses) = (size.to_string(), addresses.join(","));
+        let mut words = vec!["commit", "--size", &size];
+        if followers > 0 {
+            words.extend(["--followers", &addresses]);
+        }
+        servers.insert(0, Server::raw(&words, dir)?);
+        Ok(servers)
+    }
+
     /// A node on this directory, with the caller's environment and these settings.
     ///
     /// # Errors
@@ -43,32 +62,6 @@ impl Server {
         Server::start(command, node_address)
     }
 
-    /// Nodes of one cluster, founded below this directory, each with the caller's environment.
-    ///
-    /// # Errors
-    /// When they do not get ready.
-    pub fn cluster(dir: &Path, names: &[&str]) -> anyhow::Result<Vec<Server>> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let members = crate::ops::found_in(dir, &names, CLUSTER_GROUPS)?;
-        // Held until all are known, so that no two are the same.
-        let free: Vec<TcpListener> =
-            names.iter().map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-        let mut list = Vec::new();
-        for (name, port) in names.iter().zip(free) {
-            list.push(format!("{name}={}", port.local_addr()?));
-        }
-        let list = serde_json::to_string(&list)?;
-        let mut begun = Vec::new();
-        for (name, data) in &members {
-            let mut command = own("serve")?;
-            command.arg("--data").arg(data).args(["--listen", "127.0.0.1:0", "--json"]);
-            command.arg("--end-with-parent").env("TL_CLUSTER__MEMBERS", &list);
-            command.env("TL_ENGINE__NODE_NAME", name);
-            begun.push(Server::begin(command)?);
-        }
-        begun.into_iter().map(|(child, began)| Server::ready(child, began, node_address)).collect()
-    }
-
     fn start(
         command: Command,
         address: impl Fn(&str) -> Option<SocketAddr>,
@@ -77,10 +70,16 @@ impl Server {
         Server::ready(child, began, address)
     }
 
-    fn begin(mut command: Command) -> anyhow::Result<(Child, Instant)> {
+    /// Starts a process whose address nobody knows yet.
+    pub(super) fn begin(mut command: Command) -> anyhow::Result<(Child, Instant)> {
         let began = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         Ok((child.context("starting a server of this executable")?, began))
+    }
+
+    /// Waits for the line that says where a node listens.
+    pub(super) fn node_ready((child, began): (Child, Instant)) -> anyhow::Result<Server> {
+        Server::ready(child, began, node_address)
     }
 
     fn ready(

@@ -1,17 +1,12 @@
-//! A node that starts on nothing, and one that has nothing to do.
-
-use std::time::Duration;
+//! A node that starts on nothing.
 
 use serde::Serialize;
 
 use super::cells::{Latency, histogram};
 use super::child::Server;
 use super::scratch::Scratch;
-use super::{IdleArgs, StartArgs, http, system};
+use super::{StartArgs, system};
 use crate::output::Out;
-
-/// How long a fresh node settles before it is watched idle.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// Starts of one kind.
 #[derive(Debug, Serialize)]
@@ -57,44 +52,4 @@ pub fn start(args: &StartArgs, out: &Out) -> anyhow::Result<()> {
         out.either(&starts, &text)?;
     }
     Ok(())
-}
-
-/// A node that nobody calls.
-#[derive(Debug, Serialize)]
-struct Idle {
-    workload: &'static str,
-    seconds: u64,
-    /// Processor time it used, of one processor.
-    cpu_ratio: f64,
-    /// Resident memory at the end, KiB.
-    resident_kib: u64,
-    /// Syncs of its log meanwhile.
-    syncs: u64,
-}
-
-/// `tl bench idle`.
-pub fn idle(args: &IdleArgs, out: &Out) -> anyhow::Result<()> {
-    let dir = Scratch::new(args.dir.as_deref())?;
-    let node = Server::node(&dir.path().join("node"), &[])?;
-    std::thread::sleep(SETTLE);
-    let syncs = http::metric(node.address, "log_syncs_total")?;
-    let cpu_us = system::cpu_us(node.pid())?;
-    std::thread::sleep(Duration::from_secs(args.seconds));
-    let used_us = system::cpu_us(node.pid())?.saturating_sub(cpu_us);
-    let resident_kib = system::resident_kib(node.pid())?;
-    let idle = Idle {
-        workload: "idle",
-        seconds: args.seconds,
-        cpu_ratio: used_us as f64 / (args.seconds as f64 * 1e6),
-        resident_kib,
-        syncs: http::metric(node.address, "log_syncs_total")? - syncs,
-    };
-    let text = format!(
-        "idle for {} s: {:.3} % of a processor, resident {:.1} MiB, {} syncs",
-        idle.seconds,
-        idle.cpu_ratio * 100.0,
-        resident_kib as f64 / 1024.0,
-        idle.syncs
-    );
-    out.either(&idle, &text)
 }

@@ -139,7 +139,7 @@ fn starts_and_restarts_have_a_line_per_case() {
 
 #[test]
 fn an_idle_node_and_many_sessions_are_weighed() {
-    line("idle --seconds 1", &["cpu_ratio", "resident_kib", "syncs"]);
+    line("idle --seconds 1 --rest 0", &["cpu_percent", "rss_mib", "syncs"]);
     let words = "sessions --sessions 200 --rest-ms 0 --conns 2 --pages 3 --repetitions 2 \
                  --slice-ms 50";
     let many = line(words, &["create_rate", "empty_kib", "resident_kib", "cold_ratio"]);

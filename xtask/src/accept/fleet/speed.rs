@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::postgres::Postgres;
-use crate::accept::limits::Bounds;
+use crate::accept::bounds::Bounds;
 use crate::accept::{Verdict, judge, quiet};
 use crate::command::Call;
 use crate::tree;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::Bounds;
+use crate::accept::bounds::Bounds;
 use crate::accept::{Verdict, judge, quiet};
 use crate::compare::{self, Kind};
 use crate::figures::{self, Cell};

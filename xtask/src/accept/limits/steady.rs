@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::Bounds;
+use crate::accept::bounds::Bounds;
 use crate::accept::{Verdict, judge, quiet};
 use crate::command::Call;
 use crate::figures::{self, Cell};

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde::Deserialize;
 
-use super::Bounds;
+use crate::accept::bounds::Bounds;
 use crate::accept::{Verdict, judge, quiet};
 use crate::figures;
 

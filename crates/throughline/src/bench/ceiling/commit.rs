@@ -2,16 +2,18 @@
 //!
 //! Each round: read what every ready connection has sent, write all whole requests behind one
 //! another into a zero-filled ring of segments, sync once, answer each. The files are of the
-//! same kind as the node's log.
+//! same kind as the node's log. With followers, a round's requests are sent to them before they
+//! are written here, and answered once one follower has them too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::event::epoll;
 
+use super::follower::Followers;
 use crate::bench::protocol::raw::REPLY_BYTES;
 
 /// Size of a segment file.
@@ -70,8 +72,12 @@ impl Ring {
 ///
 /// # Errors
 /// What the disk or the network refused.
-pub fn serve(dir: &Path, size: usize) -> io::Result<()> {
+pub fn serve(dir: &Path, size: usize, followers: &[SocketAddr]) -> io::Result<()> {
     let mut ring = Ring::create(dir)?;
+    let mut followers = match followers {
+        [] => None,
+        addresses => Some(Followers::connect(addresses)?),
+    };
     let listener = super::listen()?;
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -99,7 +105,13 @@ pub fn serve(dir: &Path, size: usize) -> io::Result<()> {
             }
         }
         if !batch.is_empty() {
+            if let Some(followers) = &mut followers {
+                followers.send(&batch)?;
+            }
             ring.commit(&batch)?;
+            if let Some(followers) = &mut followers {
+                followers.one_has_all()?;
+            }
             batch.clear();
         }
         for (place, requests) in answer.drain(..) {
