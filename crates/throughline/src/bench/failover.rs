@@ -223,7 +223,12 @@ impl Writer {
         log: &RwLock<Vec<Append>>,
     ) -> anyhow::Result<u64> {
         let body = format!(r#"{{"id":"{}"}}"#, self.id);
-        ensure!(self.call(places, "/v1/sessions", &body), "{} was not created", self.id);
+        let began = Instant::now();
+        // One that is there was created by a call whose answer was lost.
+        while !matches!(self.call(places, "/v1/sessions", &body), Some(200..=299 | 409)) {
+            ensure!(began.elapsed() < RECOVERY_MAX, "{} was not created", self.id);
+            std::thread::sleep(AGAIN_AFTER);
+        }
         let path = format!("/v1/sessions/{}/append", self.id);
         while !over.load(Ordering::Relaxed) {
             let body = format!(
@@ -231,7 +236,7 @@ impl Writer {
                 self.next
             );
             let sent = Instant::now();
-            if self.call(places, &path, &body) {
+            if matches!(self.call(places, &path, &body), Some(200..=299)) {
                 self.next += 1;
                 log.write().push(Append { sent, answered: Instant::now() });
                 std::thread::sleep(pause);
@@ -242,17 +247,17 @@ impl Writer {
         Ok(self.next - 1)
     }
 
-    /// Posts; whether it was taken. After a failure another node is asked.
-    fn call(&mut self, places: &Places, path: &str, body: &str) -> bool {
-        let taken = self.post(places, path, body);
-        if !matches!(taken, Ok(true)) {
+    /// Posts; the status, if there was one. After a failure another node is asked.
+    fn call(&mut self, places: &Places, path: &str, body: &str) -> Option<u16> {
+        let status = self.post(places, path, body).ok();
+        if !matches!(status, Some(200..=299)) {
             self.conn = None;
             self.place += 1;
         }
-        taken.unwrap_or(false)
+        status
     }
 
-    fn post(&mut self, places: &Places, path: &str, body: &str) -> anyhow::Result<bool> {
+    fn post(&mut self, places: &Places, path: &str, body: &str) -> anyhow::Result<u16> {
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
             None => {
@@ -278,16 +283,23 @@ impl Writer {
                 0 => bail!("closed"),
                 count => reply.extend_from_slice(&buffer[..count]),
             }
-            // A success has its length in it; a refusal is not read to its end.
+            // A success is read to its end, for the next call uses the connection again.
             match super::protocol::http_reply("2", &reply) {
                 Ok(None) => {}
                 Ok(Some(_)) => break,
-                Err(_) => return Ok(false),
+                Err(_) => return status_of(&reply),
             }
         }
         self.conn = Some(conn);
-        Ok(true)
+        status_of(&reply)
     }
+}
+
+/// The status in the first line of a reply.
+fn status_of(reply: &[u8]) -> anyhow::Result<u16> {
+    // "HTTP/1.1 " has nine bytes.
+    let digits = reply.get(9..12).context("a reply without a status")?;
+    Ok(std::str::from_utf8(digits)?.parse()?)
 }
 
 #[cfg(test)]

@@ -148,6 +148,17 @@ fn an_idle_node_and_many_sessions_are_weighed() {
 }
 
 #[test]
+fn a_cluster_is_measured_while_a_node_is_away() {
+    let words = "append --cluster --against ceiling --conns 2 --sessions 2 --repetitions 1 \
+                 --slice-ms 50";
+    has_numbers(&line(words, &CELL), &AGAINST);
+    let died = line("failover --kills 1", &["p50_us", "p99_us", "max_us", "appends"]);
+    assert!(died["samples"].as_u64() > Some(0), "{died}");
+    line("catchup --missed 1MiB", &["missed_bytes", "ready_ms", "caught_up_ms", "mib_per_s"]);
+    line("idle --nodes 3 --down 1 --seconds 1 --rest 0", &["cpu_percent", "rss_mib"]);
+}
+
+#[test]
 fn a_mixed_load_gets_the_answers_it_expects_while_tails_are_open() {
     let words = "mixed --conns 3 --tails 2 --sessions 4 --repetitions 3 --slice-ms 50";
     has_numbers(&line(words, &CELL), &["delivered"]);
