@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cells::rounded;
 use super::child::Server;
-use super::cluster::Cluster;
+use super::cluster::{self, Cluster};
 use super::load::{Load, Shape};
 use super::protocol::append::Appends;
 use super::protocol::writers::Writers;
@@ -86,31 +86,9 @@ fn write(nodes: &[Server], sessions: u32, requests: u64) -> anyhow::Result<()> {
     let appends = Appends::batch(&addresses[0].to_string(), writers, SIZE, EVENTS);
     let shape = Shape { units: EVENTS, ..Shape::conns(CONNS) };
     // A third of the groups elect; a write that is refused meanwhile would end the load.
-    let began = Instant::now();
-    for node in nodes {
-        while !all_writable(node)? {
-            ensure!(began.elapsed() < CATCHUP_MAX, "groups take no writes with one node down");
-            std::thread::sleep(LOOK_EVERY);
-        }
-    }
+    cluster::until_writable(nodes)?;
     Load::connect_to(&addresses, shape, Box::new(appends))?.requests(requests)?;
     Ok(())
-}
-
-#[derive(Debug, Deserialize)]
-struct GroupLine {
-    writable: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Groups {
-    groups: Vec<GroupLine>,
-}
-
-fn all_writable(node: &Server) -> anyhow::Result<bool> {
-    let text = http::get(node.address, "/v1/ops/groups")?;
-    let Groups { groups } = serde_json::from_str(&text).context("/v1/ops/groups")?;
-    Ok(groups.iter().all(|group| group.writable))
 }
 
 /// What a node says of another.
@@ -128,7 +106,7 @@ struct Nodes {
 
 /// Whether the node of this place is ready and lacks nothing of any group that the others lead.
 fn has_all(others: &[Server], place: usize) -> anyhow::Result<bool> {
-    let name = super::cluster::name_of(place);
+    let name = cluster::name_of(place);
     for other in others {
         let text = http::get(other.address, "/v1/ops/nodes")?;
         let Nodes { nodes } = serde_json::from_str(&text).context("/v1/ops/nodes")?;

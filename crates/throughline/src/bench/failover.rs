@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tl_types::Affinity;
 
+use super::FailoverArgs;
 use super::cells::{Latency, histogram};
 use super::child::Server;
-use super::cluster::{Cluster, GROUPS};
+use super::cluster::{self, Cluster, GROUPS};
 use super::scratch::Scratch;
-use super::{FailoverArgs, http};
 use crate::output::Out;
 
 /// Nodes of the cluster.
@@ -37,9 +37,6 @@ const AGAIN_AFTER: Duration = Duration::from_millis(5);
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 /// Between two looks at how far they are.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A node is killed once it leads at least this part of the groups, or has had its time.
-const LED_PART_MIN: f64 = 0.8 / NODES as f64;
-
 /// Waits of writes over all kills.
 #[derive(Debug, Serialize)]
 struct Failover {
@@ -139,28 +136,12 @@ fn sessions() -> Vec<String> {
     found.into_iter().flatten().collect()
 }
 
-/// What a node says of a group.
-#[derive(Debug, Deserialize)]
-struct GroupLine {
-    group: u16,
-    role: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Groups {
-    groups: Vec<GroupLine>,
-}
-
 /// The groups that a node leads, once these are about its share.
 fn leads_its_share(node: &Server) -> anyhow::Result<Vec<u16>> {
     let began = Instant::now();
     loop {
-        let text = http::get(node.address, "/v1/ops/groups")?;
-        let Groups { groups } = serde_json::from_str(&text).context("/v1/ops/groups")?;
-        let led: Vec<u16> =
-            groups.iter().filter(|group| group.role == "leader").map(|group| group.group).collect();
-        let enough = led.len() as f64 >= LED_PART_MIN * f64::from(GROUPS);
-        if enough || (began.elapsed() > RECOVERY_MAX && !led.is_empty()) {
+        let led = cluster::led_by(node)?;
+        if cluster::is_a_share(&led, NODES) || (began.elapsed() > RECOVERY_MAX && !led.is_empty()) {
             return Ok(led);
         }
         ensure!(began.elapsed() <= RECOVERY_MAX, "the node to be killed leads nothing");

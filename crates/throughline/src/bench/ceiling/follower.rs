@@ -4,6 +4,7 @@
 //! A batch on the wire is its length (`u32`, big endian) and its bytes; a follower answers each
 //! with one byte. No terms, no checks, no groups.
 
+use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -29,7 +30,8 @@ pub fn serve(dir: &Path) -> io::Result<()> {
         let mut length = [0; 4];
         match stream.read_exact(&mut length) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            // The leader has ended.
+            Err(error) if matches!(error.kind(), UnexpectedEof | ConnectionReset) => return Ok(()),
             Err(error) => return Err(error),
         }
         let length = u32::from_be_bytes(length) as usize;
