@@ -16,7 +16,8 @@
 //!    is being applied beside, the group's later entries wait.
 //!  - N2 a token is answered at most once.
 //!  - N3 an outcome that is poisoned or cannot be decoded changes nothing; damage stops the
-//!    group, names itself, and never stops another group.
+//!    group, names itself, and never stops another group. With others, the group is led by one of
+//!    them from then on, and goes on here from rows of its leader.
 //!  - N4 stamps of a group never go back.
 //!  - N5 the log behind the memtable is bounded, also when its entries write no rows.
 //!  - K1 to K5 about rows that come from another node: see [`catchup`].
@@ -410,8 +411,8 @@ impl<S: OrderedStore> Node<S> {
             self.answer_reads(read.group, &mut turned);
         }
 
-        for (group, to) in deeds.lacking {
-            self.lacks(now, group, to, &mut turned);
+        for lacking in deeds.lacking {
+            self.lacks(now, lacking, &mut turned);
         }
         if self.store.needs_rotation(self.log_bytes) && self.store.rotate() {
             self.log_bytes = 0;
@@ -523,6 +524,7 @@ impl<S: OrderedStore> Node<S> {
     fn stop(&mut self, group: GroupId, token: Option<Token>, why: String, turned: &mut Turned) {
         let slot = &mut self.slots[usize::from(group.0)];
         slot.stopped = true;
+        self.feedback.push(Inbound::Damaged { group });
         turned.done.extend(token.map(|token| Done::Failed { token, failure: Failure::Unknown }));
         let reads = std::mem::take(&mut slot.reads);
         let failure = Failure::Stopped;

@@ -120,6 +120,13 @@ pub enum Inbound {
         /// What they are.
         rows: Staged,
     },
+    /// The group's rows are damaged here: entries are not applied any more. From now on this node
+    /// does not stand for election in it, hands it over if it leads, and asks its leader for rows
+    /// until [`Deeds::installed`] says that there are some.
+    Damaged {
+        /// The group.
+        group: GroupId,
+    },
     /// Those rows are no longer to be used. Not while [`Driver::is_installing`](crate::Driver::is_installing).
     Unstaged {
         /// The group.
@@ -136,6 +143,18 @@ pub struct Staged {
     pub term: Term,
     /// The generation they are kept under.
     pub generation: Generation,
+}
+
+/// A follower that cannot go on by entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lacking {
+    /// The group, led here.
+    pub group: GroupId,
+    /// The follower.
+    pub peer: PeerId,
+    /// It has the entries, its rows are damaged: it needs rows up to this one at least. 0 where
+    /// entries that it needs are no longer in memory.
+    pub damaged_at: Index,
 }
 
 /// From now on these rows are the group's, and its log begins behind them. The log on disk says
@@ -166,9 +185,8 @@ pub struct Deeds {
     pub reads: Vec<ReadReady>,
     /// Groups whose role, term or leader changed here.
     pub roles: Vec<RoleChange>,
-    /// Followers of groups led here that need entries which are no longer in memory. Said again
-    /// as long as it is so.
-    pub lacking: Vec<(GroupId, PeerId)>,
+    /// Followers of groups led here that need rows. Said again as long as it is so.
+    pub lacking: Vec<Lacking>,
     /// Groups that go on from other rows; entries of [`Deeds::apply`] follow these.
     pub installed: Vec<Installed>,
     /// Frames and messages refused, with the reason; to be counted and logged.

@@ -24,7 +24,8 @@ use tl_types::{GroupId, Index};
 
 use crate::config::{DriverConfig, FRAME_BACKLOG_BYTES_MAX, FRAME_BYTES_MAX, TICKS_PER_TURN_MAX};
 use crate::deeds::{
-    Deeds, FollowerStatus, GroupStatus, Inbound, JobId, LogJob, Now, Outcome, PeerId, Rejected,
+    Deeds, FollowerStatus, GroupStatus, Inbound, JobId, Lacking, LogJob, Now, Outcome, PeerId,
+    Rejected,
 };
 use crate::frame::{self, FrameBuilder};
 use crate::group::{Group, Yield};
@@ -278,6 +279,7 @@ impl Driver {
                     self.with_group(group, |group| group.stage(Some(rows)));
                 }
                 Inbound::Unstaged { group } => self.with_group(group, |group| group.stage(None)),
+                Inbound::Damaged { group } => self.with_group(group, Group::damaged),
             }
         }
     }
@@ -332,7 +334,8 @@ impl Driver {
                 | Inbound::Giving { .. }
                 | Inbound::Given { .. }
                 | Inbound::Staged { .. }
-                | Inbound::Unstaged { .. } => unreachable!("these are never queued"),
+                | Inbound::Unstaged { .. }
+                | Inbound::Damaged { .. } => unreachable!("these are never queued"),
             }
         }
         proposing
@@ -439,7 +442,11 @@ impl Driver {
             let group =
                 self.groups[usize::from(id.0)].as_deref_mut().expect("dirty groups live here");
             let lacking = group.take_lacking().into_iter();
-            deeds.lacking.extend(lacking.map(|peer| (id, PeerId(peer))));
+            deeds.lacking.extend(lacking.map(|(peer, least)| Lacking {
+                group: id,
+                peer: PeerId(peer),
+                damaged_at: Index(least),
+            }));
             if !group.has_ready() {
                 continue;
             }

@@ -51,6 +51,7 @@ mod kind {
     pub const READ_INDEX: u8 = 10;
     pub const READ_INDEX_ANSWER: u8 = 11;
     pub const SNAPSHOT: u8 = 12;
+    pub const ROWS_WANTED: u8 = 13;
 }
 
 /// Collects what goes to one peer.
@@ -162,6 +163,7 @@ fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
 fn encode_message(out: &mut BytesMut, group: GroupId, message: &Message) -> bool {
     let kind = match message.get_msg_type() {
         MessageType::MsgAppend => kind::APPEND,
+        MessageType::MsgAppendResponse if message.request_snapshot != 0 => kind::ROWS_WANTED,
         MessageType::MsgAppendResponse => kind::APPEND_ANSWER,
         MessageType::MsgRequestVote => kind::VOTE,
         MessageType::MsgRequestPreVote => kind::PRE_VOTE,
@@ -224,6 +226,12 @@ fn encode_message(out: &mut BytesMut, group: GroupId, message: &Message) -> bool
         kind::READ_INDEX | kind::READ_INDEX_ANSWER => {
             put(out, message.index);
             put_bytes(out, message.entries.first().map_or(&[], |entry| entry.data.as_ref()));
+        }
+        kind::ROWS_WANTED => {
+            put(out, message.index);
+            put(out, message.log_term);
+            put(out, message.reject_hint);
+            put(out, message.request_snapshot);
         }
         kind::SNAPSHOT => {
             let metadata = message.get_snapshot().get_metadata();
@@ -397,6 +405,7 @@ impl Reader<'_> {
             kind::READ_INDEX => MessageType::MsgReadIndex,
             kind::READ_INDEX_ANSWER => MessageType::MsgReadIndexResp,
             kind::SNAPSHOT => MessageType::MsgSnapshot,
+            kind::ROWS_WANTED => MessageType::MsgAppendResponse,
             _ => return Err("unknown message kind"),
         });
         match kind {
@@ -431,6 +440,16 @@ impl Reader<'_> {
                 let mut context = Entry::default();
                 context.data = self.bytes(CONTEXT_BYTES_MAX)?;
                 message.set_entries(vec![context].into());
+            }
+            kind::ROWS_WANTED => {
+                message.reject = true;
+                message.index = self.number()?;
+                message.log_term = self.number()?;
+                message.reject_hint = self.number()?;
+                message.request_snapshot = self.number()?;
+                if message.request_snapshot == 0 {
+                    return Err("request for rows up to nothing");
+                }
             }
             kind::SNAPSHOT => {
                 let index = self.number()?;

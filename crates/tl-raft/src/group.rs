@@ -20,7 +20,7 @@
 //!  - a leader of the only vote sends before its own term is on disk, which would matter once
 //!    learners exist.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType, SnapshotMetadata};
@@ -62,6 +62,8 @@ pub(crate) struct Group {
     staged: Option<Staged>,
     /// The `Ready` that puts such rows in place, until its record is on disk.
     installing: Option<(u64, Staged)>,
+    /// Its rows are damaged here: it is not led here, and rows of its leader are asked for.
+    is_damaged: bool,
     /// Followers that are being given rows; while there are any, more entries are kept.
     giving: BTreeSet<PeerId>,
     giving_lag_bytes: usize,
@@ -143,6 +145,7 @@ impl Group {
             cut_by: 0,
             staged: None,
             installing: None,
+            is_damaged: false,
             giving: BTreeSet::new(),
             giving_lag_bytes: config.follower_lag_bytes,
             proposals: Vec::new(),
@@ -219,12 +222,46 @@ impl Group {
         if self.installing.is_some() {
             return;
         }
+        if self.is_damaged && !self.leads() {
+            return self.ask_for_rows();
+        }
+        if self.is_damaged {
+            self.hand_over();
+        }
         self.raw.tick();
         self.stepped();
     }
 
+    /// Rows here are not to be trusted.
+    pub(crate) fn damaged(&mut self) {
+        if self.several() {
+            self.is_damaged = true;
+            self.hand_over();
+        }
+    }
+
+    /// Leads on only as long as nobody else could.
+    fn hand_over(&mut self) {
+        if self.raw.raft.lead_transferee.is_none() {
+            let could = |peer: &PeerId| *peer != self.peer && self.could_lead(*peer);
+            if let Some(to) = self.voters.iter().copied().find(could) {
+                self.transfer(to);
+            }
+        }
+    }
+
+    /// Raft asks once for each leader and refuses while that has not been heard of; until the rows
+    /// are in place it answers appends with the same request.
+    fn ask_for_rows(&mut self) {
+        let raft = &self.raw.raft;
+        if raft.leader_id != 0 && raft.pending_request_snapshot == raft::INVALID_INDEX {
+            let _ = self.raw.request_snapshot();
+            self.stepped();
+        }
+    }
+
     pub(crate) fn campaign(&mut self) {
-        if self.installing.is_some() {
+        if self.installing.is_some() || self.is_damaged {
             return;
         }
         // Raft refuses by doing nothing: it leads already, or may not stand.
@@ -239,12 +276,14 @@ impl Group {
         }
     }
 
-    /// Whether a peer was heard of lately and has all that is committed. One that lags would make
-    /// proposals wait until it has caught up.
+    /// Whether a peer was heard of lately, has all that is committed, and did not say that its rows
+    /// are damaged. One that lags would make proposals wait until it has caught up.
     fn could_lead(&self, peer: PeerId) -> bool {
         let raft = &self.raw.raft;
         raft.prs().get(peer.0).is_some_and(|progress| {
-            progress.recent_active && progress.matched >= raft.raft_log.committed
+            progress.recent_active
+                && progress.matched >= raft.raft_log.committed
+                && progress.pending_request_snapshot == raft::INVALID_INDEX
         })
     }
 
@@ -268,7 +307,8 @@ impl Group {
         if self.is_late_rejection(from, &message) {
             return Ok(());
         }
-        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.installing.is_some() {
+        let may_not_lead = self.installing.is_some() || self.is_damaged;
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && may_not_lead {
             // As if it were lost: the leader goes on after a while.
             return Ok(());
         }
@@ -316,7 +356,8 @@ impl Group {
             return Err("snapshot while another is put in place");
         }
         let metadata = message.mut_snapshot().mut_metadata();
-        if metadata.index > self.raw.raft.raft_log.committed && !self.is_staged(metadata) {
+        let is_news = metadata.index > self.raw.raft.raft_log.committed || self.is_damaged;
+        if is_news && !self.is_staged(metadata) {
             return Err("snapshot whose rows are not here");
         }
         let members = self.voters.iter().map(|peer| peer.0).collect();
@@ -349,13 +390,27 @@ impl Group {
         }
         self.giving.insert(to);
         self.raw.mut_store().offer(to.0, rows);
+        if rows.is_none() {
+            self.forget_request(to);
+        }
         self.resume(to);
     }
 
     pub(crate) fn given(&mut self, to: PeerId) {
         self.giving.remove(&to);
         self.raw.mut_store().offer(to.0, None);
+        self.forget_request(to);
         self.resume(to);
+    }
+
+    /// Raft remembers that a follower asked for rows, also when it has got them. One that still
+    /// needs them asks again.
+    fn forget_request(&mut self, to: PeerId) {
+        if self.leads()
+            && let Some(progress) = self.raw.raft.mut_prs().get_mut(to.0)
+        {
+            progress.pending_request_snapshot = raft::INVALID_INDEX;
+        }
     }
 
     /// Raft says once that there is a snapshot and then waits for the follower for ever.
@@ -367,8 +422,8 @@ impl Group {
         }
     }
 
-    /// Followers that need entries which are gone.
-    pub(crate) fn take_lacking(&mut self) -> Vec<u64> {
+    /// Followers that need rows, and the least entry in them.
+    pub(crate) fn take_lacking(&mut self) -> BTreeMap<u64, u64> {
         self.raw.mut_store().take_lacking()
     }
 
@@ -389,6 +444,7 @@ impl Group {
         message.get_msg_type() == MessageType::MsgAppendResponse
             && self.leads()
             && message.reject
+            && message.request_snapshot == raft::INVALID_INDEX
             && message.term == raft.term
             && (message.index <= matched || message.reject_hint < matched)
     }
@@ -514,6 +570,7 @@ impl Group {
             self.raw.on_persist_ready(number);
             if let Some((_, rows)) = self.installing.take_if(|(by, _)| *by <= number) {
                 self.raw.advance_apply_to(rows.index.0);
+                self.is_damaged = false;
                 installed.push(Installed { group: self.id, rows });
             }
             self.stepped();
@@ -640,7 +697,7 @@ impl Group {
     /// follow them.
     fn install(&mut self, number: u64, rows: Staged, out: &mut Yield<'_>) {
         let Staged { index, term, generation } = rows;
-        assert!(index > self.handed_out, "a group never goes back to what it has applied");
+        assert!(index >= self.handed_out, "a group never goes back behind what it has applied");
         out.records.push(Record::Installed { group: self.id, index, term, generation });
         self.raw.mut_store().restart_behind((index, term));
         self.handed_out = index;

@@ -47,8 +47,8 @@ pub(crate) struct GroupLog {
     members: ConfState,
     /// Followers that hold rows up to an entry and may be told to go on from it.
     offers: BTreeMap<u64, (Index, Term)>,
-    /// Followers for which Raft looked for entries that are gone, since last asked.
-    lacking: RefCell<Vec<u64>>,
+    /// Followers for which Raft looked for a snapshot since last asked, and the least entry in it.
+    lacking: RefCell<BTreeMap<u64, u64>>,
 }
 
 impl GroupLog {
@@ -143,7 +143,7 @@ impl GroupLog {
 
     /// Rows up to this entry take the place of the whole log.
     pub(crate) fn restart_behind(&mut self, (index, term): (Index, Term)) {
-        assert!(index > self.applied, "a group never goes back to what it has applied");
+        assert!(index >= self.applied, "a group never goes back behind what it has applied");
         self.entries.clear();
         (self.bytes, self.applied_bytes) = (0, 0);
         self.base = (index, term);
@@ -164,7 +164,7 @@ impl GroupLog {
     }
 
     /// Followers that need what is no longer here.
-    pub(crate) fn take_lacking(&mut self) -> Vec<u64> {
+    pub(crate) fn take_lacking(&mut self) -> BTreeMap<u64, u64> {
         std::mem::take(self.lacking.get_mut())
     }
 
@@ -239,10 +239,7 @@ impl Storage for GroupLog {
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let offer = self.offers.get(&to).filter(|(index, _)| index.0 >= request_index);
         let Some((index, term)) = offer else {
-            let mut lacking = self.lacking.borrow_mut();
-            if !lacking.contains(&to) {
-                lacking.push(to);
-            }
+            self.lacking.borrow_mut().insert(to, request_index);
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         };
         let mut snapshot = Snapshot::default();

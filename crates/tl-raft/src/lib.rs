@@ -24,8 +24,8 @@ pub mod transport;
 
 pub use config::DriverConfig;
 pub use deeds::{
-    ApplyBatch, Committed, Deeds, FollowerStatus, GroupStatus, Inbound, Installed, JobId, LogJob,
-    Now, Outcome, PeerId, ReadReady, Rejected, Role, RoleChange, Staged, Token,
+    ApplyBatch, Committed, Deeds, FollowerStatus, GroupStatus, Inbound, Installed, JobId, Lacking,
+    LogJob, Now, Outcome, PeerId, ReadReady, Rejected, Role, RoleChange, Staged, Token,
 };
 pub use driver::Driver;
 pub use recovery::{GroupStart, RecoverError, RecoveredGroup, Recovery};

@@ -10,7 +10,11 @@
 //!        Chunk(n, sum of all) ──────────────────────► compare, flush
 //!                         ◄───────────────────── Ready   (Raft here may go on from them)
 //!   Raft: "go on behind index" ═════════════════════► record in the log, synced ─► switch
+//!                         ◄────────────────────── Done
 //! ```
+//!
+//! The same mends a group whose rows are damaged on one node: it has the entries, and asks its
+//! leader for rows through Raft.
 //!
 //! Invariants:
 //!  - K1 nothing reads rows that are being loaded. They become the group's by one record in the
@@ -167,6 +171,7 @@ impl<S: OrderedStore> Node<S> {
                 self.took(now, from, (group, transfer), (chunk, rows, last), turned);
             }
             What::Ready => self.taker_is_ready(now, from, (group, transfer), turned),
+            What::Done => self.taker_is_done(from, transfer),
             What::Gone => {
                 self.taker_is_gone(now, from, transfer);
                 self.giver_is_gone(from, transfer);
@@ -213,11 +218,13 @@ impl<S: OrderedStore> Node<S> {
     pub(super) fn install(&mut self, now: Now, installed: Installed, turned: &mut Turned) {
         let Installed { group, rows } = installed;
         let (generation, index, term) = (rows.generation, rows.index, rows.term);
-        let stamp = self.end_taking(group);
+        let stamp = self.end_taking(group, turned);
         self.store.write(GroupWrites { group, generation, index, term, rows: Vec::new() });
         let slot = &mut self.slots[usize::from(group.0)];
         slot.generation = generation;
         slot.applied = index;
+        // Damaged rows are no longer the group's.
+        slot.stopped = false;
         slot.stamp = slot.stamp.max(stamp);
         // What waited is in the rows; what it was answered with, nobody here knows.
         let beside = slot.beside.take().and_then(|(_, _, token)| token);

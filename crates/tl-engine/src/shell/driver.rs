@@ -230,6 +230,9 @@ impl<S: OrderedStore> Loop<'_, S> {
             self.around.asides.push(aside);
         }
         for (group, index) in turned.installed {
+            if self.around.background.group_goes_on(group) {
+                self.around.shared.metrics.groups_stopped.dec();
+            }
             let (group, index) = (group.0, index.0);
             tracing::info!(
                 group,

@@ -74,6 +74,11 @@ impl Background {
         self.state.lock().stopped_groups.insert(group, why.into());
     }
 
+    /// A group goes on from other rows; whether it had stopped.
+    pub(crate) fn group_goes_on(&self, group: GroupId) -> bool {
+        self.state.lock().stopped_groups.remove(&group).is_some()
+    }
+
     /// The stopped groups and why, for readiness and status.
     #[must_use]
     pub fn stopped_groups(&self) -> Vec<(GroupId, Arc<str>)> {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod snapshots;
 
 use std::hint::black_box;
 

@@ -1,7 +1,7 @@
 //! The giver's side: a leader whose follower needs what is no longer in memory.
 
 use bytes::Bytes;
-use tl_raft::{Inbound, PeerId};
+use tl_raft::{Inbound, Lacking, PeerId};
 use tl_store::{Applied, OrderedStore};
 use tl_types::{GroupId, Index, Term};
 
@@ -27,6 +27,9 @@ pub(super) struct Giving {
     kept: Option<(u64, Bytes)>,
     /// It waits to be sent.
     is_due: bool,
+    /// The follower's rows are damaged, and it has entries up to here; 0 if entries are what it
+    /// needs.
+    damaged_at: Index,
     /// The most that the follower has confirmed.
     matched: Index,
     heard_ms: u64,
@@ -48,8 +51,19 @@ enum Stage {
 }
 
 impl Giving {
+    /// Whether entries are what the follower needs.
+    fn is_lagging(&self) -> bool {
+        self.damaged_at == Index(0)
+    }
+
+    /// Once all are given there is no next one, and nobody can begin with it.
     fn next_chunk(&self) -> u64 {
-        self.kept.as_ref().map_or(0, |(chunk, _)| chunk + 1)
+        match self.stage {
+            Stage::Installing { .. } | Stage::Following { .. } => u64::MAX,
+            Stage::Flushing { .. } | Stage::Opening | Stage::Sending => {
+                self.kept.as_ref().map_or(0, |(chunk, _)| chunk + 1)
+            }
+        }
     }
 
     fn aside(&self, work: Work) -> Aside {
@@ -58,14 +72,9 @@ impl Giving {
 }
 
 impl<S: OrderedStore> Node<S> {
-    /// A follower needs entries that are no longer in memory. Raft says so again and again.
-    pub(in crate::node) fn lacks(
-        &mut self,
-        now: Now,
-        group: GroupId,
-        to: PeerId,
-        turned: &mut Turned,
-    ) {
+    /// A follower needs rows. Raft says so again and again.
+    pub(in crate::node) fn lacks(&mut self, now: Now, lacking: Lacking, turned: &mut Turned) {
+        let Lacking { group, peer: to, damaged_at } = lacking;
         let catch_up = &self.catch_up;
         let is_given =
             catch_up.giving.iter().any(|giving| (giving.group, giving.to) == (group, to));
@@ -90,12 +99,13 @@ impl<S: OrderedStore> Node<S> {
             stream: None,
             kept: None,
             is_due: false,
+            damaged_at,
             matched: Index(0),
             heard_ms: now.boot_ms,
             offered_ms: now.boot_ms,
         };
         // The entries behind the rows must be in memory, or the follower would lack them next.
-        if durable.0 + 1 >= first_kept.0 {
+        if durable.0 + 1 >= first_kept.0 && durable >= damaged_at {
             turned.asides.push(giving.aside(Work::Open));
         } else {
             if self.store.rotate() {
@@ -147,18 +157,19 @@ impl<S: OrderedStore> Node<S> {
                 }
             }
             Stage::Opening => {}
-            Stage::Sending | Stage::Installing { .. } if matched >= giving.rows.0 => {
-                giving.stage = Stage::Following { until: status.last };
-                (giving.stream, giving.kept) = (None, None);
+            Stage::Sending | Stage::Installing { .. }
+                if giving.is_lagging() && matched >= giving.rows.0 =>
+            {
+                self.follow(giving, status.last);
             }
-            Stage::Sending => {
+            Stage::Sending | Stage::Installing { .. } => {
                 self.send_due(giving, now, turned);
                 let said_ms = giving.heard_ms.max(giving.offered_ms);
                 if now.boot_ms.saturating_sub(said_ms) >= AGAIN_MS {
+                    // A taker that has started anew says that it does not know the transfer.
                     self.offer(giving, now, turned);
                 }
             }
-            Stage::Installing { .. } => {}
             Stage::Following { until } => {
                 if matched >= until {
                     self.catch_up.counts.given += 1;
@@ -167,6 +178,25 @@ impl<S: OrderedStore> Node<S> {
             }
         }
         true
+    }
+
+    /// The follower goes on from the rows: what is new since they were made comes by entries.
+    fn follow(&mut self, giving: &mut Giving, until: Index) {
+        giving.stage = Stage::Following { until };
+        (giving.stream, giving.kept) = (None, None);
+        let (group, to) = (giving.group, giving.to);
+        self.feedback.push(Inbound::Giving { group, to, rows: None });
+    }
+
+    /// The taker says that it does.
+    pub(super) fn taker_is_done(&mut self, from: PeerId, transfer: u64) {
+        let Some(mut giving) = self.giving_to(from, transfer) else { return };
+        if matches!(giving.stage, Stage::Installing { .. })
+            && let Some(status) = self.driver.status(giving.group)
+        {
+            self.follow(&mut giving, status.last);
+        }
+        self.catch_up.giving.push(giving);
     }
 
     fn offer(&self, giving: &mut Giving, now: Now, turned: &mut Turned) {
@@ -280,7 +310,11 @@ impl<S: OrderedStore> Node<S> {
         match opened {
             Ok((applied, stream)) => {
                 let first_kept = self.driver.first_kept(giving.group).unwrap_or_default();
-                if applied.index.0 + 1 < first_kept.0 || applied.index <= giving.matched {
+                let is_of_use = match giving.is_lagging() {
+                    true => applied.index > giving.matched,
+                    false => applied.index >= giving.damaged_at,
+                };
+                if applied.index.0 + 1 < first_kept.0 || !is_of_use {
                     // Memory went on meanwhile; the next attempt flushes first.
                     return self.end_giving(&giving, now);
                 }

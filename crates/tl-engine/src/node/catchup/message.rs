@@ -25,6 +25,7 @@ mod kind {
     pub const LAST_CHUNK: u8 = 4;
     pub const READY: u8 = 5;
     pub const GONE: u8 = 6;
+    pub const DONE: u8 = 7;
 }
 
 /// A message about one transfer of one group.
@@ -46,6 +47,8 @@ pub(super) enum What {
     Chunk { chunk: u64, rows: Bytes, last: Option<Sum> },
     /// The taker has everything, checked and durable.
     Ready,
+    /// The taker goes on from the rows.
+    Done,
     /// Whoever says so does not know the transfer, or wants no more of it.
     Gone,
 }
@@ -72,6 +75,7 @@ impl Message {
             What::Chunk { last: Some(_), .. } => kind::LAST_CHUNK,
             What::Ready => kind::READY,
             What::Gone => kind::GONE,
+            What::Done => kind::DONE,
         };
         out.extend_from_slice(&[VERSION, kind]);
         out.extend_from_slice(&self.group.0.to_be_bytes());
@@ -91,7 +95,7 @@ impl Message {
                 }
                 out.extend_from_slice(rows);
             }
-            What::Ready | What::Gone => {}
+            What::Ready | What::Gone | What::Done => {}
         }
         let crc = crc32fast::hash(&out);
         out.extend_from_slice(&crc.to_be_bytes());
@@ -135,6 +139,7 @@ impl Message {
             }
             kind::READY => What::Ready,
             kind::GONE => What::Gone,
+            kind::DONE => What::Done,
             _ => return Ok(Err("unknown kind of a transfer's message")),
         };
         if !reader.is_empty() {
@@ -188,6 +193,7 @@ mod tests {
             message(What::Chunk { chunk: 3, rows, last: Some(Sum { rows: 5, crc: 6 }) }),
             message(What::Ready),
             message(What::Gone),
+            message(What::Done),
         ]
     }
 
@@ -230,7 +236,7 @@ mod tests {
         };
         assert!(sealed(head(1, 5)).is_ok());
         assert!(sealed(head(2, 5)).is_err(), "version");
-        assert!(sealed(head(1, 7)).is_err() && sealed(head(1, 0)).is_err(), "kind");
+        assert!(sealed(head(1, 8)).is_err() && sealed(head(1, 0)).is_err(), "kind");
         assert!(sealed(head(1, 2)).is_err(), "too short for its kind");
         assert!(sealed([head(1, 5), vec![0]].concat()).is_err(), "too long for its kind");
     }

@@ -91,9 +91,7 @@ impl<S: OrderedStore> Node<S> {
             self.let_go(at);
         }
         let is_full = self.catch_up.taking.len() >= self.catch_up.limits.at_once;
-        let is_of_use = index > self.committed(group) && chunk == 0;
-        let is_stopped = self.slots[usize::from(group.0)].stopped;
-        if is_full || is_installing || is_stopped || !is_of_use {
+        if is_full || is_installing || chunk != 0 || self.is_overtaken(group, index) {
             return self.say(from, of, What::Gone, turned);
         }
         self.catch_up.taking.push(Taking {
@@ -243,8 +241,7 @@ impl<S: OrderedStore> Node<S> {
         if self.driver.is_installing(group) {
             return true;
         }
-        // Entries came all the same, perhaps from another leader.
-        let is_overtaken = self.committed(group) >= taking.index;
+        let is_overtaken = self.is_overtaken(group, taking.index);
         let is_silent = now.boot_ms.saturating_sub(taking.heard_ms) >= PATIENCE_MS;
         if is_overtaken || is_silent {
             return false;
@@ -269,6 +266,14 @@ impl<S: OrderedStore> Node<S> {
             }
         }
         true
+    }
+
+    /// Entries came all the same, perhaps from another leader. Of a group whose rows are damaged
+    /// the entries are here, and rows up to the last of them are what is needed.
+    fn is_overtaken(&self, group: GroupId, index: Index) -> bool {
+        let committed = self.committed(group);
+        let is_damaged = self.slots[usize::from(group.0)].stopped;
+        committed > index || (committed == index && !is_damaged)
     }
 
     fn say_ready(&mut self, at: usize, now: Now, turned: &mut Turned) {
@@ -302,10 +307,12 @@ impl<S: OrderedStore> Node<S> {
     }
 
     /// The rows are the group's now; returns the stamp of what wrote them last.
-    pub(super) fn end_taking(&mut self, group: GroupId) -> UnixMs {
+    pub(super) fn end_taking(&mut self, group: GroupId, turned: &mut Turned) -> UnixMs {
         let taking = &mut self.catch_up.taking;
         let at = taking.iter().position(|taking| taking.group == group);
         let at = at.expect("rows are kept track of until they are gone on from");
-        taking.swap_remove(at).stamp
+        let taking = taking.swap_remove(at);
+        self.say(taking.from, (group, taking.transfer), What::Done, turned);
+        taking.stamp
     }
 }

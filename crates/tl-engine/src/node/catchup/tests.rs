@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod damage;
+
 use std::sync::Arc;
 
 use tl_raft::DriverConfig;

@@ -1,0 +1,181 @@
+//! Three nodes over memory, of which one finds that its rows are damaged.
+
+use tl_core::{Command, Entry, entry};
+use tl_raft::{Role, Token};
+use tl_types::{Incarnation, Namespace, ResourcePath, SessionId, Tenant};
+
+use super::*;
+
+const NODES: usize = 3;
+const TICK_MS: u64 = 50;
+
+/// Disks and network do at once what they are told.
+struct Trio {
+    nodes: Vec<Node<MemStore>>,
+    inboxes: Vec<Vec<Input>>,
+    now_ms: u64,
+    tokens: u64,
+    stopped: Vec<usize>,
+}
+
+impl Trio {
+    fn new() -> Trio {
+        let node = |no: usize| {
+            let store = Arc::new(MemStore::new(StoreOptions::default()));
+            let plan = StartPlan {
+                groups: 1,
+                voters: [1, 2, 3].map(PeerId).to_vec(),
+                log: WalOptions::default(),
+                driver: DriverConfig::new(PeerId(no as u64 + 1), no as u64),
+            };
+            let now = Now { boot_ms: 1_000, wall_ms: 1_000_000 };
+            recover(store, Arc::new(MemDisk::new()), plan, now).unwrap().0
+        };
+        Trio {
+            nodes: (0..NODES).map(node).collect(),
+            inboxes: vec![(); NODES].into_iter().map(|()| Vec::new()).collect(),
+            now_ms: 1_000,
+            tokens: 0,
+            stopped: Vec::new(),
+        }
+    }
+
+    fn turn(&mut self, no: usize) {
+        let now = Now { boot_ms: self.now_ms, wall_ms: 1_000_000 };
+        let turned = self.nodes[no].turn(now, &mut self.inboxes[no]);
+        let store = Arc::clone(self.nodes[no].store());
+        let mut inbox: Vec<Input> = Vec::new();
+        inbox.extend(turned.log.map(|job| Input::LogDone(job.id)));
+        inbox.extend(turned.beside.into_iter().map(|it| Input::BesideDone(it.run(&*store))));
+        if turned.sealed {
+            while store.flush_one().unwrap() {}
+        }
+        inbox.extend(turned.asides.into_iter().map(|it| Input::AsideDone(it.run(&*store))));
+        self.inboxes[no].extend(inbox);
+        let from = PeerId(no as u64 + 1);
+        for (to, bytes) in turned.frames {
+            self.inboxes[to.0 as usize - 1].push(Input::Frame { from, bytes });
+        }
+        for (to, bytes) in turned.bulk {
+            self.inboxes[to.0 as usize - 1].push(Input::Bulk { from, bytes });
+        }
+        self.stopped.extend(turned.stopped.iter().map(|_| no));
+    }
+
+    /// Goes on until something is so, for a minute at most.
+    fn until(&mut self, what: &str, mut is_so: impl FnMut(&Trio) -> bool) {
+        for _ in 0..60_000 / TICK_MS {
+            for _ in 0..8 {
+                (0..NODES).for_each(|no| self.turn(no));
+            }
+            if is_so(self) {
+                return;
+            }
+            self.now_ms += TICK_MS;
+        }
+        panic!("never: {what}");
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let leads = |node: &Node<MemStore>| node.driver().status(GROUP).unwrap().role;
+        self.nodes.iter().position(|node| leads(node) == Role::Leader)
+    }
+
+    fn propose(&mut self, command: Command) {
+        self.tokens += 1;
+        let (token, entry) = (Token(self.tokens), Entry::new([command]).encode());
+        let leader = self.leader().unwrap();
+        self.inboxes[leader].push(Input::Propose { group: GROUP, token, entry });
+    }
+
+    /// All have applied the same, and it is so much.
+    fn are_even(&self, at: Index) -> bool {
+        self.nodes.iter().all(|node| node.applied(GROUP) == at)
+    }
+
+    fn rows(&self, no: usize) -> Vec<Row> {
+        let (store, generation) = (self.nodes[no].store(), self.nodes[no].generation(GROUP));
+        let start = RowKey::table_start(tl_types::Table::Group, ResourceNumber(0));
+        let end = RowKey::table_end(tl_types::Table::RequestAge, ResourceNumber(u64::MAX));
+        store.range(GROUP, generation, &start, &end, usize::MAX, usize::MAX).unwrap()
+    }
+}
+
+fn path() -> ResourcePath {
+    let tenant = Tenant::new("t").unwrap();
+    ResourcePath::session(tenant, Namespace::default_namespace(), SessionId::new("s").unwrap())
+}
+
+fn create() -> Command {
+    Command::CreateSession(entry::CreateSession {
+        path: path(),
+        incarnation: Incarnation([1; 16]),
+        title: None,
+        metadata: tl_core::Metadata::default(),
+        creator: "user:u".into(),
+    })
+}
+
+fn append(producer_seq: u64) -> Command {
+    let event = tl_core::NewEvent {
+        producer_id: "p".into(),
+        producer_seq,
+        hash: tl_core::ContentHash { algorithm: 1, value: producer_seq.into() },
+        envelope: vec![7; 100].into(),
+    };
+    Command::Append(entry::Append { path: path(), expected_seq: None, events: [event].into() })
+}
+
+/// A trio with some events, in which the rows of one node become noise.
+fn damaged(who: impl Fn(&Trio) -> usize) -> (Trio, usize) {
+    let mut trio = Trio::new();
+    trio.until("somebody leads", |trio| trio.leader().is_some());
+    trio.propose(create());
+    trio.propose(append(1));
+    trio.until("all have it", |trio| trio.are_even(Index(3)));
+    let victim = who(&trio);
+    let session = trio.rows(victim).into_iter().map(|(key, _)| key);
+    let session = session.filter(|key| key.table() == tl_types::Table::Session).collect::<Vec<_>>();
+    let noise = vec![(session[0].clone(), Some(Bytes::from_static(b"noise")))];
+    trio.nodes[victim].store().load(GROUP, Generation(0), noise);
+    trio.propose(append(2));
+    trio.until("it is found", |trio| trio.stopped == [victim]);
+    (trio, victim)
+}
+
+fn is_mended(mut trio: Trio, victim: usize) {
+    trio.until("it has other rows", |trio| {
+        trio.nodes[victim].catch_up_counts().taken == 1
+            && trio.leader().is_some_and(|leader| leader != victim)
+    });
+    trio.propose(append(3));
+    trio.until("all go on", |trio| {
+        let at = trio.nodes[trio.leader().unwrap()].driver().status(GROUP).unwrap().last;
+        trio.are_even(at)
+    });
+    assert_eq!(trio.rows(victim), trio.rows((victim + 1) % NODES));
+    assert_eq!(trio.stopped, [victim], "once");
+    let leader = trio.leader().unwrap();
+    let to = PeerId(victim as u64 + 1);
+    trio.inboxes[leader].push(Input::Transfer { group: GROUP, to });
+    trio.until("it may lead again", |trio| trio.leader() == Some(victim));
+    trio.propose(append(4));
+    let before = trio.nodes[victim].applied(GROUP);
+    trio.until("and does", |trio| trio.are_even(Index(before.0 + 1)));
+    // The giver has let go of everything that it kept for this.
+    trio.until("nothing is left", |trio| {
+        trio.nodes.iter().all(|node| node.catch_up.giving.is_empty() && node.taking().count() == 0)
+    });
+}
+
+#[test]
+fn a_follower_with_damaged_rows_is_mended_by_its_leader() {
+    let (trio, victim) = damaged(|trio| (trio.leader().unwrap() + 1) % NODES);
+    is_mended(trio, victim);
+}
+
+#[test]
+fn a_leader_with_damaged_rows_hands_over_and_is_mended() {
+    let (trio, victim) = damaged(|trio| trio.leader().unwrap());
+    is_mended(trio, victim);
+}
