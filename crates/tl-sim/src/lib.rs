@@ -19,7 +19,7 @@
 //! [`options::HEAL_WITHIN_MS`]. *Reckoning*: all replicas hold the same, and all that was
 //! acknowledged.
 //!
-//! In two seeds of five machines keep little of log and entries, as little as their own rows
+//! In about a third of the seeds machines keep little of log and entries, as little as their own rows
 //! allow: whoever is away for long comes back by rows of whole groups, over the messages of the
 //! shipped node. In the others the log is kept until every replica has flushed past it.
 //!

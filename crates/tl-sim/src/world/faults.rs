@@ -53,8 +53,6 @@ const ALL: [Fault; 11] = [
 const DOWN_MS_MIN: u64 = 20;
 /// A disk is full for up to this long, microseconds.
 const FULL_US_MAX: u64 = 3_000_000;
-/// The same where logs let segments go early, and so have some to use again for a while.
-const LITTLE_FULL_US_MAX: u64 = 12_000_000;
 /// A driver stands still for up to this long, microseconds.
 const STALL_US_MAX: u64 = 2_500_000;
 /// How far a wall clock jumps, milliseconds.
@@ -124,9 +122,7 @@ impl World {
             Fault::DiskFull if runs => {
                 self.note(&format!("the disk of machine {machine} is full"));
                 self.machines[machine].disk.set_free_bytes(Some(0));
-                let is_little = self.plan.little.is_some();
-                let most_us = if is_little { LITTLE_FULL_US_MAX } else { FULL_US_MAX };
-                let at = self.later_us(most_us);
+                let at = self.later_us(FULL_US_MAX);
                 self.queue.put(at, Event::Room { machine });
             }
             Fault::Split => self.split(),
