@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::ToSql;
 
-use super::fault::Call;
+use super::fault::{Call, done_but};
 use super::finish::finish;
 use super::lane::{Freight, Weight};
 use super::pool::Pool;
@@ -70,7 +70,9 @@ pub(super) async fn claim(
 ) -> Result<Timed<Vec<Vec<Claim>>>, StoreError> {
     let arrays = ClaimArrays::new(asks);
     let found = pool.rows(Call::Write, CLAIM, &arrays.params()).await?;
-    arrays.shares(&found)
+    // What was claimed for the others must not be claimed once more for them.
+    let is_shared = asks.len() > 1;
+    arrays.shares(&found).map_err(|error| if is_shared { done_but(error) } else { error })
 }
 
 /// The columns of claims that share a statement.

@@ -83,6 +83,11 @@ pub(super) fn timed_out(call: Call) -> StoreError {
     }
 }
 
+/// An error that was met behind the commit: whoever called is told that it may have happened.
+pub(super) fn done_but(error: StoreError) -> StoreError {
+    StoreError::OutcomeUnknown { source: Arc::new(io::Error::other(error.to_string())) }
+}
+
 /// A row that was never written so.
 pub(super) fn unreadable(what: &str) -> StoreError {
     StoreError::Corrupt { what: what.to_owned(), source: None }

@@ -216,13 +216,18 @@ async fn serve<F: Freight>(pool: Shared, group: Group<F>) {
     let Group { asks, replies } = group;
     match F::run(&pool, &asks).await {
         Ok(Timed { value, at, wall }) => {
+            // Whoever waits hears of it before anything is undone for those who have gone.
+            let mut unheard = Vec::new();
             for (value, reply) in value.into_iter().zip(replies) {
-                answer::<F>(&pool, reply, Ok(Timed { value, at, wall })).await;
+                unheard.extend(answer::<F>(reply, Ok(Timed { value, at, wall })));
+            }
+            for reply in unheard {
+                F::undo(&pool, reply).await;
             }
         }
         Err(error) if asks.len() == 1 || is_everybodys(&error) => {
             for reply in replies {
-                answer::<F>(&pool, reply, Err(error.clone())).await;
+                answer::<F>(reply, Err(error.clone()));
             }
         }
         // Beside each other, for one of them may be what the others would have to wait for.
@@ -244,17 +249,18 @@ async fn serve_alone<F: Freight>(
         let value = value.pop().expect("one call has one answer");
         Timed { value, at, wall }
     });
-    answer::<F>(&pool, reply, outcome).await;
+    if let Some(unheard) = answer::<F>(reply, outcome) {
+        F::undo(&pool, unheard).await;
+    }
 }
 
-async fn answer<F: Freight>(
-    pool: &Pool,
+/// Gives back what was done for a caller who has gone.
+fn answer<F: Freight>(
     reply: oneshot::Sender<Outcome<F::Reply>>,
     outcome: Outcome<F::Reply>,
-) {
-    if let Err(Ok(unheard)) = reply.send(outcome) {
-        F::undo(pool, unheard.value).await;
-    }
+) -> Option<F::Reply> {
+    let unheard = reply.send(outcome).err()?.ok()?;
+    Some(unheard.value)
 }
 
 /// Whether each call alone would meet the same error, after the same wait.

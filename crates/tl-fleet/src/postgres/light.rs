@@ -6,7 +6,7 @@
 //! Nothing is claimed of which the submission is not durable, for all of it is one commit.
 
 use super::claim::{CLAIM, ClaimArrays, claim, give_back, is_worker, may_share};
-use super::fault::unreadable;
+use super::fault::{done_but, unreadable};
 use super::finish::{FinishArrays, finish};
 use super::lane::{Freight, Weight};
 use super::pool::Pool;
@@ -165,25 +165,30 @@ impl<'a> Sorted<'a> {
         if let Some(claims) = &claims {
             statements.push((CLAIM, claims.params().to_vec()));
         }
+        // All of it is committed now: whatever is amiss with an answer, nobody may do it again.
         let mut found = pool.rows_together(&statements).await?.into_iter();
-        let mut next = || found.next().ok_or_else(|| unreadable("a statement without an answer"));
+        let mut next = || found.next().ok_or_else(|| done_but(unreadable("a missing answer")));
         let mut parts = Parts { submitted: Vec::new(), finished: Vec::new(), claims: Vec::new() };
         let mut at = None;
         if self.finishes.is_some() {
-            let answer = finishes.answer(&next()?)?;
+            let answer = finishes.answer(&next()?).map_err(done_but)?;
             at = Some(answer.map(|finished| parts.finished = finished));
         }
         if self.submits.is_some() {
             let rows = next()?;
             let answer = match submits.has_keys() {
-                false => submitted_fresh(steps, &rows)?,
-                true => submitted(steps, &rows)?
-                    .ok_or_else(|| unreadable("a submission that has to come again"))?,
+                false => submitted_fresh(steps, &rows).map_err(done_but)?,
+                // What one met was forgotten in that moment. They may come again, by their ids;
+                // the reports and claims beside them may not.
+                true => match submitted(steps, &rows).map_err(done_but)? {
+                    Some(answer) => answer,
+                    None => Box::pin(submit(pool, steps)).await.map_err(done_but)?,
+                },
             };
             at = Some(answer.map(|submitted| parts.submitted = submitted));
         }
         if let Some(claims) = &claims {
-            let answer = claims.shares(&next()?)?;
+            let answer = claims.shares(&next()?).map_err(done_but)?;
             at = Some(answer.map(|shares| parts.claims = shares));
         }
         let at = at.ok_or_else(|| unreadable("an answer to no call"))?;

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
 
 use super::tls::{Asked, Tls};
 use crate::error::InvalidInput;
@@ -54,6 +55,10 @@ impl PostgresOptions {
             config.application_name("throughline fleet");
         }
         config.keepalives_idle(KEEPALIVE);
+        // Never in the clear because the two of us read an address differently.
+        if asked.is_silent() && config.get_ssl_mode() == SslMode::Require {
+            return Err(InvalidInput::new("url", "names sslmode in a way that is not understood"));
+        }
         let (tls, mode) = Tls::new(&asked)?;
         config.ssl_mode(mode);
         Ok(PostgresOptions {

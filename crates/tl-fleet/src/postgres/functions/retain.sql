@@ -84,15 +84,14 @@ DECLARE
   part record;
   slice record;
   pods_gone bigint;
+  empty text[] := '{}';
 BEGIN
   IF NOT its_turn THEN
     RETURN QUERY SELECT clock_ms, false, 0::bigint, 0::bigint, false;
     RETURN;
   END IF;
-  -- Parts are made and dropped between two statements of the others, or not now.
   PERFORM set_config('lock_timeout', '200ms', true);
   PERFORM @fleet_fold_totals();
-  PERFORM @fleet_parts_ahead(greatest(finished_ms / 8, 60000));
   FOR aged IN
     SELECT * FROM (VALUES
       ('fleet_finished_first', 3, finished_ms), ('fleet_finished_first', 5, finished_ms),
@@ -137,12 +136,18 @@ BEGIN
       UPDATE @fleet_parts AS p SET swept = slice.last WHERE p.name = part.name;
     END IF;
     IF slice.steps < room THEN
-      PERFORM @fleet_drop_part(part.name);
+      empty := empty || part.name;
     END IF;
     room := room - slice.steps;
     gone := gone + slice.steps;
   END LOOP;
   DELETE FROM @fleet_pods AS p WHERE p.state = 1 AND p.heartbeat <= clock_ms - pods_ms;
   GET DIAGNOSTICS pods_gone = ROW_COUNT;
+  -- Parts are made and dropped last: from then on everybody waits for the end of this transaction.
+  -- Where that takes a wait of our own, it is left for the next time.
+  PERFORM @fleet_parts_ahead(greatest(finished_ms / 8, 60000));
+  FOR part IN SELECT unnest(empty) AS name LOOP
+    PERFORM @fleet_drop_part(part.name);
+  END LOOP;
   RETURN QUERY SELECT clock_ms, true, gone, pods_gone, room <= 0;
 END $$;

@@ -19,6 +19,11 @@ impl Asked {
         (asked, rest)
     }
 
+    /// Whether the address says nothing of how to encrypt.
+    pub(in crate::postgres) fn is_silent(&self) -> bool {
+        self.mode.is_none()
+    }
+
     fn put(&mut self, key: &str, value: String) -> bool {
         match key {
             "sslmode" => self.mode = Some(value),
@@ -30,11 +35,15 @@ impl Asked {
 
     /// `postgres://…?key=value&key=value`
     fn take_from_query(&mut self, url: &str) -> String {
-        let Some((before, query)) = url.split_once('?') else { return url.to_owned() };
+        // As the driver reads it: what comes before the first `@` is a name and a password.
+        let behind_password = url.find('@').map_or(0, |at| at + 1);
+        let Some(mark) = url[behind_password..].find('?') else { return url.to_owned() };
+        let (before, query) = url.split_at(behind_password + mark);
+        let query = &query[1..];
         let mut kept = Vec::new();
         for pair in query.split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !self.put(key, decoded(value)) {
+            if !self.put(&decoded(key), decoded(value)) {
                 kept.push(pair);
             }
         }
@@ -121,6 +130,13 @@ mod tests {
             Some("/etc/a b.pem"),
             "postgresql://h/d?connect_timeout=3",
         );
+        check(
+            "postgres://u:p?w@h/d?sslmode=require",
+            Some("require"),
+            None,
+            "postgres://u:p?w@h/d",
+        );
+        check("postgres://h/d?%73slmode=require", Some("require"), None, "postgres://h/d");
         check("postgres://h/d?sslmode", Some(""), None, "postgres://h/d");
         check("host=h user=u", None, None, "host=h  user=u");
         check(
