@@ -334,6 +334,9 @@ pub struct FollowerStatus {
     pub peer: PeerId,
     /// The last entry that it has confirmed; `None` before it said anything to this leader.
     pub matched: Option<Index>,
+    /// The entry that it is sent next. Before it has confirmed something, it has this one only if
+    /// the leader has not asked far enough back yet.
+    pub next: Index,
     /// Whether what it lacks next is no longer in the leader's memory.
     pub is_cut_off: bool,
 }

@@ -210,7 +210,10 @@ impl Group {
                 peer: PeerId(*peer),
                 // A new leader knows of nobody what it has until it is told.
                 matched: (progress.matched > 0).then_some(Index(progress.matched)),
+                next: Index(progress.next_idx),
+                // Of one that confirmed nothing yet only the search for a common entry tells.
                 is_cut_off: progress.state == ProgressState::Snapshot
+                    || progress.next_idx < first_kept.0
                     || progress.matched > 0 && progress.matched + 1 < first_kept.0,
             })
             .collect()
@@ -347,8 +350,12 @@ impl Group {
     }
 
     /// Only rows that are here can be gone on from, and only those that the leader means. Of a
-    /// position that is committed here Raft takes note and answers how far this replica is.
+    /// position that is committed here Raft takes note and answers how far this replica is; but at
+    /// the last committed one it would start anew if the terms differ, which no sound peer says.
     fn check_snapshot(&self, message: &mut Message) -> Result<(), &'static str> {
+        if self.contradicts(message.get_snapshot().get_metadata()) {
+            return Err("snapshot of another term than what is committed here");
+        }
         if self.leads() && message.term <= self.raw.raft.term {
             return Err("snapshot for a leader");
         }
@@ -363,6 +370,15 @@ impl Group {
         let members = self.voters.iter().map(|peer| peer.0).collect();
         metadata.mut_conf_state().voters = members;
         Ok(())
+    }
+
+    /// Whether another term is committed at this position. What is let go is not compared: Raft
+    /// never starts anew from a position before the last committed one.
+    fn contradicts(&self, metadata: &SnapshotMetadata) -> bool {
+        let log = &self.raw.raft.raft_log;
+        let (index, term) = (metadata.index, metadata.term);
+        let is_known = index <= log.committed && index + 1 >= self.first_kept().0;
+        is_known && !log.match_term(index, term)
     }
 
     fn is_staged(&self, metadata: &SnapshotMetadata) -> bool {
@@ -648,8 +664,10 @@ impl Group {
                 vote: hard.vote,
             });
         }
-        if ready.snapshot().get_metadata().index != 0 {
-            let rows = self.staged.take().expect("a snapshot is stepped only with its rows");
+        let snapshot = ready.snapshot().get_metadata();
+        if snapshot.index != 0 {
+            assert!(self.is_staged(snapshot), "a snapshot is stepped only with its rows");
+            let rows = self.staged.take().expect("just seen");
             self.install(number, rows, out);
         }
         let entries = ready.take_entries();

@@ -31,8 +31,8 @@ pub struct Replica {
     pub peer: PeerId,
     /// The last entry that it has on disk, if it said so.
     pub matched: Option<Index>,
-    /// Entries that it lacks; `None` before it said what it has.
-    pub lag_entries: Option<u64>,
+    /// Entries that it lacks; at least so many before it said what it has.
+    pub lag_entries: u64,
     /// Whether the leader no longer has in memory what it lacks.
     pub is_cut_off: bool,
 }
@@ -62,8 +62,9 @@ pub fn look(driver: &Driver, groups: u16, applied: impl Fn(GroupId) -> Index) ->
 }
 
 fn replica(follower: FollowerStatus, last: Index) -> Replica {
-    let FollowerStatus { peer, matched, is_cut_off } = follower;
-    let lag_entries = matched.map(|matched| last.0.saturating_sub(matched.0));
+    let FollowerStatus { peer, matched, next, is_cut_off } = follower;
+    let has = matched.map_or(next.0.saturating_sub(1), |matched| matched.0);
+    let lag_entries = last.0.saturating_sub(has);
     Replica { peer, matched, lag_entries, is_cut_off }
 }
 
@@ -72,14 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_that_said_nothing_yet_has_no_lag_to_tell() {
+    fn a_replica_that_confirmed_nothing_yet_lacks_what_it_is_sent_next() {
+        let next = Index(9);
         let follower =
-            FollowerStatus { peer: PeerId(2), matched: Some(Index(7)), is_cut_off: false };
-        assert_eq!(replica(follower, Index(10)).lag_entries, Some(3));
-        assert_eq!(replica(follower, Index(7)).lag_entries, Some(0));
-        assert_eq!(
-            replica(FollowerStatus { matched: None, ..follower }, Index(10)).lag_entries,
-            None
-        );
+            FollowerStatus { peer: PeerId(2), matched: Some(Index(7)), next, is_cut_off: false };
+        assert_eq!(replica(follower, Index(10)).lag_entries, 3);
+        assert_eq!(replica(follower, Index(7)).lag_entries, 0);
+        let unknown = FollowerStatus { matched: None, ..follower };
+        assert_eq!(replica(unknown, Index(10)).lag_entries, 2);
+        assert_eq!(replica(unknown, Index(8)).lag_entries, 0);
     }
 }

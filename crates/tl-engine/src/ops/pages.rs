@@ -187,7 +187,7 @@ pub(crate) fn why_not(members: &[Member], look: &GroupLook) -> Option<Unwritable
 pub(crate) fn lag_at(peer: PeerId, look: &[GroupLook]) -> (u16, u64) {
     let behind = super::report::lag_of(peer, look).map_or(0, |lag| lag.groups);
     let replicas = look.iter().flat_map(|group| &group.followers);
-    let lags = replicas.filter(|replica| replica.peer == peer).filter_map(|r| r.lag_entries);
+    let lags = replicas.filter(|replica| replica.peer == peer).map(|r| r.lag_entries);
     (behind, lags.max().unwrap_or(0))
 }
 
@@ -226,7 +226,7 @@ pub(crate) fn group_page(members: &[Member], look: &GroupLook) -> GroupPage {
                 None => leads_here.then_some(look.last.0),
             },
             lag_entries: match known {
-                Some(replica) => replica.lag_entries,
+                Some(replica) => Some(replica.lag_entries),
                 None => leads_here.then_some(0),
             },
             cut_off: match known {
@@ -276,7 +276,7 @@ mod tests {
         let replica = |peer, lag| Replica {
             peer: PeerId(peer),
             matched: Some(Index(10 - lag)),
-            lag_entries: Some(lag),
+            lag_entries: lag,
             is_cut_off: false,
         };
         GroupLook {

@@ -64,7 +64,7 @@ pub fn lag_of(peer: PeerId, look: &[GroupLook]) -> Option<Lag> {
     for group in look {
         let replicas = group.followers.iter().filter(|replica| replica.peer == peer);
         for replica in replicas {
-            let entries = replica.lag_entries.unwrap_or(0);
+            let entries = replica.lag_entries;
             if !replica.is_cut_off && entries <= BEHIND_ENTRIES {
                 continue;
             }
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::ops::look::Replica;
 
-    fn look(group: u16, peer: u64, lag: Option<u64>, is_cut_off: bool) -> GroupLook {
+    fn look(group: u16, peer: u64, lag: u64, is_cut_off: bool) -> GroupLook {
         let replica = Replica { peer: PeerId(peer), matched: None, lag_entries: lag, is_cut_off };
         GroupLook {
             group: GroupId(group),
@@ -182,12 +182,12 @@ mod tests {
     #[test]
     fn a_replica_is_behind_past_the_limit_or_when_its_leader_cannot_feed_it() {
         let two = PeerId(2);
-        assert_eq!(lag_of(two, &[look(0, 2, Some(BEHIND_ENTRIES), false)]), None);
-        assert_eq!(lag_of(two, &[look(0, 2, None, false), look(1, 3, Some(99_999), true)]), None);
+        assert_eq!(lag_of(two, &[look(0, 2, BEHIND_ENTRIES, false)]), None);
+        assert_eq!(lag_of(two, &[look(0, 2, 0, false), look(1, 3, 99_999, true)]), None);
         let seen = [
-            look(4, 2, Some(BEHIND_ENTRIES + 1), false),
-            look(5, 2, Some(BEHIND_ENTRIES + 7), false),
-            look(6, 2, Some(3), true),
+            look(4, 2, BEHIND_ENTRIES + 1, false),
+            look(5, 2, BEHIND_ENTRIES + 7, false),
+            look(6, 2, 3, true),
         ];
         let lag =
             Lag { groups: 3, worst: GroupId(5), entries: BEHIND_ENTRIES + 7, is_cut_off: true };

@@ -471,3 +471,42 @@ fn the_same_seed_gives_the_same_deeds() {
     assert_eq!(Sim::new(99).run().1, Sim::new(99).run().1);
     assert_ne!(Sim::new(99).run().1, Sim::new(100).run().1);
 }
+
+#[test]
+fn a_new_leader_sees_that_a_follower_is_cut_off_before_it_confirms_anything() {
+    use raft::eraftpb::MessageType::{
+        MsgAppendResponse, MsgRequestPreVoteResponse, MsgRequestVoteResponse,
+    };
+    let said = |from, kind, index| {
+        let mut message = Message::default();
+        message.set_msg_type(kind);
+        (message.term, message.index) = (2, index);
+        Inbound::Frame { from: PeerId(from), bytes: frame(message) }
+    };
+    // Its entries up to the 50th are gone: its rows hold them.
+    let voted = Record::HardState { group: GROUP, term: Term(1), vote: 0 };
+    for (has, next) in [(49, 50), (7, 8)] {
+        let recovered = recover(3, (Index(50), Term(1)), std::slice::from_ref(&voted));
+        let mut driver = Driver::new(DriverConfig::new(ME, 7), recovered);
+        driver.turn(at(0), [Inbound::Campaign { group: GROUP }]);
+        let stands = driver.turn(at(0), [said(2, MsgRequestPreVoteResponse, 0)]);
+        driver.turn(at(0), [log_done(&stands)]);
+        let leads = driver.turn(at(0), [said(2, MsgRequestVoteResponse, 0)]);
+        driver.turn(at(0), [log_done(&leads), said(2, MsgAppendResponse, 51)]);
+        assert_eq!(driver.status(GROUP).unwrap().role, Role::Leader);
+        let peer_3 = |driver: &Driver| {
+            let followers = driver.followers(GROUP);
+            let of = followers.into_iter().find(|follower| follower.peer == PeerId(3)).unwrap();
+            (of.matched, of.next, of.is_cut_off)
+        };
+        assert_eq!(peer_3(&driver), (None, Index(51), false), "nothing is known of it");
+
+        let mut rejection = Message::default();
+        rejection.set_msg_type(MsgAppendResponse);
+        (rejection.term, rejection.index) = (2, 50);
+        (rejection.reject, rejection.reject_hint) = (true, has);
+        let rejection = Inbound::Frame { from: PeerId(3), bytes: frame(rejection) };
+        driver.turn(at(0), [rejection]);
+        assert_eq!(peer_3(&driver), (None, Index(next), true));
+    }
+}

@@ -82,6 +82,34 @@ fn rows_are_gone_on_from_once_the_record_that_says_so_is_on_disk() {
 }
 
 #[test]
+fn a_snapshot_that_contradicts_what_is_committed_is_dropped() {
+    let mut driver = driver(1, 3);
+    let first = driver.turn(at(0), [from_leader(append(3, 0, 0, 2, &["a", "b"]))]);
+    let done = driver.turn(at(0), [log_done(&first)]);
+    driver.turn(at(0), done.apply.iter().map(applied));
+    assert_eq!(driver.status(GROUP).unwrap().committed, Index(2));
+    // Without any rows, and with rows of another position.
+    for rows in [None, Some(ROWS)] {
+        if let Some(rows) = rows {
+            driver.turn(at(0), [Inbound::Staged { group: GROUP, rows }]);
+        }
+        for (index, of_term) in [(2, 2), (2, 4), (1, 2), (0, 3), (u64::MAX, 3)] {
+            let refused = driver.turn(at(0), [snapshot(index, of_term, 3)]);
+            let case = format!("{rows:?}: entry {index} of term {of_term}");
+            assert_eq!(refused.rejected.len(), 1, "{case}");
+            assert!(refused.log.is_none() && refused.installed.is_empty(), "{case}");
+            assert!(!driver.is_installing(GROUP) && said(&refused).is_empty(), "{case}");
+        }
+    }
+    // What is committed here, named rightly, is answered.
+    let known = driver.turn(at(0), [snapshot(2, 3, 3)]);
+    assert!(known.rejected.is_empty() && known.log.is_none());
+    assert_eq!(said(&known), [(MessageType::MsgAppendResponse, 2, false)]);
+    let status = driver.status(GROUP).unwrap();
+    assert_eq!((status.committed, status.last), (Index(2), Index(2)));
+}
+
+#[test]
 fn nobody_stands_for_election_while_rows_are_put_in_place() {
     let mut driver = driver(1, 3);
     staged(&mut driver);
