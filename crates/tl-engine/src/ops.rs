@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tl_raft::PeerId;
@@ -49,6 +49,8 @@ pub(crate) struct Ops {
     pub(crate) drain_file: DrainFile,
     /// The process ends: there is no way back from this drain.
     stopping: AtomicBool,
+    /// How often groups were handed over since the start.
+    hand_overs: AtomicUsize,
     /// Groups that were confirmed since the start.
     confirmed: AtomicU16,
     /// The last look at the groups, for whoever cannot wait for one.
@@ -71,6 +73,7 @@ impl Ops {
             patience,
             drain_file: DrainFile::in_dir(dir),
             stopping: AtomicBool::new(false),
+            hand_overs: AtomicUsize::new(0),
             confirmed: AtomicU16::new(0),
             looked: Mutex::new(Arc::new([])),
             held: Mutex::default(),
@@ -85,6 +88,11 @@ impl Ops {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Counts a hand-over; returns how many were before.
+    pub(crate) fn next_hand_over(&self) -> usize {
+        self.hand_overs.fetch_add(1, Ordering::Relaxed)
     }
 
     /// So many groups have been confirmed since the start, in order.

@@ -36,6 +36,9 @@ const BALANCE_EVERY: Duration = Duration::from_secs(2);
 const BALANCED_AT_ONCE: usize = 16;
 /// Groups handed over at one look by a node that gives away everything.
 const HANDED_AT_ONCE: usize = 64;
+/// Hand-overs that ask for the same member; then it is the next one's turn. They come ten times a
+/// second, and who is asked a second time in vain still lacks entries.
+const ASKED_ALIKE: usize = 10;
 /// Longest time that a leader works on another node's write.
 const SERVE_MAX: Duration = Duration::from_secs(60);
 
@@ -199,23 +202,35 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Asks other members to lead what this node leads, some groups at a time; it goes away.
     pub(crate) fn hand_over(&self) {
         let Some(links) = &self.inner.links else { return };
-        let present = links.present();
-        if present.is_empty() {
-            return;
-        }
-        let led = (0..self.inner.groups).map(GroupId).filter(|group| links.leads(*group));
-        for group in led.take(HANDED_AT_ONCE) {
-            // By its number, so that all get their share and who asks again asks for the same.
-            let to = present[usize::from(group.0) % present.len()];
+        let turn = self.inner.ops.next_hand_over() / ASKED_ALIKE;
+        for (group, to) in self.to_hand_over(links, turn).take(HANDED_AT_ONCE) {
             self.inner.mailer.send(Mail::Input(Input::Transfer { group, to }));
         }
+    }
+
+    /// What this node leads and a member that is up could lead.
+    fn to_hand_over(&self, links: &Links, turn: usize) -> impl Iterator<Item = (GroupId, PeerId)> {
+        let present = links.present();
+        let led = (0..self.inner.groups).map(GroupId).filter(|group| links.leads(*group));
+        led.filter_map(move |group| Some((group, self.next_leader(group, turn, &present)?)))
+    }
+
+    /// Which of these members shall lead a group next.
+    pub(super) fn next_leader(
+        &self,
+        group: GroupId,
+        turn: usize,
+        present: &[PeerId],
+    ) -> Option<PeerId> {
+        let well = |peer: &PeerId| !self.has_stopped(*peer, group);
+        choose(group, turn, &Vec::from_iter(present.iter().copied().filter(well)))
     }
 
     /// Whether this node leads something that a member which is up could lead.
     pub(crate) fn leads_for_present(&self) -> bool {
         let running = self.inner.failure.borrow().is_none();
         let links = self.inner.links.as_ref().filter(|_| running);
-        links.is_some_and(|links| links.led() > 0 && !links.present().is_empty())
+        links.is_some_and(|links| links.led() > 0 && self.to_hand_over(links, 0).next().is_some())
     }
 
     /// Gives each member its share of the leadership, a few groups at a time, as long as the node
@@ -270,6 +285,13 @@ fn told(answer: Result<PeerAnswer, NoAnswer>) -> Tried {
     }
 }
 
+/// By the group's number, so that all get their share; each turn another one, so that a member
+/// that cannot lead yet holds up nobody for long.
+fn choose(group: GroupId, turn: usize, well: &[PeerId]) -> Option<PeerId> {
+    let at = usize::from(group.0).wrapping_add(turn).checked_rem(well.len())?;
+    Some(well[at])
+}
+
 fn no_leader(group: GroupId) -> ServiceError {
     ServiceError::new(
         ErrorCode::RaftUnavailable,
@@ -281,6 +303,17 @@ fn no_leader(group: GroupId) -> ServiceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_offered_to_each_member_that_could_lead_it_in_turn() {
+        let well = [PeerId(2), PeerId(3)];
+        let of = |group, turn| choose(GroupId(group), turn, &well).expect("somebody is well");
+        assert_eq!([of(0, 0), of(1, 0), of(2, 0)], [PeerId(2), PeerId(3), PeerId(2)]);
+        assert_eq!([of(1, 0), of(1, 1), of(1, 2)], [PeerId(3), PeerId(2), PeerId(3)]);
+        assert_eq!(of(1, usize::MAX), PeerId(2), "turns begin anew");
+        assert_eq!(choose(GroupId(1), 7, &[PeerId(3)]), Some(PeerId(3)), "whoever is left");
+        assert_eq!(choose(GroupId(1), 0, &[]), None);
+    }
 
     #[test]
     fn only_what_certainly_has_no_effect_is_tried_again() {

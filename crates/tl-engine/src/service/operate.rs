@@ -369,10 +369,8 @@ impl<S: OrderedStore + 'static> Service<S> {
         let Some(first) = led.next() else { return };
         let present = links.present();
         for group in std::iter::once(first).chain(led) {
-            let well: Vec<PeerId> =
-                present.iter().copied().filter(|peer| !self.has_stopped(*peer, group)).collect();
-            if let Some(to) = well.get(usize::from(group.0) % well.len().max(1)) {
-                self.inner.mailer.send(Mail::Input(Input::Transfer { group, to: *to }));
+            if let Some(to) = self.next_leader(group, 0, &present) {
+                self.inner.mailer.send(Mail::Input(Input::Transfer { group, to }));
             }
         }
     }

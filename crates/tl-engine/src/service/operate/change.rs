@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tl_raft::PeerId;
 use tl_store::OrderedStore;
 use tl_types::{ErrorCode, GroupId, UnixMs};
+use tokio::sync::watch;
 
 use super::{REPORT_WITHIN, Service, reason};
 use crate::api::ServiceError;
@@ -93,7 +94,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         if on {
             self.drain_on();
         } else {
-            self.inner.draining.send_replace(false);
+            end_drain(&self.inner.draining, || ops.is_stopping());
         }
         Ok(())
     }
@@ -234,6 +235,14 @@ impl<S: OrderedStore + 'static> Service<S> {
             let what = format!("{to} is {}: it cannot be given a group now", state.word());
             return Err(ServiceError::new(ErrorCode::RaftUnavailable, what));
         }
+        let has_stopped = match peer {
+            Some(peer) => self.has_stopped(peer, group),
+            None => self.inner.background.stopped_groups().iter().any(|(id, _)| *id == group),
+        };
+        if has_stopped {
+            let what = format!("{to} stopped group {group} because of damage: it cannot lead it");
+            return Err(ServiceError::new(ErrorCode::RaftUnavailable, what));
+        }
         let until = Instant::now() + TRANSFER_WITHIN;
         // Who shall lead it keeps it, though the balance may want it elsewhere.
         self.tell_transfer(to_peer, group, to_peer).await;
@@ -277,5 +286,30 @@ impl<S: OrderedStore + 'static> Service<S> {
         } else if links.leads(group) {
             self.inner.mailer.send(Mail::Input(Input::Transfer { group, to }));
         }
+    }
+}
+
+/// Ends an operator's drain, but for one of a node that stops. That is asked while the value is
+/// held: whoever stops says so before it sets the value, so the last word is its own.
+fn end_drain(draining: &watch::Sender<bool>, is_stopping: impl Fn() -> bool) {
+    draining.send_if_modified(|draining| {
+        let ends = *draining && !is_stopping();
+        *draining &= !ends;
+        ends
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drain_of_a_node_that_stops_is_not_taken_back() {
+        let (draining, mut seen) = watch::channel(true);
+        end_drain(&draining, || true);
+        assert!(*seen.borrow_and_update() && !seen.has_changed().expect("the sender lives"));
+        end_drain(&draining, || false);
+        assert!(!*seen.borrow());
+        assert!(seen.has_changed().expect("the sender lives"), "who waits is told");
     }
 }
