@@ -3,8 +3,8 @@
 //! ```text
 //!   one writer per group, each in a loop:  append, pause     on whichever nodes are alive
 //!   again and again:  kill -9 a node ─► wait for every writer ─► start it again ─► it leads again
-//!   a sample:         from the kill to the first answered append that was sent after it,
-//!                     of each group that the killed node led
+//!   a sample:         from the end of the killed process to the first answered append that was
+//!                     sent after it, of each group that the killed node led
 //! ```
 
 use std::io::{Read, Write};
@@ -76,8 +76,9 @@ pub fn failover(args: &FailoverArgs, out: &Out) -> anyhow::Result<()> {
             let place = usize::from(kill) % NODES;
             let led = leads_its_share(nodes[place].as_ref().expect("started"))?;
             let node = nodes[place].take().expect("started");
-            let at = Instant::now();
             node.kill()?;
+            // Before the process is gone it may still answer.
+            let at = Instant::now();
             places.0.write()[place] = None;
             for wait in first_answers(at, &answered, &led)? {
                 waits_us.saturating_record(wait.as_micros() as u64);
