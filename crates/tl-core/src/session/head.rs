@@ -81,6 +81,7 @@ impl Head {
             }
         }
         check::positions(floor_seq, head.archived_seq, head.last_seq)?;
+        check::producers(head.producers)?;
         head.row.extend_from_slice(row);
         Ok(head)
     }
@@ -112,6 +113,19 @@ mod tests {
     use crate::memory::MemoryRows;
 
     const ONE: ResourceNumber = ResourceNumber(1);
+
+    #[test]
+    fn numbers_that_nobody_could_count_on_from_are_damage() {
+        let max = i64::MAX.cast_unsigned();
+        for (last, producers, reads) in
+            [(max, max, true), (max + 1, 0, false), (u64::MAX, 0, false), (9, max + 1, false)]
+        {
+            let header = SessionHeader { last_seq: Seq(last), producers, ..Default::default() };
+            let row = header.encode();
+            assert_eq!(Head::decode(&row).is_ok(), reads, "{last} {producers}");
+            assert_eq!(SessionHeader::decode(row).is_ok(), reads, "{last} {producers}");
+        }
+    }
 
     #[test]
     fn a_rewritten_head_is_the_header_encoded_anew() {

@@ -201,6 +201,7 @@ impl SessionHeader {
             }
         }
         check::positions(header.floor_seq, header.archived_seq, header.last_seq)?;
+        check::producers(header.producers)?;
         Ok(header)
     }
 }
@@ -208,6 +209,10 @@ impl SessionHeader {
 /// What every reader of a header insists on.
 pub(super) mod check {
     use super::{DecodeError, Scan, Seq, VERSION};
+
+    /// Greatest position, and number of producers, that a row may tell: beyond what any session
+    /// reaches, and far enough from the end of the type to count on from.
+    const NUMBER_MAX: u64 = i64::MAX.cast_unsigned();
 
     pub fn version(scan: &mut Scan<'_>) -> Result<(), DecodeError> {
         match scan.u8()? {
@@ -217,10 +222,20 @@ pub(super) mod check {
     }
 
     pub fn positions(floor: Seq, archived: Seq, last: Seq) -> Result<(), DecodeError> {
+        if last.0 > NUMBER_MAX {
+            return Err(DecodeError::Malformed("header: last position"));
+        }
         if floor <= archived && archived <= last {
             Ok(())
         } else {
             Err(DecodeError::Malformed("header: positions out of order"))
+        }
+    }
+
+    pub fn producers(count: u64) -> Result<(), DecodeError> {
+        match count {
+            0..=NUMBER_MAX => Ok(()),
+            _ => Err(DecodeError::Malformed("header: number of producers")),
         }
     }
 }
