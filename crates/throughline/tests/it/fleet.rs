@@ -383,8 +383,9 @@ fn a_pod_that_starts_while_its_database_is_away_lives_and_says_why_it_is_not_rea
         .spawn()
         .unwrap();
     let mut pod = Pod { child, ready: Value::Null };
-    let lines = BufReader::new(pod.child.stderr.take().unwrap()).lines();
+    let mut lines = BufReader::new(pod.child.stderr.take().unwrap()).lines();
     let address = lines
+        .by_ref()
         .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap())
         .find_map(|line| line.to_string().contains("listening").then_some(line))
         .and_then(|line| {
@@ -398,6 +399,8 @@ fn a_pod_that_starts_while_its_database_is_away_lives_and_says_why_it_is_not_rea
             )
         });
     let address: String = address.expect("it says where it listens");
+    // What it says on has a reader: a pod whose last words find none would end.
+    std::thread::spawn(move || lines.for_each(drop));
     assert_eq!(get(&address, "/health/live").0, 200);
     let why = || get(&address, "/health/ready");
     wait_until("it says why", || why().1.contains("the database does not answer"));
