@@ -28,8 +28,8 @@ use std::sync::Arc;
 use tl_core::clock::{Reading, StampClock};
 use tl_core::{Effect, Outcome, Poison, Reply, SessionHeader, WriteSet};
 use tl_raft::{
-    Committed, Driver, Inbound, JobId, LogJob, Now as DriverNow, Outcome as DriverOutcome, PeerId,
-    Rejected, RoleChange, Token,
+    ChangeRefused, Committed, Driver, Inbound, JobId, LogJob, MemberChange, Now as DriverNow,
+    Outcome as DriverOutcome, PeerId, Rejected, RoleChange, Token,
 };
 use tl_store::{GroupWrites, OrderedStore};
 use tl_types::{Generation, GroupId, Index, ResourceNumber, Seq, Table, Term, UnixMs};
@@ -109,6 +109,15 @@ pub enum Input {
         /// Who shall lead.
         to: PeerId,
     },
+    /// Change who belongs to a group that this node leads.
+    ChangeMembers {
+        /// The group.
+        group: GroupId,
+        /// Comes back in a [`Done`], with no replies, once the change is made.
+        token: Token,
+        /// What shall change.
+        change: MemberChange,
+    },
     /// The connection to a peer broke.
     Unreachable(PeerId),
     /// A majority of the cluster's wall clocks agreed with this node's when its clocks said so.
@@ -160,6 +169,8 @@ pub enum Failure {
     Stopped,
     /// Proposed; whether it takes effect is unknown here.
     Unknown,
+    /// The group's members do not change so now; nothing was proposed.
+    ChangeRefused(ChangeRefused),
 }
 
 /// An entry whose rows must be loaded first: rules run over blocking reads, off the driver. The
@@ -363,6 +374,9 @@ impl<S: OrderedStore> Node<S> {
                 Input::Bulk { from, bytes } => self.hear(now, from, &bytes, &mut turned),
                 Input::AsideDone(done) => self.aside_done(now, done, &mut turned),
                 Input::Transfer { group, to } => inbound.push(Inbound::Transfer { group, to }),
+                Input::ChangeMembers { group, token, change } => {
+                    inbound.push(Inbound::ChangeMembers { group, change, token });
+                }
                 Input::Unreachable(peer) => inbound.push(Inbound::Unreachable { peer }),
                 Input::ClocksAgree(agreed) => {
                     // What the wall clock says meanwhile, nobody has agreed to.
@@ -567,6 +581,7 @@ fn failed(outcome: DriverOutcome) -> Done {
         DriverOutcome::Busy { token } => (token, Failure::Busy),
         DriverOutcome::Lost { token } => (token, Failure::Lost),
         DriverOutcome::Unknown { token } => (token, Failure::Unknown),
+        DriverOutcome::ChangeRefused { token, reason } => (token, Failure::ChangeRefused(reason)),
         DriverOutcome::ReadFailed { token, leader } => (token, Failure::NotLeader(leader)),
     };
     Done::Failed { token, failure }

@@ -499,6 +499,7 @@ fn failed(group: GroupId, failure: Failure) -> ServiceError {
         )
         .with("group", u64::from(group.0)),
         Failure::Unknown => ServiceError::of(ErrorCode::RaftTimeout),
+        Failure::ChangeRefused(_) => unexpected("a refused change of members for a write"),
     }
 }
 

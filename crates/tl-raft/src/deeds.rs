@@ -6,6 +6,8 @@ use bytes::Bytes;
 use tl_types::ids::{Generation, GroupId, Index, Term};
 use tl_wal::Record;
 
+use crate::members::{ChangeRefused, MemberChange, Members};
+
 /// A replica's number in Raft, given out once per (node, life of its data directory) and never
 /// used again. Never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +89,16 @@ pub enum Inbound {
         group: GroupId,
         /// Who shall lead.
         to: PeerId,
+    },
+    /// Change who belongs to a group led here. Answered by [`Committed::token`], with no data, once
+    /// the change is committed, or by an [`Outcome`].
+    ChangeMembers {
+        /// The group.
+        group: GroupId,
+        /// What shall change.
+        change: MemberChange,
+        /// Comes back with the answer.
+        token: Token,
     },
     /// The connection to this peer broke: what was sent lately may be lost.
     Unreachable {
@@ -220,7 +232,8 @@ pub struct Committed {
     pub index: Index,
     /// The term in which it was proposed.
     pub term: Term,
-    /// What was proposed; empty for the entry with which a leader opens its term.
+    /// What was proposed; empty for the entry with which a leader opens its term, and for a change
+    /// of members, which is nobody's but Raft's.
     pub data: Bytes,
     /// Set if the entry was proposed through this driver since it was made.
     pub token: Option<Token>,
@@ -252,6 +265,13 @@ pub enum Outcome {
     Unknown {
         /// The proposal.
         token: Token,
+    },
+    /// Not proposed: the group's members, or how far they are, do not allow this change.
+    ChangeRefused {
+        /// The change.
+        token: Token,
+        /// Why.
+        reason: ChangeRefused,
     },
     /// No majority confirmed a read index within the election time-out.
     ReadFailed {
@@ -309,8 +329,10 @@ pub struct Rejected {
 }
 
 /// Where a group stands, for status pages and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupStatus {
+    /// Who belongs to it, as far as it is known here.
+    pub members: Members,
     /// What this node is in it.
     pub role: Role,
     /// The term it is in.
@@ -327,7 +349,7 @@ pub struct GroupStatus {
     pub entry_bytes: usize,
 }
 
-/// How far a follower is, as the leader of its group knows.
+/// How far a follower or a learner is, as the leader of its group knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FollowerStatus {
     /// The follower.

@@ -29,6 +29,7 @@ use crate::deeds::{
 };
 use crate::frame::{self, FrameBuilder};
 use crate::group::{Group, Yield};
+use crate::members::ChangeRefused;
 use crate::reads::RoundId;
 use crate::recovery::RecoveredGroup;
 
@@ -48,6 +49,7 @@ pub struct Driver {
     /// When the next tick is due; `None` before the first turn.
     tick_at_ms: Option<u64>,
     ticks: u64,
+    /// As many as there were numbers that something was said to since the start.
     outgoing: BTreeMap<PeerId, FrameBuilder>,
     /// Names this life of the node in read rounds.
     life: u64,
@@ -97,7 +99,7 @@ impl Driver {
         let life = seeds.u64(..);
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let slots = recovered.iter().map(|group| usize::from(group.group.0) + 1).max().unwrap_or(0);
-        let shared = recovered.iter().filter(|group| group.voters.len() > 1).count();
+        let shared = recovered.iter().filter(|group| group.members.count() > 1).count();
         let mut driver = Driver {
             cache_share_bytes: config.entry_cache_bytes / shared.max(1),
             groups: (0..slots).map(|_| None).collect(),
@@ -119,9 +121,6 @@ impl Driver {
             let id = recovered.group;
             let jitter = fastrand::Rng::with_seed(seeds.u64(..));
             let group = Group::new(&driver.config, recovered, jitter, &logger);
-            for peer in group.voters().iter().filter(|peer| **peer != driver.config.peer) {
-                driver.outgoing.entry(*peer).or_default();
-            }
             driver.kept_bytes += group.applied_bytes();
             let slot = &mut driver.groups[usize::from(id.0)];
             assert!(slot.is_none(), "group {id} is given once");
@@ -270,6 +269,7 @@ impl Driver {
                 | Inbound::ReadIndex { .. }
                 | Inbound::Campaign { .. }
                 | Inbound::Transfer { .. }
+                | Inbound::ChangeMembers { .. }
                 | Inbound::Unreachable { .. } => self.backlog.push_back(inbound),
                 Inbound::Giving { group, to, rows } => {
                     self.with_group(group, |group| group.give(to, rows));
@@ -322,6 +322,17 @@ impl Driver {
                 Inbound::Campaign { group } => self.with_group(group, Group::campaign),
                 Inbound::Transfer { group, to } => {
                     self.with_group(group, |group| group.transfer(to))
+                }
+                Inbound::ChangeMembers { group, change, token } => {
+                    if self.lives_here(group) {
+                        let outcomes = &mut deeds.outcomes;
+                        self.with_group(group, |group| {
+                            group.change_members(change, token, outcomes);
+                        });
+                    } else {
+                        let reason = ChangeRefused::NotLeader { leader: None };
+                        deeds.outcomes.push(Outcome::ChangeRefused { token, reason });
+                    }
                 }
                 Inbound::Unreachable { peer } => {
                     for slot in 0..self.groups.len() {
@@ -473,7 +484,7 @@ impl Driver {
     fn send(&mut self, group: GroupId, messages: &mut Vec<Message>, deeds: &mut Deeds) {
         for message in messages.drain(..) {
             let peer = PeerId(message.to);
-            let builder = self.outgoing.get_mut(&peer).expect("raft only talks to voters");
+            let builder = self.outgoing.entry(peer).or_default();
             // Kinds that never leave the node are not sent; Raft makes none that matters here.
             builder.push(group, &message);
             if builder.len() >= FRAME_BYTES_MAX {

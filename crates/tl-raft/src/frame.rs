@@ -1,7 +1,7 @@
 //! Frames: what one driver says to another in one turn, for all groups together.
 //!
 //! ```text
-//!   frame    = version (1 byte, 1) part*
+//!   frame    = version (1 byte, 1 or 2) part*
 //!   part     = 1 count (group term commit){count}      heartbeats
 //!            | 2 count (group term commit){count}      answers to heartbeats
 //!            | 3 kind group term fields                any other message; fields depend on kind
@@ -9,20 +9,24 @@
 //!
 //! Numbers are little-endian base-128, bytes are a length and the bytes. Sender and receiver are
 //! the connection's, so they are not in the frame; length and checksum are the transport's. A
-//! later version adds parts and kinds under a new version byte; numbers are never used again.
+//! later version adds parts and kinds under a new version byte; numbers are never used again. Version
+//! 2 adds the snapshot with members; a frame without one is of version 1.
 //!
 //! Decoding takes any bytes: what is no frame is an error, and a message that decodes is one that
 //! Raft can be given without a panic as far as its shape goes (`Group::step` checks the rest).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use raft::CAMPAIGN_TRANSFER;
-use raft::eraftpb::{Entry, Message, MessageType};
-use tl_types::GroupId;
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use tl_types::limits::ENTRY_BYTES_MAX;
+use tl_types::{GroupId, Index};
 
 use crate::config::FRAME_BYTES_ACCEPTED_MAX;
+use crate::members::Members;
 
 const VERSION: u8 = 1;
+/// Of frames with a kind that came later.
+const VERSION_MEMBERS: u8 = 2;
 const PART_HEARTBEATS: u8 = 1;
 const PART_HEARTBEAT_ANSWERS: u8 = 2;
 const PART_MESSAGE: u8 = 3;
@@ -31,6 +35,8 @@ const PART_MESSAGE: u8 = 3;
 const NUMBER_MAX: u64 = 1 << 62;
 /// Longest read context, bytes; ours are 24.
 const CONTEXT_BYTES_MAX: usize = 64;
+/// Longest list of members, bytes; three full lists are 188.
+const MEMBERS_BYTES_MAX: usize = 256;
 /// Most entries in one frame, so that a frame of empty ones does not grow in memory. A full frame
 /// stays below it unless its entries are shorter than 16 bytes, which ours never are.
 const FRAME_ENTRIES_MAX: u64 = 1 << 20;
@@ -52,6 +58,7 @@ mod kind {
     pub const READ_INDEX_ANSWER: u8 = 11;
     pub const SNAPSHOT: u8 = 12;
     pub const ROWS_WANTED: u8 = 13;
+    pub const SNAPSHOT_WITH_MEMBERS: u8 = 14;
 }
 
 /// Collects what goes to one peer.
@@ -60,6 +67,8 @@ pub(crate) struct FrameBuilder {
     beats: Beats,
     answers: Beats,
     messages: BytesMut,
+    /// Among the messages is one of a later kind.
+    has_members: bool,
 }
 
 /// Heartbeats, or answers to them, already encoded.
@@ -75,7 +84,8 @@ impl FrameBuilder {
     }
 
     /// Adds a message. Kinds that never leave the node (local ones and forwarded proposals) are
-    /// refused by returning `false`. Of a snapshot only its position goes: rows travel another way.
+    /// refused by returning `false`. Of a snapshot only its position and the members go: rows travel
+    /// another way.
     pub(crate) fn push(&mut self, group: GroupId, message: &Message) -> bool {
         match message.get_msg_type() {
             MessageType::MsgHeartbeat if message.context.is_empty() => {
@@ -84,7 +94,10 @@ impl FrameBuilder {
             MessageType::MsgHeartbeatResponse if message.context.is_empty() => {
                 self.answers.push(group, message)
             }
-            _ => return encode_message(&mut self.messages, group, message),
+            _ => {
+                self.has_members |= has_members(message);
+                return encode_message(&mut self.messages, group, message);
+            }
         }
         true
     }
@@ -113,7 +126,8 @@ impl FrameBuilder {
             return None;
         }
         let mut frame = BytesMut::with_capacity(self.messages.len() + 1);
-        frame.put_u8(VERSION);
+        frame.put_u8(if self.has_members { VERSION_MEMBERS } else { VERSION });
+        self.has_members = false;
         frame.extend_from_slice(&self.messages);
         // The buffer is used again; one grown by a rare burst is let go.
         if self.messages.capacity() > BUFFER_KEPT_MAX {
@@ -160,6 +174,10 @@ fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+fn has_members(message: &Message) -> bool {
+    message.get_msg_type() == MessageType::MsgSnapshot && !message.get_snapshot().data.is_empty()
+}
+
 fn encode_message(out: &mut BytesMut, group: GroupId, message: &Message) -> bool {
     let kind = match message.get_msg_type() {
         MessageType::MsgAppend => kind::APPEND,
@@ -174,6 +192,7 @@ fn encode_message(out: &mut BytesMut, group: GroupId, message: &Message) -> bool
         MessageType::MsgTimeoutNow => kind::TIMEOUT_NOW,
         MessageType::MsgReadIndex => kind::READ_INDEX,
         MessageType::MsgReadIndexResp => kind::READ_INDEX_ANSWER,
+        MessageType::MsgSnapshot if has_members(message) => kind::SNAPSHOT_WITH_MEMBERS,
         MessageType::MsgSnapshot => kind::SNAPSHOT,
         MessageType::MsgHup
         | MessageType::MsgBeat
@@ -233,10 +252,13 @@ fn encode_message(out: &mut BytesMut, group: GroupId, message: &Message) -> bool
             put(out, message.reject_hint);
             put(out, message.request_snapshot);
         }
-        kind::SNAPSHOT => {
+        kind::SNAPSHOT | kind::SNAPSHOT_WITH_MEMBERS => {
             let metadata = message.get_snapshot().get_metadata();
             put(out, metadata.index);
             put(out, metadata.term);
+            if kind == kind::SNAPSHOT_WITH_MEMBERS {
+                put_bytes(out, &message.get_snapshot().data);
+            }
         }
         // Nothing but group and term.
         _ => debug_assert_eq!(kind, kind::TIMEOUT_NOW),
@@ -256,8 +278,9 @@ pub(crate) fn decode(
     if frame.len() > FRAME_BYTES_ACCEPTED_MAX {
         return Err("frame too long");
     }
-    let mut reader = Reader { frame, at: 0, entries_left: FRAME_ENTRIES_MAX };
-    if reader.byte()? != VERSION {
+    let mut reader = Reader { frame, at: 0, entries_left: FRAME_ENTRIES_MAX, version: VERSION };
+    reader.version = reader.byte()?;
+    if reader.version != VERSION && reader.version != VERSION_MEMBERS {
         return Err("unknown frame version");
     }
     while reader.at < frame.len() {
@@ -309,6 +332,7 @@ struct Reader<'a> {
     frame: &'a Bytes,
     at: usize,
     entries_left: u64,
+    version: u8,
 }
 
 impl Reader<'_> {
@@ -405,6 +429,9 @@ impl Reader<'_> {
             kind::READ_INDEX => MessageType::MsgReadIndex,
             kind::READ_INDEX_ANSWER => MessageType::MsgReadIndexResp,
             kind::SNAPSHOT => MessageType::MsgSnapshot,
+            kind::SNAPSHOT_WITH_MEMBERS if self.version >= VERSION_MEMBERS => {
+                MessageType::MsgSnapshot
+            }
             kind::ROWS_WANTED => MessageType::MsgAppendResponse,
             _ => return Err("unknown message kind"),
         });
@@ -451,7 +478,7 @@ impl Reader<'_> {
                     return Err("request for rows up to nothing");
                 }
             }
-            kind::SNAPSHOT => {
+            kind::SNAPSHOT | kind::SNAPSHOT_WITH_MEMBERS => {
                 let index = self.number()?;
                 let term = self.term()?;
                 if index == 0 || term > message.term {
@@ -460,6 +487,11 @@ impl Reader<'_> {
                 let metadata = message.mut_snapshot().mut_metadata();
                 metadata.index = index;
                 metadata.term = term;
+                if kind == kind::SNAPSHOT_WITH_MEMBERS {
+                    let members = self.bytes(MEMBERS_BYTES_MAX)?;
+                    Members::decode(&members)?;
+                    message.mut_snapshot().data = members;
+                }
             }
             _ => debug_assert_eq!(kind, kind::TIMEOUT_NOW),
         }
@@ -480,6 +512,10 @@ impl Reader<'_> {
             entry.index = message.index + offset;
             entry.term = self.term()?;
             entry.data = self.bytes(ENTRY_BYTES_MAX)?;
+            if let Some(members) = Members::of_entry(Index(entry.index), &entry.data) {
+                members?;
+                entry.set_entry_type(EntryType::EntryConfChangeV2);
+            }
             if entry.term < term_before || entry.term > message.term {
                 return Err("entries' terms out of order");
             }

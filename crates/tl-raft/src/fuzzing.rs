@@ -207,6 +207,19 @@ mod tests {
             MessageType::MsgTimeoutNow,
         ];
         let all: Vec<_> = others.into_iter().map(|kind| message(kind, |_| ())).collect();
+        let mut members = crate::Members::founding(&[1, 2, 3].map(crate::PeerId));
+        members.at = tl_types::Index(11);
+        let snapshot = message(MessageType::MsgSnapshot, |message| {
+            let snapshot = message.mut_snapshot();
+            (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (10, 6);
+            snapshot.data = members.encode();
+        });
+        let change = message(MessageType::MsgAppend, |message| {
+            (message.index, message.log_term) = (10, 6);
+            let mut entry = Entry::default();
+            (entry.index, entry.term, entry.data) = (11, 7, members.encode_entry());
+            message.set_entries(vec![entry].into());
+        });
         let beats = vec![message(MessageType::MsgHeartbeat, |_| ()); 9];
         // Parts of both kinds in one frame, as a peer may send them.
         let frame = |messages: &[_]| {
@@ -219,6 +232,7 @@ mod tests {
             ("read", frame(&[read])),
             ("kinds", frame(&all)),
             ("beats", frame(&beats)),
+            ("members", frame(&[snapshot, change])),
         ];
         tl_fuzz::check("peer_frame", &seeds, peer_frame);
     }

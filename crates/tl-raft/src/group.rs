@@ -17,13 +17,29 @@
 //!    pass that point; later versions can be told otherwise, and then both asserts here change;
 //!  - between the `Ready` with a snapshot and the end of its sync, standing for election would read
 //!    entries that are gone: no election clock runs then, see [`Group::tick`];
-//!  - a leader of the only vote sends before its own term is on disk, which would matter once
-//!    learners exist.
+//!  - a leader of the only vote sends before its own term is on disk: a group with fewer than three
+//!    voters has no learners, see [`CHANGE_VOTERS_MIN`](crate::CHANGE_VOTERS_MIN);
+//!  - it takes up changed members when it is told to, also a leader that is none of them any more,
+//!    and stops the process when such a one goes on leading: see `Group::take_up`;
+//!  - it lets anybody stand who is asked to, with a vote or not: see [`Group::campaign`];
+//!  - it leaves a joint change by itself only if its leader stays, so it is never asked to.
+//!
+//! Members change by entries of the log ([`Members`]). Raft takes up a change when it is committed
+//! and handed out, and nobody stands for election with a change committed and not taken up. Two rules
+//! keep that true over restarts, of which Raft knows nothing here, since the commit index is not
+//! recorded:
+//!
+//!  - a change, and what follows it, is handed out to be applied once the record of the members is on
+//!    disk: so rows never reach further than what is known of the members;
+//!  - of the changes in a log that is read again, all but the last are committed (`Recovery`).
+//!
+//! Then whoever stands knows all changes but the last that is committed, and majorities of
+//! neighbours meet: a winner has all that was taken under either.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType, SnapshotMetadata};
+use raft::eraftpb::{Entry, HardState, Message, MessageType, SnapshotMetadata};
 use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use tl_types::{GroupId, Index, Term};
 use tl_wal::Record;
@@ -34,9 +50,14 @@ use crate::deeds::{
     ReadReady, Role, RoleChange, Staged, Token,
 };
 use crate::group_log::GroupLog;
+use crate::members::{Members, is_change};
 use crate::reads::{Reads, RoundId};
 use crate::recovery::RecoveredGroup;
 use crate::tokens::Tokens;
+
+use self::change::{asks_for_vote, told_members};
+
+mod change;
 
 /// Counted by Raft's uncommitted budget for an entry on top of its data, at most, bytes.
 const UNCOMMITTED_OVERHEAD: usize = 32;
@@ -44,7 +65,6 @@ const UNCOMMITTED_OVERHEAD: usize = 32;
 pub(crate) struct Group {
     id: GroupId,
     peer: PeerId,
-    voters: Vec<PeerId>,
     raw: RawNode<GroupLog>,
     /// Draws election time-outs.
     jitter: fastrand::Rng,
@@ -72,6 +92,11 @@ pub(crate) struct Group {
     reads: Reads,
     /// Last entry handed out to be applied.
     handed_out: Index,
+    /// Committed entries behind it, beginning with a change of members whose record is on its way
+    /// to the disk.
+    held: VecDeque<Entry>,
+    /// The job with that record.
+    held_for: Option<JobId>,
 }
 
 /// A `Ready` whose records, or those before it, are not known to be on disk.
@@ -98,17 +123,15 @@ impl Group {
         jitter: fastrand::Rng,
         logger: &slog::Logger,
     ) -> Group {
-        let RecoveredGroup { group, voters, term, vote, applied, base, entries, .. } = recovered;
-        assert!(voters.contains(&config.peer), "group {group} lives here, so this node is a voter");
+        let RecoveredGroup { group, members, term, vote, applied, base, entries, .. } = recovered;
         let mut hard = HardState::default();
         hard.term = term.0;
         hard.vote = vote;
         // The commit index is not recorded; what was applied was committed.
         hard.commit = applied.0;
-        let mut members = ConfState::default();
-        members.voters = voters.iter().map(|peer| peer.0).collect();
+        // Members that this node is none of yet are others.
+        let several = members.voters != [config.peer];
         let log = GroupLog::new(base, entries, applied, hard, members);
-        let several = voters.len() > 1;
         let raft = Config {
             id: config.peer.0,
             election_tick: config.election_ticks_min(),
@@ -133,7 +156,6 @@ impl Group {
         let mut group = Group {
             id: group,
             peer: config.peer,
-            voters,
             seen: (raw.raft.term, raw.raft.state),
             raw,
             jitter,
@@ -152,6 +174,8 @@ impl Group {
             tokens: Tokens::default(),
             reads: Reads::default(),
             handed_out: applied,
+            held: VecDeque::new(),
+            held_for: None,
         };
         group.draw_election_timeout();
         if !several {
@@ -161,12 +185,12 @@ impl Group {
         group
     }
 
-    pub(crate) fn voters(&self) -> &[PeerId] {
-        &self.voters
+    pub(crate) fn members(&self) -> &Members {
+        self.log().members()
     }
 
     pub(crate) fn several(&self) -> bool {
-        self.voters.len() > 1
+        self.members().voters != [self.peer]
     }
 
     pub(crate) fn leads(&self) -> bool {
@@ -174,7 +198,7 @@ impl Group {
     }
 
     pub(crate) fn has_ready(&self) -> bool {
-        self.raw.has_ready()
+        self.raw.has_ready() || self.held_for.is_none() && !self.held.is_empty()
     }
 
     fn leader(&self) -> Option<PeerId> {
@@ -188,6 +212,7 @@ impl Group {
     pub(crate) fn status(&self) -> GroupStatus {
         let raft = &self.raw.raft;
         GroupStatus {
+            members: self.members().clone(),
             role: role(raft.state),
             term: Term(raft.term),
             leader: self.leader(),
@@ -228,7 +253,7 @@ impl Group {
         if self.is_damaged && !self.leads() {
             return self.ask_for_rows();
         }
-        if self.is_damaged {
+        if self.is_damaged || self.leads() && !self.members().voters.contains(&self.peer) {
             self.hand_over();
         }
         self.raw.tick();
@@ -247,7 +272,7 @@ impl Group {
     fn hand_over(&mut self) {
         if self.raw.raft.lead_transferee.is_none() {
             let could = |peer: &PeerId| *peer != self.peer && self.could_lead(*peer);
-            if let Some(to) = self.voters.iter().copied().find(could) {
+            if let Some(to) = self.members().voters.iter().copied().find(could) {
                 self.transfer(to);
             }
         }
@@ -264,7 +289,7 @@ impl Group {
     }
 
     pub(crate) fn campaign(&mut self) {
-        if self.installing.is_some() || self.is_damaged {
+        if self.installing.is_some() || self.is_damaged || !self.raw.raft.promotable() {
             return;
         }
         // Raft refuses by doing nothing: it leads already, or may not stand.
@@ -273,7 +298,7 @@ impl Group {
     }
 
     pub(crate) fn transfer(&mut self, to: PeerId) {
-        if self.leads() && self.voters.contains(&to) && self.could_lead(to) {
+        if self.leads() && self.members().voters.contains(&to) && self.could_lead(to) {
             self.raw.transfer_leader(to.0);
             self.stepped();
         }
@@ -291,7 +316,7 @@ impl Group {
     }
 
     pub(crate) fn unreachable(&mut self, peer: PeerId) {
-        if self.leads() && self.voters.contains(&peer) {
+        if self.leads() && self.members().contains(peer) {
             self.raw.report_unreachable(peer.0);
             self.stepped();
         }
@@ -299,10 +324,15 @@ impl Group {
 
     /// Takes a peer's message, unless Raft would panic on it or it cannot be meant for here.
     pub(crate) fn step(&mut self, from: PeerId, mut message: Message) -> Result<(), &'static str> {
-        if from == self.peer || !self.voters.contains(&from) {
-            return Err("sender is no other voter of the group");
+        // A number that is not known yet may be a member by a change that did not come here so far.
+        if from == self.peer || self.members().is_gone(from) {
+            return Err("sender is no other member of the group");
         }
         self.check_shape(&message)?;
+        if self.has_nothing() && asks_for_vote(&message) {
+            // As if it were lost. Whoever counts on this vote has given the group to this node first.
+            return Ok(());
+        }
         if message.get_msg_type() == MessageType::MsgReadIndex && !self.leads() {
             // It came late. Raft would pass it on, and two followers for ever; the asker asks again.
             return Ok(());
@@ -367,8 +397,14 @@ impl Group {
         if is_news && !self.is_staged(metadata) {
             return Err("snapshot whose rows are not here");
         }
-        let members = self.voters.iter().map(|peer| peer.0).collect();
-        metadata.mut_conf_state().voters = members;
+        let told = told_members(message.get_snapshot());
+        let members = told.filter(|told| told.at > self.members().at);
+        let members = members.as_ref().unwrap_or(self.members());
+        if !members.contains(self.peer) {
+            return Err("snapshot for one that is no member");
+        }
+        let state = members.to_conf_state();
+        message.mut_snapshot().mut_metadata().set_conf_state(state);
         Ok(())
     }
 
@@ -401,7 +437,7 @@ impl Group {
 
     /// A follower is being given rows; see [`Inbound::Giving`](crate::Inbound::Giving).
     pub(crate) fn give(&mut self, to: PeerId, rows: Option<(Index, Term)>) {
-        if !self.voters.contains(&to) {
+        if !self.members().contains(to) {
             return;
         }
         self.giving.insert(to);
@@ -468,6 +504,7 @@ impl Group {
     /// Keeps a proposal for [`Group::propose_all`]; returns whether it is the first one kept.
     pub(crate) fn queue_proposal(&mut self, token: Token, data: Bytes) -> bool {
         assert!(!data.is_empty(), "an empty entry is a new leader's own");
+        assert!(!is_change(&data), "members are changed in a way of their own");
         self.proposals.push((token, data));
         self.proposals.len() == 1
     }
@@ -581,6 +618,7 @@ impl Group {
             number = Some(ready.number);
             messages.extend(ready.messages);
         }
+        self.held_for.take_if(|held_for| *held_for <= job);
         let number = number.expect("the group had records in this job");
         if number >= self.cut_by {
             self.raw.on_persist_ready(number);
@@ -638,7 +676,7 @@ impl Group {
         self.raw.mut_store().shrink(index, usize::MAX);
     }
 
-    /// The last entry that every voter has confirmed to this leader.
+    /// The last entry that every member has confirmed to this leader.
     fn confirmed_by_all(&self) -> Index {
         let matched = self.raw.raft.prs().iter().map(|(_, progress)| progress.matched);
         Index(matched.min().unwrap_or(0))
@@ -668,7 +706,7 @@ impl Group {
         if snapshot.index != 0 {
             assert!(self.is_staged(snapshot), "a snapshot is stepped only with its rows");
             let rows = self.staged.take().expect("just seen");
-            self.install(number, rows, out);
+            self.install(number, rows, told_members(ready.snapshot()), out);
         }
         let entries = ready.take_entries();
         if self.raw.mut_store().append(&entries) {
@@ -680,17 +718,17 @@ impl Group {
             index: Index(entry.index),
             data: entry.data,
         }));
-        let has_records = out.records.len() > records_before;
-
         out.messages.append(&mut ready.take_messages());
         let promises = ready.take_persisted_messages();
-        let committed = ready.take_committed_entries();
+        self.held.extend(ready.take_committed_entries());
         for state in ready.take_read_states() {
             let (group, index) = (self.id, Index(state.index));
             let tokens = self.reads.finish_round(&state.request_ctx);
             out.deeds.reads.extend(tokens.map(|token| ReadReady { group, token, index }));
         }
         self.raw.advance_append_async(ready);
+        self.hand_out(out);
+        let has_records = out.records.len() > records_before;
 
         let waits_for = if has_records {
             Some(out.job)
@@ -706,18 +744,32 @@ impl Group {
                 out.messages.extend(promises);
             }
         }
-        self.hand_out(committed, out.deeds);
         self.report_role(out.deeds);
         has_records
     }
 
     /// The record decides at a start which rows are the group's; it comes before the entries that
     /// follow them.
-    fn install(&mut self, number: u64, rows: Staged, out: &mut Yield<'_>) {
+    fn install(
+        &mut self,
+        number: u64,
+        rows: Staged,
+        members: Option<Members>,
+        out: &mut Yield<'_>,
+    ) {
         let Staged { index, term, generation } = rows;
         assert!(index >= self.handed_out, "a group never goes back behind what it has applied");
         out.records.push(Record::Installed { group: self.id, index, term, generation });
         self.raw.mut_store().restart_behind((index, term));
+        // Raft was given these members with the rows.
+        if let Some(members) = members.filter(|members| members.at > self.members().at) {
+            let (group, bytes) = (self.id, members.encode());
+            out.records.push(Record::Membership { group, bytes });
+            self.raw.mut_store().set_members(members);
+        }
+        // What was held is in the rows.
+        self.held.clear();
+        self.held_for = None;
         self.handed_out = index;
         self.cut_by = number;
         self.installing = Some((number, rows));
@@ -725,21 +777,31 @@ impl Group {
         self.tokens.skipped(index, |token| outcomes.push(Outcome::Unknown { token }));
     }
 
-    fn hand_out(&mut self, committed: Vec<Entry>, deeds: &mut Deeds) {
-        if committed.is_empty() {
-            return;
-        }
-        let mut entries = Vec::with_capacity(committed.len());
-        for entry in committed {
+    /// Hands out what is committed, up to a change of members that has no record yet.
+    fn hand_out(&mut self, out: &mut Yield<'_>) {
+        let mut entries = Vec::with_capacity(self.held.len());
+        while self.held_for.is_none()
+            && let Some(entry) = self.held.pop_front()
+        {
             let (index, term) = (Index(entry.index), Term(entry.term));
+            if let Some(members) = self.news_of(&entry) {
+                self.take_up(members, out.records);
+                self.held_for = Some(out.job);
+                self.held.push_front(entry);
+                break;
+            }
             assert_eq!(index.0, self.handed_out.0 + 1, "committed entries come without a hole");
             self.handed_out = index;
-            let token = self
-                .tokens
-                .committed(index, term, |token| deeds.outcomes.push(Outcome::Lost { token }));
-            entries.push(Committed { index, term, data: entry.data, token });
+            let outcomes = &mut out.deeds.outcomes;
+            let token =
+                self.tokens.committed(index, term, |token| outcomes.push(Outcome::Lost { token }));
+            // Who belongs to the group is no command for the rules.
+            let data = if is_change(&entry.data) { Bytes::new() } else { entry.data };
+            entries.push(Committed { index, term, data, token });
         }
-        deeds.apply.push(ApplyBatch { group: self.id, entries });
+        if !entries.is_empty() {
+            out.deeds.apply.push(ApplyBatch { group: self.id, entries });
+        }
     }
 
     fn report_role(&mut self, deeds: &mut Deeds) {

@@ -15,9 +15,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{Entry, EntryType, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 use tl_types::ids::{Index, Term};
+
+use crate::deeds::PeerId;
+use crate::members::{Members, is_change};
 
 /// Counted on top of its data for every entry in memory, bytes.
 const ENTRY_OVERHEAD: usize = 48;
@@ -44,7 +47,7 @@ pub(crate) struct GroupLog {
     applied: Index,
     applied_bytes: usize,
     hard: HardState,
-    members: ConfState,
+    members: Members,
     /// Followers that hold rows up to an entry and may be told to go on from it.
     offers: BTreeMap<u64, (Index, Term)>,
     /// Followers for which Raft looked for a snapshot since last asked, and the least entry in it.
@@ -52,13 +55,13 @@ pub(crate) struct GroupLog {
 }
 
 impl GroupLog {
-    /// A log as recovered; `hard` and `members` are only asked for when Raft starts.
+    /// A log as recovered; `hard` is only asked for when Raft starts.
     pub(crate) fn new(
         base: (Index, Term),
         entries: VecDeque<LogEntry>,
         applied: Index,
         hard: HardState,
-        members: ConfState,
+        members: Members,
     ) -> GroupLog {
         let mut log = GroupLog {
             base,
@@ -155,6 +158,16 @@ impl GroupLog {
         self.applied
     }
 
+    /// Who belongs to the group, as of the newest change that is committed and known here.
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
+
+    pub(crate) fn set_members(&mut self, members: Members) {
+        self.offers.retain(|peer, _| members.contains(PeerId(*peer)));
+        self.members = members;
+    }
+
     /// Lets a follower that holds rows up to this entry be told so, or no longer.
     pub(crate) fn offer(&mut self, to: u64, rows: Option<(Index, Term)>) {
         match rows {
@@ -181,7 +194,7 @@ impl GroupLog {
 
 impl Storage for GroupLog {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        Ok(RaftState { hard_state: self.hard.clone(), conf_state: self.members.clone() })
+        Ok(RaftState { hard_state: self.hard.clone(), conf_state: self.members.to_conf_state() })
     }
 
     fn entries(
@@ -209,6 +222,9 @@ impl Storage for GroupLog {
             entry.index = index;
             entry.term = kept.term.0;
             entry.data = kept.data.clone();
+            if is_change(&entry.data) {
+                entry.set_entry_type(EntryType::EntryConfChangeV2);
+            }
             found.push(entry);
         }
         Ok(found)
@@ -246,7 +262,11 @@ impl Storage for GroupLog {
         let metadata = snapshot.mut_metadata();
         metadata.index = index.0;
         metadata.term = term.0;
-        metadata.set_conf_state(self.members.clone());
+        metadata.set_conf_state(self.members.to_conf_state());
+        // As of now, which may be behind that entry: what is committed is true for whoever it is told.
+        if self.members.at.0 > 0 {
+            snapshot.data = self.members.encode();
+        }
         Ok(snapshot)
     }
 }

@@ -17,6 +17,7 @@ mod frame;
 pub mod fuzzing;
 mod group;
 mod group_log;
+mod members;
 mod reads;
 mod recovery;
 mod tokens;
@@ -28,4 +29,7 @@ pub use deeds::{
     LogJob, Now, Outcome, PeerId, ReadReady, Rejected, Role, RoleChange, Staged, Token,
 };
 pub use driver::Driver;
+pub use members::{
+    CAUGHT_UP_ENTRIES, CHANGE_VOTERS_MIN, ChangeRefused, LEARNERS_MAX, MemberChange, Members,
+};
 pub use recovery::{GroupStart, RecoverError, RecoveredGroup, Recovery};

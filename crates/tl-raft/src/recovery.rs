@@ -8,6 +8,11 @@
 //!
 //! A record that a snapshot is in place decides over the store, whose switch to those rows may not
 //! have been flushed: entries before it are gone, and the group goes on behind it.
+//!
+//! Who belongs to the group, the newest of these says: a record of its members, and a change in the
+//! log that is known to be committed. One is known to be if another follows it: a leader proposes no
+//! change before it has applied the last one. That must hold over restarts, or a replica that
+//! has the second change could win an election by the majority before the first.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,13 +21,15 @@ use tl_wal::Record;
 
 use crate::deeds::{PeerId, Staged};
 use crate::group_log::LogEntry;
+use crate::members::Members;
 
 /// What the caller knows of a group before its log is read.
 #[derive(Debug, Clone)]
 pub struct GroupStart {
     /// The group.
     pub group: GroupId,
-    /// Who votes in it.
+    /// Who voted in it when it was founded. This node is not among them if it came later; it has
+    /// no vote then until the log says so.
     pub voters: Vec<PeerId>,
     /// How far the store has applied it durably, and that entry's term; zeros if it is new.
     pub applied: (Index, Term),
@@ -77,6 +84,14 @@ pub enum RecoverError {
         /// The hard state's term.
         hard: Term,
     },
+    /// What the log says of the members cannot be read: damaged, or written by a later release.
+    #[error("group {group}: {reason}")]
+    Members {
+        /// The group.
+        group: GroupId,
+        /// What is wrong, in a few words.
+        reason: &'static str,
+    },
 }
 
 /// Reads a log from its start to its end.
@@ -91,7 +106,7 @@ pub struct Recovery {
 #[derive(Debug, Clone)]
 pub struct RecoveredGroup {
     pub(crate) group: GroupId,
-    pub(crate) voters: Vec<PeerId>,
+    pub(crate) members: Members,
     pub(crate) term: Term,
     pub(crate) vote: u64,
     pub(crate) applied: Index,
@@ -106,7 +121,7 @@ impl RecoveredGroup {
     pub fn new(group: GroupId, voters: Vec<PeerId>) -> RecoveredGroup {
         RecoveredGroup {
             group,
-            voters,
+            members: Members::founding(&voters),
             term: Term(0),
             vote: 0,
             applied: Index(0),
@@ -206,11 +221,20 @@ struct Tail {
     /// The first of them that came again.
     rewritten: Option<Index>,
     installed: Option<Staged>,
+    /// Committed for certain.
+    members: Members,
+    /// The last change in the log, committed or not.
+    change: Option<Members>,
+    /// What could not be read of them.
+    damage: Option<&'static str>,
 }
 
 impl Tail {
     fn new(start: GroupStart) -> Tail {
         Tail {
+            members: Members::founding(&start.voters),
+            change: None,
+            damage: None,
             start,
             term: Term(0),
             vote: 0,
@@ -230,6 +254,11 @@ impl Tail {
                     self.rewritten.get_or_insert(index);
                 }
                 self.cut_from(index);
+                match Members::of_entry(index, &data) {
+                    Some(Ok(members)) => self.change(members),
+                    Some(Err(damage)) => self.damage = self.damage.or(Some(damage)),
+                    None => {}
+                }
                 if self.next() != Some(index) {
                     // Either the first entry of all, or the log was let go up to here in between.
                     self.clear();
@@ -250,13 +279,32 @@ impl Tail {
             // switch was flushed; else the record decides, and the rows are durable.
             Record::Installed { index, term, generation, .. } => {
                 self.clear();
+                // The members as of these rows, or later, stand in a record of their own behind this.
+                self.change = None;
                 if generation > self.start.generation {
                     self.start.applied = (index, term);
                     self.start.generation = generation;
                     self.installed = Some(Staged { index, term, generation });
                 }
             }
-            Record::Membership { .. } => {}
+            Record::Membership { bytes, .. } => match Members::decode(&bytes) {
+                Ok(members) => self.committed(members),
+                Err(damage) => self.damage = self.damage.or(Some(damage)),
+            },
+        }
+    }
+
+    /// A change stands in the log: the one before it is committed.
+    fn change(&mut self, members: Members) {
+        if let Some(before) = self.change.take() {
+            self.committed(before);
+        }
+        self.change = Some(members);
+    }
+
+    fn committed(&mut self, members: Members) {
+        if members.at > self.members.at {
+            self.members = members;
         }
     }
 
@@ -284,6 +332,7 @@ impl Tail {
     }
 
     fn cut_from(&mut self, index: Index) {
+        self.change.take_if(|change| change.at >= index);
         while self.next().is_some_and(|next| next > index) {
             let last = self.first.0 + self.entries.len() as u64 - 1;
             let entry = self.entries.pop_back().expect("there is a last entry");
@@ -310,6 +359,13 @@ impl Tail {
         let group = self.start.group;
         if let Some(index) = self.rewritten {
             return Err(RecoverError::Rewritten { group, index });
+        }
+        if let Some(reason) = self.damage {
+            return Err(RecoverError::Members { group, reason });
+        }
+        // What is applied was committed.
+        if let Some(change) = self.change.take_if(|change| change.at <= self.start.applied.0) {
+            self.committed(change);
         }
         let (applied, applied_term) = self.start.applied;
         let mut base = self.start.applied;
@@ -351,7 +407,7 @@ impl Tail {
         }
         Ok(RecoveredGroup {
             group,
-            voters: self.start.voters,
+            members: self.members,
             term: self.term,
             vote: self.vote,
             applied,

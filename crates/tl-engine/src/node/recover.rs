@@ -37,7 +37,8 @@ pub enum StartError {
 pub struct StartPlan {
     /// Groups of the cluster; all of them live on this node.
     pub groups: u16,
-    /// Who votes in every group.
+    /// Who voted in every group when the cluster was founded; a node that came later is not among
+    /// them. Who votes since then, the log says.
     pub voters: Vec<PeerId>,
     /// The log's options.
     pub log: WalOptions,

@@ -155,9 +155,9 @@ impl<S: OrderedStore + 'static> Service<S> {
             Ok(Answer::Failed(Failure::NotLeader(leader))) => Tried::NotTaken(leader),
             Ok(Answer::Failed(Failure::Lost)) => Tried::NotTaken(None),
             Ok(Answer::Failed(Failure::Unknown)) => Tried::Unknown,
-            Ok(Answer::Failed(failure @ (Failure::Busy | Failure::Stopped))) => {
-                Tried::Refused(failed(group, failure))
-            }
+            Ok(Answer::Failed(
+                failure @ (Failure::Busy | Failure::Stopped | Failure::ChangeRefused(_)),
+            )) => Tried::Refused(failed(group, failure)),
             Err(error) if error.code == ErrorCode::RaftTimeout => Tried::Unknown,
             Err(error) => Tried::Refused(error),
         }

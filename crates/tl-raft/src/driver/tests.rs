@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod members;
 mod snapshots;
 
 use std::hint::black_box;
@@ -376,7 +377,7 @@ fn frames_that_make_no_sense_are_refused() {
     let from = |peer, bytes| Inbound::Frame { from: PeerId(peer), bytes };
     let inbox = [
         from(2, Bytes::from_static(b"what?")),
-        from(9, frame(vote_request(1))),
+        from(0, frame(vote_request(1))),
         from(1, frame(vote_request(1))),
         from(2, frame(ahead)),
     ];

@@ -232,6 +232,55 @@ fn a_snapshot_of_nothing_or_of_a_later_term_is_refused() {
 }
 
 #[test]
+fn a_snapshot_with_members_is_of_the_second_version() {
+    let mut message = Message::default();
+    message.set_msg_type(MessageType::MsgSnapshot);
+    message.term = 5;
+    let snapshot = message.mut_snapshot();
+    (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (300, 4);
+    let mut members = Members::founding(&[1, 2, 3].map(crate::PeerId));
+    members.at = Index(9);
+    snapshot.data = members.encode();
+    let mut builder = FrameBuilder::default();
+    assert!(builder.push(GroupId(3), &message));
+    let frame = builder.finish().next().unwrap();
+    assert_eq!(frame[..9], [2, 3, 14, 3, 5, 0xac, 2, 4, members.encode().len() as u8]);
+    assert_eq!(frame[9..], members.encode());
+    assert_eq!(decoded(&frame).unwrap(), [(GroupId(3), message)]);
+    // The first version knows no such kind, and the next frame is of the first version again.
+    let older = [&[1], &frame[1..]].concat();
+    assert!(decoded(&older.into()).is_err());
+    let mut append = Message::default();
+    append.set_msg_type(MessageType::MsgTimeoutNow);
+    append.term = 5;
+    builder.push(GroupId(3), &append);
+    assert_eq!(builder.finish().next().unwrap()[0], VERSION);
+    for at in 10..frame.len() {
+        assert!(decoded(&frame.slice(..at)).is_err(), "cut at {at}");
+    }
+}
+
+#[test]
+fn an_entry_of_members_is_known_for_one() {
+    let mut members = Members::founding(&[1, 2, 3].map(crate::PeerId));
+    members.at = Index(301);
+    let mut entry = Entry::default();
+    (entry.index, entry.term, entry.data) = (301, 5, members.encode_entry());
+    let mut append = Message::default();
+    append.set_msg_type(MessageType::MsgAppend);
+    (append.term, append.index, append.log_term, append.commit) = (5, 300, 4, 299);
+    append.set_entries(vec![entry].into());
+    let mut builder = FrameBuilder::default();
+    builder.push(GroupId(3), &append);
+    let frame = builder.finish().next().unwrap();
+    assert_eq!(frame[0], VERSION, "an entry is an entry");
+    let messages = decoded(&frame).unwrap();
+    let entry = &messages[0].1.entries[0];
+    assert_eq!(entry.get_entry_type(), EntryType::EntryConfChangeV2);
+    assert_eq!(entry.data, members.encode_entry());
+}
+
+#[test]
 fn heartbeats_leave_in_a_frame_of_their_own() {
     let mut builder = FrameBuilder::default();
     for kind in [

@@ -187,7 +187,7 @@ impl World {
                 self.coverage.outcomes_lost += 1;
                 self.resolved(client, token.0, None);
             }
-            Failure::Busy => self.resolved(client, token.0, None),
+            Failure::Busy | Failure::ChangeRefused(_) => self.resolved(client, token.0, None),
             Failure::Stopped | Failure::Unknown => self.try_elsewhere(client, None, BACKOFF_US),
         }
     }

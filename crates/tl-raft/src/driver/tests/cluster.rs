@@ -220,6 +220,7 @@ impl Sim {
                 Outcome::Busy { token } => self.answer(token, "busy"),
                 Outcome::Lost { token } => self.answer(token, "lost"),
                 Outcome::Unknown { .. } => panic!("nothing takes the place of entries here"),
+                Outcome::ChangeRefused { .. } => panic!("members do not change here"),
                 Outcome::ReadFailed { token, .. } => assert!(self.reads.remove(&token).is_some()),
             }
         }
