@@ -4,6 +4,7 @@
 //!   what is seen (rows, times, counts) ──> function ──> what to do
 //!   submission ──> rank            pod ──> capacity, wanted, next_poll, Breaker, Fence
 //!   failure ──> retry_delay_ms, verdict      pods ──> eldest, may_lead, lead
+//!   a sweep that failed ──> Portion
 //! ```
 //!
 //! Instants are milliseconds of one clock: the store's for leases and births, the process's
@@ -17,6 +18,7 @@ mod capacity;
 mod fence;
 mod leader;
 mod poll;
+mod portion;
 mod rank;
 mod retry;
 
@@ -25,5 +27,6 @@ pub use capacity::{Pressure, capacity, prefetch_max, wanted};
 pub use fence::Fence;
 pub use leader::{Asker, Candidate, Lead, LeadRow, eldest, lead, may_lead};
 pub use poll::{POLL_MS_MAX, POLL_MS_MIN, next_poll_ms};
+pub use portion::Portion;
 pub use rank::{PRIORITY_AGEING_MS, rank};
 pub use retry::{Backoff, Charge, Verdict, retry_delay_ms, verdict};

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tl_core::fleet::retry_delay_ms;
+use tl_core::fleet::{Portion, retry_delay_ms};
 use tl_types::UnixMs;
 use tokio::sync::mpsc::{Receiver, error::TrySendError};
 use tokio::sync::oneshot;
@@ -21,7 +21,7 @@ use crate::error::StoreError;
 use crate::ids::Epoch;
 use crate::limits::{RETRIES_MAX, SWEEP_MAX};
 use crate::pods::{LeaderWrite, ReapedPod};
-use crate::recover::{RecoverRequest, Recovered};
+use crate::recover::{RecoverRequest, Recovered, Retention};
 use crate::step::StepState;
 
 /// Between two looks for what may be forgotten.
@@ -30,7 +30,8 @@ const RETAIN: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// Calls of one cycle at most; what is left is found by the next.
 const SWEEPS_MAX: usize = 100;
-/// Steps of one call: few enough that others get their turn in between.
+/// Steps of one call: few enough that others get their turn in between. Fewer after one that
+/// failed, lest what takes longer than a call may is tried for ever.
 const SWEEP: usize = 1_000;
 
 /// Somebody asks for a recovery cycle.
@@ -103,13 +104,15 @@ pub(super) async fn run(shared: &Shared, mut asks: Receiver<Ask>) {
     // thread.
     let mut guard: Option<Guard> = None;
     let mut ask: Option<Ask> = None;
+    let mut recovers = Portion::new(SWEEP);
+    let mut forgets = Portion::new(shared.settings.retention.steps_max);
     while shared.stage() != Stage::Stopped {
         match &guard {
             _ if shared.epoch().is_none() => answer(ask.take(), Ok(None)),
             Some(guard) => {
                 tokio::select! {
-                    () = recover(shared, guard, &mut asks, ask.take()) => {}
-                    () = retain(shared, guard) => {}
+                    () = recover(shared, guard, &mut recovers, &mut asks, ask.take()) => {}
+                    () = retain(shared, guard, &mut forgets) => {}
                 }
             }
             None => match shared.guard.apart().await {
@@ -140,9 +143,15 @@ fn answer(ask: Option<Ask>, cycle: Result<Option<Cycle>, StoreError>) {
 }
 
 /// Recovers as often as the settings say, and whenever asked, for as long as this pod leads.
-async fn recover(shared: &Shared, guard: &Guard, asks: &mut Receiver<Ask>, mut ask: Option<Ask>) {
+async fn recover(
+    shared: &Shared,
+    guard: &Guard,
+    portion: &mut Portion,
+    asks: &mut Receiver<Ask>,
+    mut ask: Option<Ask>,
+) {
     while let Some(epoch) = shared.epoch() {
-        let cycle = cycle(guard, &shared.settings, &shared.local, epoch).await;
+        let cycle = cycle(guard, &shared.settings, &shared.local, portion, epoch).await;
         match &cycle {
             Ok(Some(cycle)) => shared.counters.recovered.add(cycle.recovered.len()),
             Ok(None) => shared.lead_is_over(),
@@ -159,15 +168,21 @@ async fn recover(shared: &Shared, guard: &Guard, asks: &mut Receiver<Ask>, mut a
 }
 
 /// Forgets what may be forgotten while this pod leads. Never ends.
-async fn retain(shared: &Shared, guard: &Guard) {
+async fn retain(shared: &Shared, guard: &Guard, portion: &mut Portion) {
     loop {
         let Some(epoch) = shared.epoch() else {
             tokio::time::sleep(RETRY).await;
             continue;
         };
         let began = std::time::Instant::now();
-        let more = forget(shared, guard, epoch).await;
-        let pause = if more { began.elapsed() } else { RETAIN };
+        let pause = match forget(shared, guard, portion, epoch).await {
+            Ok(true) => began.elapsed(),
+            Ok(false) => RETAIN,
+            Err(error) => {
+                tracing::debug!(%error, "retention has to wait");
+                RETRY
+            }
+        };
         tokio::time::sleep(pause).await;
     }
 }
@@ -178,6 +193,7 @@ pub(super) async fn cycle(
     guard: &Guard,
     settings: &PodSettings,
     local: &Arc<Local>,
+    portion: &mut Portion,
     epoch: Epoch,
 ) -> Result<Option<Cycle>, StoreError> {
     let started = std::time::Instant::now();
@@ -195,12 +211,24 @@ pub(super) async fn cycle(
             .map(|charged| retry_delay_ms(settings.backoff, charged, fastrand::f64()))
             .collect();
         let request = RecoverRequest {
-            steps_max: SWEEP,
+            steps_max: portion.size(),
             retry_in_ms: waits,
             poison_after: settings.poison_after,
         };
-        let recovered = guard.call(|store| store.recover(request)).await?;
-        let more = recovered.value.len() == SWEEP;
+        let recovered = match guard.call(|store| store.recover(request)).await {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                portion.failed();
+                if cycle.recovered.is_empty() {
+                    return Err(error);
+                }
+                // What was taken back is told; the next cycle goes on.
+                tracing::debug!(%error, "recovery has to wait");
+                break;
+            }
+        };
+        let more = recovered.value.len() == portion.size();
+        portion.went_well();
         if !recovered.value.is_empty() {
             note(local, &cycle.cycle_id, recovered.wall, recovered.value.clone()).await;
         }
@@ -235,22 +263,30 @@ async fn note(local: &Arc<Local>, cycle_id: &str, at: UnixMs, recovered: Vec<Rec
 }
 
 /// Whether there is more to forget.
-async fn forget(shared: &Shared, guard: &Guard, epoch: Epoch) -> bool {
-    let keep = shared.settings.retention;
+async fn forget(
+    shared: &Shared,
+    guard: &Guard,
+    portion: &mut Portion,
+    epoch: Epoch,
+) -> Result<bool, StoreError> {
+    let keep = Retention { steps_max: portion.size(), ..shared.settings.retention };
     match guard.call(|store| store.retain(epoch, keep)).await {
-        Ok(answer) => match answer.value {
-            LeaderWrite::Done(forgotten) => {
-                shared.counters.forgotten.add(forgotten.steps as usize);
-                forgotten.more
-            }
-            LeaderWrite::Deposed => {
-                shared.lead_is_over();
-                false
-            }
-        },
+        Ok(answer) => {
+            portion.went_well();
+            Ok(match answer.value {
+                LeaderWrite::Done(forgotten) => {
+                    shared.counters.forgotten.add(forgotten.steps as usize);
+                    forgotten.more
+                }
+                LeaderWrite::Deposed => {
+                    shared.lead_is_over();
+                    false
+                }
+            })
+        }
         Err(error) => {
-            tracing::debug!(%error, "retention has to wait");
-            false
+            portion.failed();
+            Err(error)
         }
     }
 }

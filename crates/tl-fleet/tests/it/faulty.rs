@@ -1,8 +1,9 @@
 //! A real store whose calls can be held up by name, as a database that hangs would: before it
-//! has heard of them, or after it has done them.
+//! has heard of them, or after it has done them. Sweeps can be too large for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tl_fleet::{
@@ -10,7 +11,7 @@ use tl_fleet::{
     DrainAsked, EffectNoted, Epoch, Finish, Finished, Forgotten, Heartbeat, Leader, LeaderWrite,
     Leadership, NewEffect, NewStep, Opening, Page, PageRequest, Pod, PodId, PodInfo, PodLife,
     ReapedPod, RecoverRequest, Recovered, Redriven, Registered, Renewal, Renewed, Retention, Step,
-    StepFilter, StepId, Store, Submitted,
+    StepFilter, StepId, Store, StoreError, Submitted,
 };
 use tokio::sync::watch;
 
@@ -20,6 +21,8 @@ pub struct Faults {
     calls_held: watch::Sender<BTreeSet<&'static str>>,
     answers_held: watch::Sender<BTreeSet<&'static str>>,
     calls: Mutex<BTreeMap<&'static str, usize>>,
+    /// Steps of one sweep that are not too many; 0 is no limit.
+    sweep_max: AtomicUsize,
 }
 
 impl Faults {
@@ -35,6 +38,21 @@ impl Faults {
         self.answers_held.send_modify(|held| {
             held.insert(name);
         });
+    }
+
+    /// From now on sweeps of more steps take longer than a statement may.
+    pub fn limit_sweeps(&self, steps_max: usize) {
+        self.sweep_max.store(steps_max, Ordering::SeqCst);
+    }
+
+    fn sweep(&self, steps_max: usize) -> Result<(), StoreError> {
+        match self.sweep_max.load(Ordering::SeqCst) {
+            most if most > 0 && steps_max > most => {
+                let source = Arc::new(std::io::Error::from(std::io::ErrorKind::TimedOut));
+                Err(StoreError::Unavailable { source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// All that was held up goes on.
@@ -107,6 +125,22 @@ impl Store for Faulty {
         })
     }
 
+    fn recover(&self, request: RecoverRequest) -> Answer<'_, Vec<Recovered>> {
+        Box::pin(async move {
+            self.faults.before("recover").await;
+            self.faults.sweep(request.steps_max)?;
+            self.inner.recover(request).await
+        })
+    }
+
+    fn retain(&self, epoch: Epoch, keep: Retention) -> Answer<'_, LeaderWrite<Forgotten>> {
+        Box::pin(async move {
+            self.faults.before("retain").await;
+            self.faults.sweep(keep.steps_max)?;
+            self.inner.retain(epoch, keep).await
+        })
+    }
+
     passed_on! {
         ping() -> ();
         submit(steps: Vec<NewStep>) -> Vec<Submitted>;
@@ -114,7 +148,6 @@ impl Store for Faulty {
         renew(lease_ms: u64, renewals: Vec<Renewal>) -> Vec<Renewed>;
         finish(finishes: Vec<Finish>) -> Vec<Finished>;
         note_effects(effects: Vec<NewEffect>) -> Vec<EffectNoted>;
-        recover(request: RecoverRequest) -> Vec<Recovered>;
         register(info: PodInfo, lease_ms: u64) -> Registered;
         heartbeat(beat: Heartbeat) -> Beat;
         leave(life: PodLife) -> ();
@@ -123,7 +156,6 @@ impl Store for Faulty {
         lead(life: PodLife, lease_ms: u64) -> Leadership;
         leader() -> Option<Leader>;
         reap(epoch: Epoch, pods_max: usize) -> LeaderWrite<Vec<ReapedPod>>;
-        retain(epoch: Epoch, keep: Retention) -> LeaderWrite<Forgotten>;
         steps(ids: Vec<StepId>) -> Vec<Option<Step>>;
         attempts(id: StepId) -> Vec<AttemptRecord>;
         list(filter: StepFilter, page: PageRequest) -> Page<Step>;

@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tl_core::fleet::{BreakerSettings, BreakerState};
-use tl_fleet::{FleetService, Handlers, PodSettings, RecoveryAsked, RunningPod, Stage, StepState};
+use tl_fleet::limits::LEASE_MS_MIN;
+use tl_fleet::{
+    ClaimRequest, Claimant, FleetService, Handlers, PodSettings, RecoveryAsked, Retention,
+    RunningPod, Stage, StepState,
+};
 
 use super::{Fleet, Gate, counted, echo, finished, until};
+use crate::conformance::{claim_as, completed, finish, kind, pod};
 use crate::faulty::{Faults, Faulty};
 
 /// A guard that stays shut once it has fallen, and falls late.
@@ -180,6 +185,44 @@ async fn what_a_leader_does_for_all_may_hang_and_heartbeats_go_on() {
     until("the leader is left alone", async || faults.calls("reap") >= 5).await;
     let beats = faults.calls("heartbeat");
     until("heartbeats go on", async || faults.calls("heartbeat") >= beats + 3).await;
+}
+
+#[tokio::test]
+async fn a_sweep_that_takes_too_long_is_tried_with_fewer_steps() {
+    const LOST: usize = 20;
+    const DONE: usize = 4;
+    let fleet = Fleet::new();
+    fleet.submit(LOST).await;
+    claim_briefly(&fleet, LOST).await;
+    fleet.submit(DONE).await;
+    for claim in claim_as(&fleet.store, "w", DONE).await {
+        finish(&fleet.store, claim.key, completed("1")).await;
+    }
+    let (store, faults) = Faulty::over(Arc::clone(&fleet.store));
+    faults.limit_sweeps(3);
+    let keep = PodSettings::new(pod("p"), fleet.path()).retention;
+    let retention = Retention { finished_ms: 0, steps_max: 5, ..keep };
+    let settings = PodSettings { retention, breaker: slow_to_anger(), ..fleet.settings("p") };
+    let pod = RunningPod::start(settings, store, Handlers::new()).unwrap();
+    counted(&pod.handle(), "all are taken back", |counted| counted.recovered == LOST as u64).await;
+    counted(&pod.handle(), "all are forgotten", |counted| counted.forgotten == DONE as u64).await;
+}
+
+/// Takes steps with the shortest lease, and waits until it is over.
+async fn claim_briefly(fleet: &Fleet, steps: usize) {
+    let request = ClaimRequest {
+        claimant: Claimant::Worker(pod("gone")),
+        kinds: vec![kind("work")],
+        steps_max: steps,
+        lease_ms: LEASE_MS_MIN,
+    };
+    let claims = fleet.store.claim(request).await.unwrap().value;
+    assert_eq!(claims.len(), steps);
+    let last = claims.iter().map(|claim| claim.lease_until).max();
+    until("the leases are over", async || {
+        fleet.store.ping().await.is_ok_and(|now| Some(now.at) >= last)
+    })
+    .await;
 }
 
 #[tokio::test]
