@@ -28,7 +28,7 @@ use self::finish::{FINISH, FinishArrays, Finishes};
 use self::lane::Lane;
 use self::light::{Light, LightReply, Together, is_light_claim, is_light_finish, is_light_submit};
 use self::pool::{Pool, Shared};
-use self::submit::{SUBMIT, SubmitArrays, Submits};
+use self::submit::{SUBMIT, SUBMITS_MAX, SubmitArrays, Submits, Unsettled, Went};
 use self::wake::Hints;
 use crate::checks::{
     check_batch, check_finishes, check_lookup, check_submit, check_sweep, check_token,
@@ -148,12 +148,16 @@ impl PostgresStore {
         let steps: Vec<&NewStep> = steps.iter().collect();
         let arrays = SubmitArrays::new(&steps);
         let sql = self.pool.options.sql(SUBMIT);
-        let found = tx.query(&sql, &arrays.params()).await;
-        let found = found.map_err(|error| store_error(Call::Read, error))?;
-        match submit::submitted(&steps, &found)? {
-            Some(answer) => Ok(answer.value),
-            None => Err(unreadable("a submission that neither went in nor was there")),
+        let mut before = Unsettled::default();
+        for _ in 0..SUBMITS_MAX {
+            let found = tx.query(&sql, &arrays.params()).await;
+            let found = found.map_err(|error| store_error(Call::Read, error))?;
+            match submit::submitted(&steps, &found, &before)? {
+                Went::In(answer) => return Ok(answer.value),
+                Went::Unsettled(places) => before.extend(places),
+            }
         }
+        Err(submit::unsettled())
     }
 
     /// Ends a claim inside a transaction of the caller: a handler's own rows and the completion

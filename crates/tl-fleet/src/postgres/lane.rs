@@ -15,6 +15,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -28,8 +29,9 @@ use crate::time::Timed;
 
 /// Calls that may wait in one lane. One past: [`StoreError::Busy`].
 const WAITING_MAX: usize = 4_096;
-/// Bytes of payloads and results that may wait in one lane. One past: the same.
-const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of payloads and results that one lane holds, of calls that wait and of those that are
+/// under way, for a database that hangs holds many of these. One past: the same.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long a statement keeps those behind it waiting: ten times what a slow disk takes to sync.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -71,12 +73,36 @@ type Outcome<T> = Result<Timed<T>, StoreError>;
 struct Waiting<F: Freight> {
     ask: F::Ask,
     weight: Weight,
+    load: Load,
     reply: oneshot::Sender<Outcome<F::Reply>>,
+}
+
+/// The bytes of one call, which count until its answer is there, wherever that is waited for.
+struct Load {
+    bytes: usize,
+    held: Arc<AtomicUsize>,
+}
+
+impl Load {
+    /// Nothing when there is no room for them. Calls without bytes always find room.
+    fn new(held: &Arc<AtomicUsize>, bytes: usize) -> Option<Load> {
+        let fits = |held: usize| {
+            let after = held + bytes;
+            (bytes == 0 || after <= BYTES_MAX).then_some(after)
+        };
+        held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Load { bytes, held: Arc::clone(held) })
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 struct State<F: Freight> {
     queue: VecDeque<Waiting<F>>,
-    bytes: usize,
     under_way: usize,
 }
 
@@ -84,6 +110,7 @@ struct Road<F: Freight> {
     pool: Shared,
     abreast: usize,
     state: Mutex<State<F>>,
+    bytes: Arc<AtomicUsize>,
 }
 
 /// The way of one sort of call to the database.
@@ -102,14 +129,20 @@ impl<F: Freight> fmt::Debug for Lane<F> {
 /// One statement's worth of calls.
 struct Group<F: Freight> {
     asks: Vec<F::Ask>,
-    replies: Vec<oneshot::Sender<Outcome<F::Reply>>>,
+    replies: Vec<Reply<F>>,
+}
+
+/// Where the answer of a call goes, and what it has brought.
+struct Reply<F: Freight> {
+    to: oneshot::Sender<Outcome<F::Reply>>,
+    _load: Load,
 }
 
 impl<F: Freight> Lane<F> {
     /// At most `abreast` statements are under way at once.
     pub(super) fn new(pool: Shared, abreast: usize) -> Lane<F> {
-        let state = State { queue: VecDeque::new(), bytes: 0, under_way: 0 };
-        Lane(Arc::new(Road { pool, abreast, state: Mutex::new(state) }))
+        let state = Mutex::new(State { queue: VecDeque::new(), under_way: 0 });
+        Lane(Arc::new(Road { pool, abreast, state, bytes: Arc::default() }))
     }
 
     /// Has one call done, together with those that wait beside it.
@@ -119,12 +152,13 @@ impl<F: Freight> Lane<F> {
         let is_first = {
             let mut state = self.0.state.lock();
             let waiting = state.queue.len();
-            let is_heavy = weight.bytes > 0 && state.bytes + weight.bytes > WAITING_BYTES_MAX;
-            if waiting >= WAITING_MAX || is_heavy {
+            if waiting >= WAITING_MAX {
                 return Err(StoreError::Busy { waiting });
             }
-            state.bytes += weight.bytes;
-            state.queue.push_back(Waiting { ask, weight, reply });
+            let Some(load) = Load::new(&self.0.bytes, weight.bytes) else {
+                return Err(StoreError::Busy { waiting });
+            };
+            state.queue.push_back(Waiting { ask, weight, load, reply });
             let has_room = state.under_way < self.0.abreast;
             state.under_way += usize::from(has_room);
             has_room
@@ -188,12 +222,11 @@ impl<F: Freight> State<F> {
                 }
             }
             let next = self.queue.pop_front().expect("it was just looked at");
-            self.bytes -= next.weight.bytes;
             if is_wanted {
                 items += next.weight.items;
                 bytes += next.weight.bytes;
                 group.asks.push(next.ask);
-                group.replies.push(next.reply);
+                group.replies.push(Reply { to: next.reply, _load: next.load });
             }
         }
         (!group.asks.is_empty()).then_some(group)
@@ -239,11 +272,7 @@ async fn serve<F: Freight>(pool: Shared, group: Group<F>) {
     }
 }
 
-async fn serve_alone<F: Freight>(
-    pool: Shared,
-    ask: F::Ask,
-    reply: oneshot::Sender<Outcome<F::Reply>>,
-) {
+async fn serve_alone<F: Freight>(pool: Shared, ask: F::Ask, reply: Reply<F>) {
     let outcome = F::run(&pool, std::slice::from_ref(&ask)).await;
     let outcome = outcome.map(|Timed { mut value, at, wall }| {
         let value = value.pop().expect("one call has one answer");
@@ -255,11 +284,8 @@ async fn serve_alone<F: Freight>(
 }
 
 /// Gives back what was done for a caller who has gone.
-fn answer<F: Freight>(
-    reply: oneshot::Sender<Outcome<F::Reply>>,
-    outcome: Outcome<F::Reply>,
-) -> Option<F::Reply> {
-    let unheard = reply.send(outcome).err()?.ok()?;
+fn answer<F: Freight>(reply: Reply<F>, outcome: Outcome<F::Reply>) -> Option<F::Reply> {
+    let unheard = reply.to.send(outcome).err()?.ok()?;
     Some(unheard.value)
 }
 

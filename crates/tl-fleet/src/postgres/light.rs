@@ -10,7 +10,10 @@ use super::fault::{done_but, unreadable};
 use super::finish::{FinishArrays, finish};
 use super::lane::{Freight, Weight};
 use super::pool::Pool;
-use super::submit::{SUBMIT, SUBMIT_FRESH, SubmitArrays, submit, submitted, submitted_fresh};
+use super::submit::{
+    SUBMIT, SUBMIT_FRESH, SubmitArrays, Unsettled, Went, submit, submit_again, submitted,
+    submitted_fresh,
+};
 use crate::claim::{Claim, ClaimRequest, Finish, Finished};
 use crate::error::StoreError;
 use crate::step::{NewStep, Submitted};
@@ -180,9 +183,13 @@ impl<'a> Sorted<'a> {
                 false => submitted_fresh(steps, &rows).map_err(done_but)?,
                 // What one met was forgotten in that moment. They may come again, by their ids;
                 // the reports and claims beside them may not.
-                true => match submitted(steps, &rows).map_err(done_but)? {
-                    Some(answer) => answer,
-                    None => Box::pin(submit(pool, steps)).await.map_err(done_but)?,
+                true => match submitted(steps, &rows, &Unsettled::default()).map_err(done_but)? {
+                    Went::In(answer) => answer,
+                    Went::Unsettled(places) => {
+                        Box::pin(submit_again(pool, steps, &submits, places))
+                            .await
+                            .map_err(done_but)?
+                    }
                 },
             };
             at = Some(answer.map(|submitted| parts.submitted = submitted));

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::fault::{Call, connect_error, may_run_again, store_error, timed_out, unreadable};
 use super::options::PostgresOptions;
@@ -180,7 +180,12 @@ impl Pool {
                     self.idle.lock().extend(lent.link.take());
                     return Ok(rows);
                 }
-                Err(error) => error,
+                // What was done stays, so nobody may take it that nothing was. The connection is
+                // not used again: it is not known what has happened to it.
+                Err(Apart::InPart(error)) => {
+                    return Err(StoreError::OutcomeUnknown { source: Arc::new(error) });
+                }
+                Err(Apart::Whole(error)) => error,
             };
             if may_run_again(&error) && again < AGAIN_MAX {
                 again += 1;
@@ -264,7 +269,7 @@ impl Link {
         &mut self,
         options: &PostgresOptions,
         sql: &'static str,
-    ) -> Result<Statement, tokio_postgres::Error> {
+    ) -> Result<Statement, Error> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
@@ -274,13 +279,21 @@ impl Link {
     }
 }
 
+/// Why statements that were sent together have no answers.
+enum Apart {
+    /// As one statement that failed: nothing was done, or nothing more was heard.
+    Whole(Error),
+    /// The transaction was not begun, so that each was one of its own, and some of them were done.
+    InPart(Error),
+}
+
 /// All of it is sent before anything is answered. When one fails the rest does nothing, and what
 /// it says comes first.
 async fn together(
     client: &Client,
     prepared: &[Statement],
     statements: &[(&'static str, Vec<&(dyn ToSql + Sync)>)],
-) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
+) -> Result<Vec<Vec<Row>>, Apart> {
     let mut queries = prepared
         .iter()
         .zip(statements)
@@ -293,13 +306,27 @@ async fn together(
         if_any(third),
         client.batch_execute("COMMIT"),
     );
-    begun?;
-    let mut rows = Vec::with_capacity(statements.len());
+    let (mut rows, mut failed) = (Vec::with_capacity(statements.len()), Vec::new());
     for found in [first, second, third] {
-        rows.extend(found?);
+        match found {
+            Ok(found) => rows.extend(found),
+            Err(error) => failed.push(error),
+        }
     }
-    ended?;
-    Ok(rows)
+    match begun {
+        Ok(()) => match failed.into_iter().next() {
+            Some(error) => Err(Apart::Whole(error)),
+            None => ended.map(|()| rows).map_err(Apart::Whole),
+        },
+        // Each was a transaction of its own, and all of them are done.
+        Err(_) if failed.is_empty() => Ok(rows),
+        Err(error) if !rows.is_empty() => Err(Apart::InPart(error)),
+        // Not a word of the database to one of them: that one may have been done.
+        Err(error) => {
+            let unheard = failed.into_iter().find(|error| error.code().is_none());
+            Err(Apart::Whole(unheard.unwrap_or(error)))
+        }
+    }
 }
 
 async fn if_any<T, E>(query: Option<impl Future<Output = Result<T, E>>>) -> Result<Option<T>, E> {

@@ -76,9 +76,15 @@ pub(super) fn item<'a, T>(
     row: &Row,
     column: usize,
 ) -> Result<&'a mut T, StoreError> {
+    let place = place(row, column)?;
+    items.get_mut(place).ok_or_else(|| unreadable("the number of an item"))
+}
+
+/// The place of the item that a row speaks of; the database counts from 1.
+pub(super) fn place(row: &Row, column: usize) -> Result<usize, StoreError> {
     let number = uint(get(row, column)?);
     let place = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
-    place.and_then(|place| items.get_mut(place)).ok_or_else(|| unreadable("the number of an item"))
+    place.ok_or_else(|| unreadable("the number of an item"))
 }
 
 /// The columns of a step, alike for both tables; `@@` are those that only one of them has.

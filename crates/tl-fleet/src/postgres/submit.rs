@@ -1,12 +1,14 @@
 //! Steps come in.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::fault::{Call, unreadable};
 use super::lane::{Freight, Weight};
 use super::pool::Pool;
-use super::rows::{self, get, int, item, small, timed, uint};
+use super::rows::{self, get, int, small, timed, uint};
 use crate::error::StoreError;
 use crate::ids::StepId;
 use crate::step::{NewStep, RunAt, StepState, Submitted};
@@ -20,7 +22,7 @@ pub(super) const SUBMIT_FRESH: &str =
     "SELECT @fleet_submit_fresh($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 /// How often a submission comes again because what it met was forgotten in that moment.
-const SUBMITS_MAX: usize = 3;
+pub(super) const SUBMITS_MAX: usize = 3;
 
 /// The columns of a batch of submissions.
 pub(super) struct SubmitArrays<'a> {
@@ -145,13 +147,49 @@ pub(super) async fn submit(
             return submitted_fresh(steps, &found);
         }
     }
+    submit_again(pool, steps, &arrays, Unsettled::default()).await
+}
+
+/// Submits what a submission before has left unsettled, if there was one.
+pub(super) async fn submit_again(
+    pool: &Pool,
+    steps: &[&NewStep],
+    arrays: &SubmitArrays<'_>,
+    mut before: Unsettled,
+) -> Result<Timed<Vec<Submitted>>, StoreError> {
     for _ in 0..SUBMITS_MAX {
         let found = pool.rows(Call::Write, SUBMIT, &arrays.params()).await?;
-        if let Some(answer) = submitted(steps, &found)? {
-            return Ok(answer);
+        match submitted(steps, &found, &before)? {
+            Went::In(answer) => return Ok(answer),
+            Went::Unsettled(places) => before.extend(places),
         }
     }
-    Err(unreadable("a submission that neither went in nor was there"))
+    Err(unsettled())
+}
+
+/// What became of a submission.
+pub(super) enum Went {
+    /// All its steps are in, or were.
+    In(Timed<Vec<Submitted>>),
+    /// What one of them met was forgotten in that very moment, so that it is neither. They come
+    /// again.
+    Unsettled(Unsettled),
+}
+
+/// Places of items that were new, as far as can be told, when a submission did not settle all of
+/// them: coming again these meet themselves, and are new all the same.
+#[derive(Debug, Default)]
+pub(super) struct Unsettled(BTreeSet<usize>);
+
+impl Unsettled {
+    pub(super) fn extend(&mut self, places: Unsettled) {
+        self.0.extend(places.0);
+    }
+}
+
+/// Of a submission that came again too often.
+pub(super) fn unsettled() -> StoreError {
+    unreadable("a submission that neither went in nor was there")
 }
 
 /// The answer of [`SUBMIT_FRESH`].
@@ -163,26 +201,39 @@ pub(super) fn submitted_fresh(
     Ok(answer.map(|()| all_new(steps, answer.at)))
 }
 
-/// Nothing when an item was neither new nor found.
+/// The answer of [`SUBMIT`], behind submissions of the same steps that did not settle all of them.
 pub(super) fn submitted(
     steps: &[&NewStep],
     found: &[tokio_postgres::Row],
-) -> Result<Option<Timed<Vec<Submitted>>>, StoreError> {
+    before: &Unsettled,
+) -> Result<Went, StoreError> {
     let answer = timed(found, ())?;
     let new: i64 = get(&found[0], 1)?;
-    if uint(new) + (found.len() as u64 - 1) != steps.len() as u64 {
-        return Ok(None);
-    }
     let mut all = all_new(steps, answer.at);
+    let mut named = BTreeSet::new();
+    let is_settled = uint(new) + (found.len() as u64 - 1) == steps.len() as u64;
     for row in &found[1..] {
-        *item(&mut all, row, 1)? = Submitted {
-            id: StepId(get(row, 2)?),
+        let place = rows::place(row, 1)?;
+        let step = all.get_mut(place).ok_or_else(|| unreadable("the number of an item"))?;
+        let id = StepId(get(row, 2)?);
+        let is_ours = id == step.id && before.0.contains(&place);
+        *step = Submitted {
+            id,
             state: rows::state(row, 3)?,
-            deduped: true,
-            differs: get(row, 4)?,
+            deduped: !is_ours,
+            differs: !is_ours && get(row, 4)?,
         };
+        if !is_settled {
+            named.insert(place);
+        }
     }
-    Ok(Some(answer.map(|()| all)))
+    Ok(match is_settled {
+        true => Went::In(answer.map(|()| all)),
+        false => {
+            let silent = (0..steps.len()).filter(|place| !named.contains(place));
+            Went::Unsettled(Unsettled(silent.collect()))
+        }
+    })
 }
 
 /// The answer when all are new; the store's clock is the calendar's too.

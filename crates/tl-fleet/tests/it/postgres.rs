@@ -15,6 +15,7 @@ use crate::conformance::World;
 mod lanes;
 mod migrate;
 mod own_transaction;
+mod proxy;
 mod races;
 mod retain;
 pub mod server;

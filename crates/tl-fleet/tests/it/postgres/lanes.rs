@@ -3,16 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tl_fleet::limits::PAYLOAD_BYTES_MAX;
+use tl_fleet::postgres::{PostgresOptions, PostgresStore};
 use tl_fleet::{
     ClaimRequest, Claimant, Finish, Finished, NewStep, Outcome, StepId, StepState, Store,
-    StoreError,
+    StoreError, Submitted, Unique, UniqueUntil,
 };
 use tokio::task::JoinSet;
 
+use super::proxy::Proxy;
 use super::races::until_one_waits_for;
 use super::{PostgresWorld, client, world};
 use crate::conformance::{
-    LEASE_MS, World, claim_as, completed, failed, kind, numbered, pod, state, step, submit,
+    LEASE_MS, World, claim_as, completed, failed, json, kind, numbered, pod, state, step, submit,
 };
 
 /// Has all of them under way at once.
@@ -236,4 +239,163 @@ async fn a_call_that_has_to_wait_for_somebody_does_not_keep_others_waiting() {
     assert!(!waits.is_finished());
     tx.commit().await.unwrap();
     assert!(waits.await.unwrap().deduped);
+}
+
+/// A report, a submission and a claim of at most two steps, in one group.
+async fn all_sorts(
+    store: &Arc<dyn Store>,
+    report: Finish,
+    steps: Vec<NewStep>,
+) -> (
+    Result<Vec<Finished>, StoreError>,
+    Result<Vec<Submitted>, StoreError>,
+    Result<Vec<tl_fleet::Claim>, StoreError>,
+) {
+    let (finished, submitted, claims) =
+        tokio::join!(store.finish(vec![report]), store.submit(steps), claiming(store, "w"));
+    (
+        finished.map(|answer| answer.value),
+        submitted.map(|answer| answer.value),
+        claims.map(|answer| answer.value),
+    )
+}
+
+/// A store behind a proxy, and a claim beside one more step.
+async fn behind_a_proxy(world: &PostgresWorld) -> (Arc<dyn Store>, Proxy, tl_fleet::Claim) {
+    let proxy = Proxy::start();
+    let options = PostgresOptions::parse(&proxy.url()).unwrap().schema(&world.schema).unwrap();
+    let store: Arc<dyn Store> = Arc::new(PostgresStore::open(options).await.unwrap());
+    submit(&store, numbered(1)).await;
+    let held = claim_as(&store, "w", 1).await.remove(0);
+    submit(&store, numbered(2)).await;
+    (store, proxy, held)
+}
+
+#[tokio::test]
+async fn calls_whose_transaction_did_not_begin_hear_what_they_did() {
+    let world = world().await;
+    let (store, proxy, held) = behind_a_proxy(&world).await;
+    proxy.spoil_a_beginning();
+    let report = Finish { key: held.key, outcome: completed("1") };
+    let (finished, submitted, claims) = all_sorts(&store, report, vec![numbered(3)]).await;
+    assert_eq!(proxy.spoiled(), 1);
+    assert_eq!(finished.unwrap(), [Finished::Now(StepState::Completed)]);
+    assert!(!submitted.unwrap()[0].deduped, "it went in by this very call");
+    assert_eq!(claims.unwrap().len(), 2);
+    let counts = store.counts().await.unwrap().value;
+    assert_eq!((counts.pending, counts.claimed, counts.completed), (0, 2, 1));
+}
+
+#[tokio::test]
+async fn calls_whose_transaction_did_not_begin_never_hear_that_nothing_was_done_when_some_was() {
+    let world = world().await;
+    let (store, proxy, held) = behind_a_proxy(&world).await;
+    let refuse = format!(
+        "CREATE FUNCTION {0}.refuse() RETURNS trigger LANGUAGE plpgsql AS
+           'BEGIN RAISE EXCEPTION ''not this one''; END';
+         CREATE TRIGGER refuse BEFORE INSERT ON {0}.fleet_steps FOR EACH ROW
+           WHEN (NEW.priority = 13) EXECUTE FUNCTION {0}.refuse()",
+        world.schema
+    );
+    world.client.batch_execute(&refuse).await.unwrap();
+    proxy.spoil_a_beginning();
+    let report = Finish { key: held.key, outcome: completed("1") };
+    let refused = NewStep { priority: 13, ..numbered(3) };
+    let (finished, submitted, claims) = all_sorts(&store, report.clone(), vec![refused]).await;
+    assert_eq!(proxy.spoiled(), 1);
+    let errors = [finished.map(drop), submitted.map(drop), claims.map(drop)];
+    for error in errors {
+        assert!(matches!(error, Err(StoreError::OutcomeUnknown { .. })), "{error:?}");
+    }
+    // The same write may be repeated, as always.
+    let again = store.finish(vec![report]).await.unwrap().value;
+    assert_eq!(again, [Finished::Now(StepState::Completed)]);
+    assert_eq!(store.counts().await.unwrap().value.claimed, 1, "until its lease is over");
+}
+
+#[tokio::test]
+async fn a_key_that_is_forgotten_in_the_moment_it_is_met_is_free_and_calls_beside_it_count_once() {
+    let world = world().await;
+    let store = world.store();
+    let keyed = |number, key: &str| {
+        let unique = Some(Unique { key: key.to_owned(), until: UniqueUntil::Forgotten });
+        NewStep { unique, ..numbered(number) }
+    };
+    let holder = submit(&store, keyed(1, "met")).await;
+    let claim = claim_as(&store, "w", 1).await.remove(0);
+    submit(&store, numbered(2)).await;
+    let held = claim_as(&store, "w", 1).await.remove(0);
+    let waiting = submit(&store, numbered(3)).await;
+    store.finish(vec![Finish { key: claim.key, outcome: completed("1") }]).await.unwrap();
+    // Between meeting the first key and looking for whose it is, the submission stands still.
+    let gate = format!(
+        "CREATE TABLE {0}.gate (is_open boolean);
+         CREATE FUNCTION {0}.wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS '
+           BEGIN
+             WHILE NOT EXISTS (SELECT FROM {0}.gate) LOOP PERFORM pg_sleep(0.005); END LOOP;
+             RETURN NEW;
+           END';
+         CREATE TRIGGER wait_at_gate BEFORE INSERT ON {0}.fleet_unique FOR EACH ROW
+           WHEN (NEW.key = 'next') EXECUTE FUNCTION {0}.wait_at_gate()",
+        world.schema
+    );
+    world.client.batch_execute(&gate).await.unwrap();
+    let (met, next) = (keyed(4, "met"), keyed(5, "next"));
+    let (first, second) = (met.id, next.id);
+    let calls = tokio::spawn({
+        let store = Arc::clone(&store);
+        let report = Finish { key: held.key, outcome: completed("1") };
+        async move { all_sorts(&store, report, vec![met, next]).await }
+    });
+    let stands = "SELECT EXISTS (SELECT FROM pg_stat_activity
+                                 WHERE wait_event = 'PgSleep' AND query LIKE '%\"' || $1 || '\".%')";
+    while !world.client.query_one(stands, &[&world.schema]).await.unwrap().get::<_, bool>(0) {
+        tokio::task::yield_now().await;
+    }
+    // As retention forgets.
+    let forget = format!(
+        "DELETE FROM {0}.fleet_unique WHERE key = 'met';
+         DELETE FROM {0}.fleet_finished WHERE id = '{1}';
+         INSERT INTO {0}.gate VALUES (true)",
+        world.schema, holder.0
+    );
+    world.client.batch_execute(&forget).await.unwrap();
+    let (finished, submitted, claims) = calls.await.unwrap();
+    assert_eq!(finished.unwrap(), [Finished::Now(StepState::Completed)]);
+    let submitted = submitted.unwrap();
+    let ids: Vec<_> = submitted.iter().map(|one| (one.id, one.deduped)).collect();
+    assert_eq!(ids, [(first, false), (second, false)], "both are new, one by the second try");
+    let claims = claims.unwrap();
+    let taken: Vec<_> = claims.iter().map(|claim| (claim.key.id, claim.attempt.0)).collect();
+    assert_eq!(taken, [(waiting, 1), (second, 1)]);
+    assert_eq!(claim_as(&store, "w", 9).await[0].key.id, first);
+}
+
+#[tokio::test]
+async fn bytes_of_calls_count_until_they_are_answered() {
+    const HELD: usize = 64;
+    let world = world().await;
+    let (store, mut other) = (world.store(), client().await);
+    let pid = other.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let tx = other.transaction().await.unwrap();
+    let lock = format!("LOCK TABLE {}.fleet_steps IN EXCLUSIVE MODE", world.schema);
+    tx.batch_execute(&lock).await.unwrap();
+    // As large as a step may be.
+    let large = || {
+        let room = PAYLOAD_BYTES_MAX - NewStep::new(kind("work")).payload_bytes();
+        let text = "x".repeat(room + r"{}".len() - r#"{"a":""}"#.len());
+        NewStep { args: json(&format!(r#"{{"a":"{text}"}}"#)), ..NewStep::new(kind("work")) }
+    };
+    assert_eq!(large().payload_bytes(), PAYLOAD_BYTES_MAX);
+    let mut calls = JoinSet::new();
+    for _ in 0..HELD {
+        calls.spawn(submitting(&store, large()));
+    }
+    // Some are under way, and the database does not answer.
+    until_one_waits_for(pid, &world.client).await;
+    let refused = store.submit(vec![large()]).await;
+    assert!(matches!(refused, Err(StoreError::Busy { .. })), "{refused:?}");
+    tx.commit().await.unwrap();
+    assert!(calls.join_all().await.iter().all(Result::is_ok));
+    store.submit(vec![large()]).await.unwrap();
 }
