@@ -1,11 +1,10 @@
 -- Run after the functions were made, by the same transaction.
 
-SELECT @fleet_parts_ahead(86400000);
-
 -- These act with the owner's rights or for those who do.
 REVOKE ALL ON FUNCTION
   @fleet_retain(bigint, bigint, bigint, bigint, integer), @fleet_parts_ahead(bigint),
-  @fleet_make_part(bigint, bigint), @fleet_drop_part(text) FROM PUBLIC;
+  @fleet_make_part(bigint, bigint), @fleet_drop_part(text), @fleet_hold(text, bigint[]),
+  @fleet_walk_part(text, bigint, bigint) FROM PUBLIC;
 
 -- Roles that could do the work before can do it now.
 DO $$

@@ -1,10 +1,11 @@
 -- What a leader writes: nothing, unless its epoch leads now and goes on leading until this is
--- committed.
+-- committed. The lock is one that a renewal of the same epoch passes and a new epoch does not: who
+-- leads goes on leading while its own sweep is under way.
 CREATE OR REPLACE FUNCTION @fleet_leads(its_epoch bigint, clock_ms bigint) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM FROM @fleet_leader AS l WHERE l.epoch = its_epoch AND l.lease_until > clock_ms
-    FOR SHARE;
+    FOR KEY SHARE;
   RETURN FOUND;
 END $$;
 
@@ -26,7 +27,11 @@ BEGIN
       RETURNING clock_ms, its_turn, p.pod, p.incarnation, p.lease_until;
   END IF;
 END $$;
--- Leadership by compare and set. Epochs only grow, and an epoch belongs to one holder.
+
+-- Leadership by compare and set. Epochs only grow, and an epoch belongs to one holder. Nobody waits
+-- here for a sweep, for whoever asks has heartbeats to send: a place that has got free is not given
+-- away before the writes of its last epoch have come to their end, and who asks hears that another
+-- leads.
 CREATE OR REPLACE FUNCTION @fleet_lead(its_pod text, life bigint, lease_ms bigint)
 RETURNS TABLE (at bigint, led boolean, pod text, incarnation bigint, epoch bigint,
                lease_until bigint)
@@ -42,12 +47,19 @@ BEGIN
     RAISE EXCEPTION 'this life of the pod is over' USING ERRCODE = 'TLF01';
   END IF;
   RETURN QUERY
-    UPDATE @fleet_leader AS l
-    SET pod = its_pod, incarnation = life, lease_until = clock_ms + lease_ms,
-        epoch = CASE WHEN l.lease_until > clock_ms THEN l.epoch ELSE l.epoch + 1 END
-    WHERE l.lease_until <= clock_ms OR (l.incarnation = life AND l.epoch > 0)
+    UPDATE @fleet_leader AS l SET lease_until = clock_ms + lease_ms
+    WHERE l.incarnation = life AND l.epoch > 0 AND l.lease_until > clock_ms
     RETURNING clock_ms, true, l.pod, l.incarnation, l.epoch, l.lease_until;
-  IF NOT FOUND THEN
+  IF FOUND THEN
+    RETURN;
+  END IF;
+  PERFORM FROM @fleet_leader AS l WHERE l.lease_until <= clock_ms FOR UPDATE SKIP LOCKED;
+  IF FOUND THEN
+    RETURN QUERY
+      UPDATE @fleet_leader AS l
+      SET pod = its_pod, incarnation = life, lease_until = clock_ms + lease_ms, epoch = l.epoch + 1
+      RETURNING clock_ms, true, l.pod, l.incarnation, l.epoch, l.lease_until;
+  ELSE
     RETURN QUERY SELECT clock_ms, false, l.pod, l.incarnation, l.epoch, l.lease_until
       FROM @fleet_leader AS l;
   END IF;

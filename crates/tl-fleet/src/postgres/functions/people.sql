@@ -64,7 +64,13 @@ BEGIN
       CONTINUE;
     END IF;
     SELECT f.* INTO stands FROM @fleet_finished AS f WHERE f.id = ids[n] FOR UPDATE;
-    IF NOT FOUND THEN
+    -- One that retention has come past only lies there until its part is dropped: what hung on it
+    -- is gone, and it is counted out.
+    IF NOT FOUND OR (stands.state <> 4 AND EXISTS (
+      SELECT FROM @fleet_parts AS p
+      WHERE p.since <= stands.finished_at AND p.until > stands.finished_at
+        AND p.swept >= stands.seq))
+    THEN
       RETURN QUERY SELECT clock_ms, n::bigint, 4::smallint, NULL::smallint, NULL::uuid;
       CONTINUE;
     ELSIF stands.state = 3 THEN
@@ -91,13 +97,7 @@ BEGIN
         stands.args, stands.metadata);
     UPDATE @fleet_dead_letters AS d SET redriven_at = clock_ms
       WHERE d.seq = stands.seq AND d.redriven_at IS NULL;
-    -- Retention has counted it out already when it has come past it on its way to dropping the
-    -- whole part.
-    INSERT INTO @fleet_totals (state, steps)
-      SELECT stands.state, -1 WHERE NOT EXISTS (
-        SELECT FROM @fleet_parts AS p
-        WHERE stands.state <> 4 AND p.since <= stands.finished_at AND p.until > stands.finished_at
-          AND p.swept >= stands.seq);
+    INSERT INTO @fleet_totals (state, steps) VALUES (stands.state, -1);
     RETURN QUERY SELECT clock_ms, n::bigint, 1::smallint, NULL::smallint, NULL::uuid;
   END LOOP;
 END $$;

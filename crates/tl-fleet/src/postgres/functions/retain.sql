@@ -3,7 +3,8 @@
 --   fleet_finished_first    those that were there before there were parts, and
 --   fleet_finished_rest     those that no part was made for in time; both forgotten one by one
 --   fleet_finished_<since>  those finished from then on for a while; dropped whole
--- fleet_parts lists the ones that are bound to a time.
+-- fleet_parts lists the ones that are bound to a time. They are as long as an eighth of the time for
+-- which steps are kept, so that none stays much longer for the sake of the others.
 
 -- What hangs on steps that are forgotten.
 CREATE OR REPLACE FUNCTION @fleet_forget(seqs bigint[], keys text[], holders uuid[])
@@ -67,6 +68,83 @@ EXCEPTION WHEN lock_not_available THEN
   NULL;
 END $$;
 
+-- Holds cancelled steps of a part, which alone could be put back, until what hangs on them is
+-- forgotten; false when somebody else holds one of them or has just put it back.
+CREATE OR REPLACE FUNCTION @fleet_hold(its_name text, seqs bigint[]) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+  held bigint;
+BEGIN
+  EXECUTE format('SELECT count(*) FROM (SELECT FROM @%I WHERE seq = ANY ($1)
+                                        ORDER BY seq FOR UPDATE) AS f', its_name)
+    INTO held USING seqs;
+  RETURN held = cardinality(seqs);
+EXCEPTION WHEN lock_not_available THEN
+  RETURN false;
+END $$;
+
+-- A part that is longer than it should be, the first one or one from when more was kept: its steps
+-- are forgotten one by one as they come due, until what is left may be dropped whole. Steps lie in
+-- the order in which they were finished, except where room was used again, so the part is gone
+-- through by place up to where most are too young. The next call begins where the first one was
+-- too young. Gives how many were forgotten, and whether there may be more.
+CREATE OR REPLACE FUNCTION @fleet_walk_part(
+  its_name text, due_ms bigint, steps_max bigint, OUT gone bigint, OUT more boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+  -- A block holds some fifty rows at most.
+  blocks_of_a_look constant bigint := 16;
+  looks_max constant integer := 500;
+  blocks bigint := pg_relation_size(format('@%I', its_name)::regclass)
+                   / current_setting('block_size')::bigint;
+  place bigint := (SELECT p.walked FROM @fleet_parts AS p WHERE p.name = its_name);
+  stays bigint;
+  slice record;
+BEGIN
+  gone := 0;
+  more := true;
+  FOR look IN 1 .. looks_max LOOP
+    EXECUTE format(
+      'WITH gone AS (
+         DELETE FROM @%1$I AS f WHERE f.ctid = ANY (ARRAY(
+           SELECT o.ctid FROM @%1$I AS o
+           WHERE o.ctid >= $1 AND o.ctid < $2 AND o.finished_at <= $3
+           LIMIT $4 FOR UPDATE SKIP LOCKED))
+         RETURNING f.seq, f.id, f.unique_key, f.state)
+       SELECT count(*) AS steps, coalesce(array_agg(seq), ''{}'') AS seqs,
+              array_agg(unique_key) FILTER (WHERE unique_key IS NOT NULL) AS keys,
+              array_agg(id) FILTER (WHERE unique_key IS NOT NULL) AS holders,
+              count(*) FILTER (WHERE state = 3) AS completed,
+              count(*) FILTER (WHERE state = 5) AS cancelled,
+              (SELECT count(*) FROM @%1$I AS o
+               WHERE o.ctid >= $1 AND o.ctid < $2 AND o.finished_at > $3) AS young
+       FROM gone', its_name)
+      INTO slice USING format('(%s,0)', place)::tid,
+                       format('(%s,0)', place + blocks_of_a_look)::tid, due_ms, steps_max - gone;
+    IF slice.steps > 0 THEN
+      PERFORM @fleet_forget(slice.seqs, slice.keys, slice.holders);
+      INSERT INTO @fleet_totals (state, steps)
+        VALUES (3, -slice.completed), (5, -slice.cancelled);
+      gone := gone + slice.steps;
+    END IF;
+    IF slice.young > 0 THEN
+      stays := coalesce(stays, place);
+    END IF;
+    EXIT WHEN gone >= steps_max;
+    IF slice.young > slice.steps OR place + blocks_of_a_look >= blocks THEN
+      more := false;
+      stays := coalesce(stays, 0);
+      EXIT;
+    END IF;
+    place := place + blocks_of_a_look;
+  END LOOP;
+  -- After so many looks at places that were used again there is no way back.
+  IF gone >= steps_max OR NOT more THEN
+    place := coalesce(stays, place);
+  END IF;
+  UPDATE @fleet_parts AS p SET walked = place WHERE p.name = its_name AND p.walked <> place;
+END $$;
+
 -- With the rights of the owner, for it makes and drops parts. Its caller must lead.
 CREATE OR REPLACE FUNCTION @fleet_retain(
   its_epoch bigint, finished_ms bigint, dead_ms bigint, pods_ms bigint, steps_max integer
@@ -80,6 +158,9 @@ DECLARE
   sweep constant bigint := 20;
   room bigint := steps_max;
   gone bigint := 0;
+  due_ms bigint := clock_ms - finished_ms;
+  width_ms bigint := greatest(finished_ms / 8, 60000);
+  is_more boolean := false;
   aged record;
   part record;
   slice record;
@@ -115,9 +196,20 @@ BEGIN
     room := room - slice.steps;
     gone := gone + slice.steps;
   END LOOP;
+  FOR part IN
+    SELECT p.name FROM @fleet_parts AS p
+    WHERE p.since <= due_ms AND p.until > due_ms + width_ms AND p.swept = 0
+      AND p.name <> 'fleet_finished_first'
+  LOOP
+    EXIT WHEN room <= 0;
+    SELECT w.gone, w.more INTO slice FROM @fleet_walk_part(part.name, due_ms, room) AS w;
+    room := room - slice.gone;
+    gone := gone + slice.gone;
+    is_more := is_more OR slice.more;
+  END LOOP;
   room := room * sweep;
   FOR part IN
-    SELECT p.name, p.swept FROM @fleet_parts AS p WHERE p.until <= clock_ms - finished_ms
+    SELECT p.name, p.swept FROM @fleet_parts AS p WHERE p.until <= due_ms
     ORDER BY p.since LIMIT 8
   LOOP
     EXIT WHEN room <= 0;
@@ -125,10 +217,13 @@ BEGIN
       'SELECT count(*) AS steps, max(seq) AS last, coalesce(array_agg(seq), ''{}'') AS seqs,
               array_agg(unique_key) FILTER (WHERE unique_key IS NOT NULL) AS keys,
               array_agg(id) FILTER (WHERE unique_key IS NOT NULL) AS holders,
+              array_agg(seq) FILTER (WHERE state = 5) AS cancelled_seqs,
               count(*) FILTER (WHERE state = 3) AS completed,
               count(*) FILTER (WHERE state = 5) AS cancelled
        FROM (SELECT seq, id, unique_key, state FROM @%I WHERE seq > $1 ORDER BY seq LIMIT $2) AS o',
       part.name) INTO slice USING part.swept, room;
+    -- Whatever is being put back in this moment is left to the next look.
+    CONTINUE WHEN slice.cancelled > 0 AND NOT @fleet_hold(part.name, slice.cancelled_seqs);
     IF slice.steps > 0 THEN
       PERFORM @fleet_forget(slice.seqs, slice.keys, slice.holders);
       INSERT INTO @fleet_totals (state, steps)
@@ -145,9 +240,9 @@ BEGIN
   GET DIAGNOSTICS pods_gone = ROW_COUNT;
   -- Parts are made and dropped last: from then on everybody waits for the end of this transaction.
   -- Where that takes a wait of our own, it is left for the next time.
-  PERFORM @fleet_parts_ahead(greatest(finished_ms / 8, 60000));
+  PERFORM @fleet_parts_ahead(width_ms);
   FOR part IN SELECT unnest(empty) AS name LOOP
     PERFORM @fleet_drop_part(part.name);
   END LOOP;
-  RETURN QUERY SELECT clock_ms, true, gone, pods_gone, room <= 0;
+  RETURN QUERY SELECT clock_ms, true, gone, pods_gone, is_more OR room <= 0;
 END $$;

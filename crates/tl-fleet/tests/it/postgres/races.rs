@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use tl_fleet::{Finish, Finished, Outcome, StepState};
+use tl_fleet::{Finish, Finished, Leadership, Outcome, PodLife, StepState};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{client, world};
 use crate::conformance::{
-    LEASE_MS, World, claim_as, claim_one, completed, failed, numbered, recover, state,
+    LEASE_MS, World, claim_as, claim_one, completed, failed, numbered, recover, register, state,
 };
 
 /// Waits until somebody waits for a lock of the session with this process id.
@@ -82,4 +82,33 @@ async fn two_recoveries_pass_each_other_without_waiting() {
     for claim in held {
         assert_eq!(state(&store, claim.key.id).await, StepState::Pending);
     }
+}
+
+#[tokio::test]
+async fn who_leads_goes_on_while_its_sweep_is_under_way_and_nobody_takes_its_place_in_it() {
+    let world = world().await;
+    let (store, mut other) = (world.store(), client().await);
+    let (one, next) = (register(&store, "one").await, register(&store, "next").await);
+    let led = async |life: &PodLife| store.lead(life.clone(), LEASE_MS).await.unwrap().value;
+    let Leadership::Led { epoch, .. } = led(&one).await else { panic!("nobody else leads") };
+    // As every write of a leader begins, in a transaction that does not end.
+    let tx = other.transaction().await.unwrap();
+    let sql = format!("SELECT {0}.fleet_leads($1, {0}.fleet_clock())", world.schema);
+    let number = i64::try_from(epoch.0).unwrap();
+    assert!(tx.query_one(&sql, &[&number]).await.unwrap().get::<_, bool>(0));
+    world.pass(LEASE_MS / 2).await;
+    // Were one of these to wait, its time would run out here.
+    let Leadership::Led { epoch: still, lease_until } = led(&one).await else {
+        panic!("it goes on leading")
+    };
+    assert_eq!((still, lease_until.0), (epoch, 1_800_000_000_000 + LEASE_MS / 2 + LEASE_MS));
+    assert!(matches!(led(&next).await, Leadership::Other(leader) if leader.life == one));
+    // Its lease is over, and its sweep is not.
+    world.pass(LEASE_MS - 1).await;
+    let next = register(&store, "next").await;
+    world.pass(1).await;
+    assert!(matches!(led(&next).await, Leadership::Other(leader) if leader.epoch == epoch));
+    tx.commit().await.unwrap();
+    let Leadership::Led { epoch: taken, .. } = led(&next).await else { panic!("it is free") };
+    assert_eq!(taken.0, epoch.0 + 1);
 }
