@@ -360,8 +360,10 @@ impl Members {
         Ok(members)
     }
 
-    /// The members that an entry makes, if it is one that does.
-    pub(crate) fn of_entry(index: Index, data: &[u8]) -> Option<Result<Members, Damage>> {
+    /// The members that an entry makes, if it is one that does; or in a few fixed words what is wrong
+    /// with it.
+    #[must_use]
+    pub fn of_entry(index: Index, data: &[u8]) -> Option<Result<Members, &'static str>> {
         let members = Members::decode(data.strip_prefix(&MARK)?);
         Some(members.and_then(|members| match members.at == index {
             true => Ok(members),

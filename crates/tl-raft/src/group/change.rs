@@ -1,7 +1,6 @@
 //! Members of one group: taken up when a change of them is committed, and changed when this node
 //! leads. Why that is safe stands in [`super`].
 
-use raft::ProgressState;
 use raft::eraftpb::{Entry, Message, MessageType, Snapshot};
 use tl_types::{Index, Term};
 use tl_wal::Record;
@@ -101,7 +100,6 @@ impl Group {
         let raft = &self.raw.raft;
         raft.prs().get(learner.0).is_some_and(|progress| {
             progress.recent_active
-                && progress.state == ProgressState::Replicate
                 && progress.pending_request_snapshot == raft::INVALID_INDEX
                 && progress.matched >= self.members().at.0
                 && progress.matched + CAUGHT_UP_ENTRIES >= raft.raft_log.committed

@@ -588,3 +588,15 @@ fn a_damaged_change_never_enters_a_log() {
     }
     assert_eq!(driver.status(GROUP).unwrap().last, Index(0));
 }
+
+#[test]
+fn a_learner_that_has_everything_may_vote_although_nothing_is_sent_to_it() {
+    let mut bench = Bench::new();
+    bench.lose_a_disk();
+    bench.change(MemberChange::AddLearner(NEW)).unwrap();
+    // The connection broke, and since then there was nothing new by which it could show that it
+    // is there.
+    bench.inboxes.get_mut(&ME).unwrap().push(Inbound::Unreachable { peer: NEW });
+    bench.pass(40);
+    bench.change(SWAP).unwrap();
+}
