@@ -80,6 +80,12 @@ impl<S: OrderedStore> Node<S> {
             return self.say(from, of, what, turned);
         }
         let is_installing = self.driver.is_installing(group);
+        let is_damaged = self.slots[usize::from(group.0)].stopped;
+        if !is_damaged && !is_installing && self.is_overtaken(group, index) {
+            // All of it is here, only the giver has not heard: perhaps the word was lost with a
+            // crash. Once Raft asks, it is told so.
+            return self.say(from, of, What::Ready, turned);
+        }
         if let Some(at) = self.catch_up.taking.iter().position(|taking| taking.group == group) {
             let taking = &self.catch_up.taking[at];
             // A giver that offers anew has let the former transfer go. Another one takes over

@@ -172,7 +172,7 @@ fn transfers_are_bounded_and_silence_ends_them() {
 fn what_is_of_no_use_or_unknown_is_said_to_be_gone() {
     let mut taker = Taker::new(1);
     let nothing = What::Offer { index: Index(0), term: Term(0), chunk: 0 };
-    assert_eq!(taker.hear(GIVER, GROUP, 7, nothing), [What::Gone], "all of it is here");
+    assert_eq!(taker.hear(GIVER, GROUP, 7, nothing), [What::Ready], "all of it is here");
     let middle = What::Offer { index: Index(40), term: Term(3), chunk: 2 };
     assert_eq!(taker.hear(GIVER, GROUP, 7, middle), [What::Gone], "the start is missing");
     for what in [What::Ask { chunk: 0 }, What::Ready, last(0, &[], &[])] {
