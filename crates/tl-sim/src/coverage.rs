@@ -47,6 +47,18 @@ coverage! {
     crashes_installing,
     /// Messages about rows that arrived damaged.
     pieces_damaged,
+    /// Disks that were lost with all that was on them.
+    disks_lost,
+    /// Of three machines, one lost its disk while a second lacked what it had and the third went down.
+    disks_lost_with_no_majority,
+    /// Lost disks for which every group has another one.
+    disks_replaced,
+    /// Changes of a group's members that a leader made.
+    changes_made,
+    /// Changes that were refused.
+    changes_refused,
+    /// Messages to a number whose disk is lost.
+    sent_to_the_lost,
     /// Starts of a process on a disk that was in use before.
     restarts,
     /// Unsynced bytes that power cuts took.

@@ -18,6 +18,7 @@ pub mod leader_completeness;
 pub mod linearizable;
 pub mod log_matching;
 pub mod minority;
+pub mod one_life;
 pub mod origins;
 pub mod positions;
 pub mod producers;

@@ -23,7 +23,10 @@
 //! allow: whoever is away for long comes back by rows of whole groups, over the messages of the
 //! shipped node. In the others the log is kept until every replica has flushed past it.
 //!
-//! Absent, because what they would exercise is not built: membership changes. Absent too: bits that turn over at rest, which a node answers by refusing to start (the log's own
+//! In a third of the seeds disks are lost, one at a time: the machine comes back with nothing under
+//! another number, and whoever leads a group lets that take the place of the lost one.
+//!
+//! Absent: bits that turn over at rest, which a node answers by refusing to start (the log's own
 //! tests cover that), and the hub between rows and tails, which has threads (the engine's tests
 //! cover it).
 

@@ -25,6 +25,8 @@ const BOOT_STEP_MS: i64 = 1_000_000;
 /// What a machine is, whether or not a process runs on it.
 pub(crate) struct Machine {
     pub(crate) no: MachineNo,
+    /// Its number in Raft; another one with every disk.
+    peer: PeerId,
     pub(crate) disk: MemDisk,
     pub(crate) store: Arc<MemStore>,
     pub(crate) shadow: Shadow,
@@ -85,15 +87,11 @@ pub(crate) enum Written {
 
 impl Machine {
     pub(crate) fn new(no: MachineNo, plan: &Plan) -> Machine {
-        let options = StoreOptions {
-            memtable_bytes: plan.memtable_bytes,
-            cache_bytes: plan.cache_bytes,
-            ..StoreOptions::default()
-        };
         Machine {
             no,
+            peer: founding(plan.machines)[no],
             disk: MemDisk::new(),
-            store: Arc::new(MemStore::new(options)),
+            store: new_store(plan),
             shadow: Shadow::new(plan.groups),
             life: 0,
             has_log: false,
@@ -105,7 +103,7 @@ impl Machine {
     }
 
     pub(crate) fn peer(&self) -> PeerId {
-        peer_of(self.no)
+        self.peer
     }
 
     /// What the machine's clocks say.
@@ -129,7 +127,7 @@ impl Machine {
 
         let start = StartPlan {
             groups: plan.groups,
-            voters: (0..plan.machines).map(peer_of).collect(),
+            voters: founding(plan.machines),
             log: self.log_options(plan),
             driver: self.driver_config(plan, seed),
         };
@@ -173,7 +171,7 @@ impl Machine {
 
     fn log_options(&self, plan: &Plan) -> WalOptions {
         let mut owner = [0; 16];
-        owner[0] = self.no as u8 + 1;
+        owner[..8].copy_from_slice(&self.peer.0.to_be_bytes());
         WalOptions {
             owner: NodeId(owner),
             segment_bytes: plan.segment_bytes,
@@ -188,6 +186,22 @@ impl Machine {
     pub(crate) fn kill(&mut self) {
         self.end();
         self.disk.kill();
+    }
+
+    /// Disk and rows are gone; the machine goes on with new ones under a number of its own. Returns
+    /// what was known of the log.
+    pub(crate) fn wipe(&mut self, peer: PeerId, plan: &Plan) -> Shadow {
+        self.end();
+        self.peer = peer;
+        self.disk = MemDisk::new();
+        self.store = new_store(plan);
+        self.has_log = false;
+        std::mem::replace(&mut self.shadow, Shadow::new(plan.groups))
+    }
+
+    /// Whether a process ran on this disk before.
+    pub(crate) fn was_used(&self) -> bool {
+        self.has_log
     }
 
     /// The power is cut: unsynced writes are kept, lost or torn, and the boot clock begins anew.
@@ -266,12 +280,15 @@ impl LogThread {
     }
 }
 
-/// A machine's number in Raft.
-pub(crate) fn peer_of(no: MachineNo) -> PeerId {
-    PeerId(no as u64 + 1)
+/// The numbers in Raft that machines begin with.
+pub(crate) fn founding(machines: usize) -> Vec<PeerId> {
+    (1..=machines as u64).map(PeerId).collect()
 }
 
-/// The machine behind a number in Raft.
-pub(crate) fn machine_of(peer: PeerId) -> MachineNo {
-    (peer.0 - 1) as MachineNo
+fn new_store(plan: &Plan) -> Arc<MemStore> {
+    Arc::new(MemStore::new(StoreOptions {
+        memtable_bytes: plan.memtable_bytes,
+        cache_bytes: plan.cache_bytes,
+        ..StoreOptions::default()
+    }))
 }

@@ -82,6 +82,8 @@ pub(crate) struct Plan {
     /// does; it is a hint, and nothing may depend on it.
     pub(crate) prefetch_ppm: u32,
     pub(crate) little: Option<Little>,
+    /// A disk is lost.
+    pub(crate) lose_mean_ms: u64,
 }
 
 /// What a seed has chosen in which machines keep little for one that is away: each lets its log
@@ -176,6 +178,12 @@ impl Plan {
             // that does is for the other seeds to find.
             little: (!full && disk_full_mean_ms == 0 && matches!(seed % 5, 1 | 3 | 4))
                 .then(|| Little::new(seed)),
+            // Drawn apart, as above.
+            lose_mean_ms: if !full && seed % 3 == 1 {
+                Rng::with_seed(seed ^ 0x5eed_0f11_77e0_0002).u64(3_000..=15_000)
+            } else {
+                0
+            },
         }
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
+use tl_raft::PeerId;
 
 /// Number of a machine, from 0.
 pub(crate) type MachineNo = usize;
@@ -30,9 +31,9 @@ pub(crate) enum Event {
     /// The oldest work for a transfer of rows is done.
     Aside { machine: MachineNo, life: u64 },
     /// A message about rows arrives.
-    Bulk { to: MachineNo, from: MachineNo, bytes: Bytes },
+    Bulk { to: PeerId, from: PeerId, bytes: Bytes },
     /// A frame arrives.
-    Frame { to: MachineNo, from: MachineNo, bytes: Bytes },
+    Frame { to: PeerId, from: PeerId, bytes: Bytes },
     /// A machine that is down starts again.
     Start { machine: MachineNo, life: u64 },
     /// A client acts: it begins an operation or tries its open one again.
@@ -47,6 +48,10 @@ pub(crate) enum Event {
     Fault { kind: crate::world::faults::Fault },
     /// A split of the network ends.
     Rejoin { split: u64 },
+    /// A machine's disk is lost while another one lags.
+    Lose { lost: MachineNo, lags: MachineNo, split: u64 },
+    /// Whoever leads a group looks at who belongs to it.
+    Operate,
     /// There is room on the disk again.
     Room { machine: MachineNo },
     /// All rows of all machines are looked at.

@@ -1,26 +1,29 @@
 //! The world of one run: machines, network, clients, and the queue that moves them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fastrand::Rng;
-use tl_types::Index;
+use tl_raft::{Members, PeerId};
+use tl_types::{GroupId, Index, Term};
 
 use crate::coverage::Coverage;
 use crate::invariants::linearizable::Linearizable;
 use crate::invariants::{Checked, Checks, Violation};
 use crate::links::Links;
-use crate::machine::Machine;
+use crate::machine::{Machine, founding};
 use crate::options::{
     CATCH_UP_WITHIN_MS, HEAL_WITHIN_MS, Options, Plan, SETTLE_WITHIN_MS, TROUBLE_MS_MAX,
 };
 use crate::queue::{Event, Queue};
 use crate::report::Report;
+use crate::shadow::Shadow;
 use crate::trace::Trace;
 use crate::workload::Workload;
 
 mod clients;
 pub(crate) mod faults;
+mod members;
 mod observe;
 mod reckon;
 mod tails;
@@ -54,6 +57,17 @@ pub(crate) struct World {
     pub(crate) queue: Queue,
     pub(crate) plan: Plan,
     pub(crate) machines: Vec<Machine>,
+    /// The machine of every number that there ever was, from number 1.
+    pub(crate) seats: Vec<usize>,
+    /// Logs whose disks are lost, as they were then.
+    pub(crate) retired: Vec<(PeerId, Shadow)>,
+    /// The machine whose disk was lost last, until every group has its new number for the old.
+    pub(crate) replacing: Option<usize>,
+    pub(crate) changes_asked: u64,
+    /// Who was ever proposed to belong to a group, by the place of the entry.
+    pub(crate) proposed: BTreeMap<(GroupId, Index, Term), Members>,
+    /// Who belonged to each group, in order.
+    pub(crate) members: Vec<Vec<Members>>,
     pub(crate) links: Links,
     pub(crate) workload: Workload,
     pub(crate) checks: Checks,
@@ -104,6 +118,15 @@ impl World {
             phase: Phase::Trouble,
             queue: Queue::default(),
             machines: (0..plan.machines).map(|no| Machine::new(no, &plan)).collect(),
+            seats: (0..plan.machines).collect(),
+            retired: Vec::new(),
+            replacing: None,
+            changes_asked: 0,
+            proposed: BTreeMap::new(),
+            members: vec![
+                vec![Members::founding(&founding(plan.machines))];
+                usize::from(plan.groups)
+            ],
             links: Links::new(plan.machines),
             checks: Checks { linearizable: Linearizable::new(sessions), ..Checks::default() },
             seen: vec![vec![0; sessions]; plan.machines],
@@ -134,6 +157,10 @@ impl World {
         }
         self.queue.put(AUDIT_EVERY_US, Event::Audit);
         self.begin_faults();
+        if self.plan.lose_mean_ms > 0 {
+            let at = self.later_us(members::LOOK_US);
+            self.queue.put(at, Event::Operate);
+        }
         while self.phase != Phase::Done {
             let (at_us, event) = self.queue.take().expect("machines tick as long as a run lasts");
             self.now_us = at_us;
@@ -192,6 +219,8 @@ impl World {
                     self.note("the network is whole again");
                 }
             }
+            Event::Lose { lost, lags, split } => self.lose(lost, lags, split),
+            Event::Operate => self.operate(),
             Event::Room { machine } => self.machines[machine].disk.set_free_bytes(None),
             Event::Audit => {
                 self.audit()?;
@@ -214,19 +243,20 @@ impl World {
                 }
             }
             Phase::Healing { since_us } => {
+                let within_ms = self.heal_within_ms();
                 let waited_ms = (now_us - since_us) / 1_000;
                 if self.workload.probes_open == 0 && self.workload.operations_open == 0 {
                     self.phase = Phase::Settling { since_us: now_us };
-                } else if waited_ms > HEAL_WITHIN_MS && self.workload.probes_open > 0 {
+                } else if waited_ms > within_ms && self.workload.probes_open > 0 {
                     return Err(Violation::new(
                         "groups take writes again",
                         format!(
-                            "{} groups took no write within {HEAL_WITHIN_MS} ms after trouble ended{}",
+                            "{} groups took no write within {within_ms} ms after trouble ended{}",
                             self.workload.probes_open,
                             self.standing()
                         ),
                     ));
-                } else if waited_ms > HEAL_WITHIN_MS + SETTLE_WITHIN_MS {
+                } else if waited_ms > within_ms + SETTLE_WITHIN_MS {
                     return Err(Violation::new(
                         "every operation ends",
                         format!("{} operations are still open", self.workload.operations_open),
@@ -249,8 +279,18 @@ impl World {
         Ok(())
     }
 
+    fn rows_travel(&self) -> bool {
+        self.plan.little.is_some() || self.plan.lose_mean_ms > 0
+    }
+
+    /// With a disk lost, a majority may be in need of rows before it can agree to anything.
+    fn heal_within_ms(&self) -> u64 {
+        let waits_for_rows = self.plan.little.is_some() && self.plan.lose_mean_ms > 0;
+        if waits_for_rows { CATCH_UP_WITHIN_MS } else { HEAL_WITHIN_MS }
+    }
+
     fn settle_within_ms(&self) -> u64 {
-        if self.plan.little.is_some() { CATCH_UP_WITHIN_MS } else { SETTLE_WITHIN_MS }
+        if self.rows_travel() { CATCH_UP_WITHIN_MS } else { SETTLE_WITHIN_MS }
     }
 
     fn is_settled(&self) -> bool {
@@ -268,6 +308,7 @@ impl World {
             }),
         };
         first.is_some()
+            && self.replacing.is_none()
             && self.machines.iter().all(|machine| applied(machine) == first)
             && self.machines.iter().all(committed)
     }
@@ -298,7 +339,9 @@ impl World {
             for machine in &self.machines {
                 let status = machine.process.as_ref().map(|process| {
                     let driver = process.node.driver();
-                    (driver.status(group), driver.first_kept(group), process.node.applied(group))
+                    let followers = driver.followers(group);
+                    let first_kept = driver.first_kept(group);
+                    (driver.status(group), first_kept, process.node.applied(group), followers)
                 });
                 let _ = write!(text, "\n  group {group}, machine {}: {status:?}", machine.no);
             }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use tl_core::reply::Appended;
 use tl_core::{Reason, Reply, SessionHeader, SessionState};
+use tl_raft::{Members, PeerId};
 use tl_types::{GroupId, Incarnation, Index, Seq, Term, UnixMs};
 
 use super::acknowledged::Acknowledged;
@@ -22,7 +23,7 @@ use super::positions::Positions;
 use super::producers::Producers;
 use super::stamps::Stamps;
 use super::tails::Cursor;
-use super::{minority, requests, synced_quorum};
+use super::{minority, one_life, requests, synced_quorum};
 
 const GROUP: GroupId = GroupId(3);
 
@@ -63,8 +64,56 @@ fn another_entry_applied_at_an_index_is_noticed() {
 
 #[test]
 fn one_disk_of_three_is_no_majority() {
-    synced_quorum::check(GROUP, Index(1), Term(1), &[true, false, true]).unwrap();
-    synced_quorum::check(GROUP, Index(1), Term(1), &[true, false, false]).unwrap_err();
+    let founding = [Members::founding(&[1, 2, 3].map(PeerId))];
+    let check = |confirmed: &[u64]| {
+        let has = |peer: PeerId| confirmed.contains(&peer.0);
+        synced_quorum::check(GROUP, Index(1), Term(1), &founding, has)
+    };
+    check(&[1, 3]).unwrap();
+    check(&[1]).unwrap_err();
+    check(&[1, 4]).unwrap_err();
+}
+
+fn members(at: u64, voters: &[u64], outgoing: &[u64]) -> Members {
+    let peers = |numbers: &[u64]| numbers.iter().copied().map(PeerId).collect::<Vec<_>>();
+    let (voters, voters_outgoing, highest) = (peers(voters), peers(outgoing), PeerId(9));
+    Members { at: Index(at), voters, voters_outgoing, learners: Vec::new(), highest }
+}
+
+#[test]
+fn a_majority_of_the_wrong_members_is_noticed() {
+    let all = [
+        members(0, &[1, 2, 3], &[]),
+        members(10, &[1, 2, 4], &[1, 2, 3]),
+        members(20, &[1, 2, 4], &[]),
+    ];
+    let check = |index: u64, confirmed: &[u64]| {
+        let has = |peer: PeerId| confirmed.contains(&peer.0);
+        synced_quorum::check(GROUP, Index(index), Term(1), &all, has)
+    };
+    check(9, &[1, 4]).unwrap_err();
+    check(10, &[1, 3]).unwrap();
+    check(10, &[1, 4]).unwrap_err();
+    check(11, &[1, 3]).unwrap();
+    check(11, &[1, 4]).unwrap_err();
+    check(20, &[1, 2]).unwrap();
+    check(20, &[1, 4]).unwrap_err();
+    check(21, &[1, 4]).unwrap();
+    check(21, &[1, 3]).unwrap_err();
+}
+
+#[test]
+fn two_numbers_of_a_machine_that_both_count_are_noticed() {
+    // Number 4 is the machine of 3 with another disk.
+    let machine_of = |peer: PeerId| if peer.0 == 4 { 2 } else { peer.0 as usize - 1 };
+    let count = |members: Members| one_life::counts_once(GROUP, &members, machine_of);
+    count(members(10, &[1, 2, 4], &[1, 2, 3])).unwrap();
+    count(members(10, &[1, 3, 4], &[])).unwrap_err();
+    count(members(10, &[1, 2, 4], &[1, 3, 4])).unwrap_err();
+    let all = [members(0, &[1, 2, 3], &[]), members(10, &[1, 2, 4], &[1, 2, 3])];
+    one_life::stands(GROUP, PeerId(3), all[1..].iter()).unwrap();
+    one_life::stands(GROUP, PeerId(4), all.iter()).unwrap();
+    one_life::stands(GROUP, PeerId(4), all[..1].iter()).unwrap_err();
 }
 
 #[test]

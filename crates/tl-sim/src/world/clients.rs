@@ -12,7 +12,6 @@ use tl_types::{FullKey, GroupId, Seq};
 use super::{Phase, World};
 use crate::invariants::linearizable::Known;
 use crate::invariants::{Checked, SessionNo, Violation, minority};
-use crate::machine::machine_of;
 use crate::queue::{Event, MachineNo};
 use crate::workload::Kind;
 
@@ -154,6 +153,8 @@ impl World {
                 self.read_for(machine, token)
             }
             Done::Failed { token, failure } => {
+                let refused = matches!(failure, Failure::ChangeRefused(_));
+                self.coverage.changes_refused += u64::from(refused);
                 self.asked_at_us.remove(&token.0);
                 self.failed_for(token, failure);
                 Ok(())
@@ -181,7 +182,7 @@ impl World {
         match failure {
             Failure::NotLeader(leader) => {
                 self.coverage.not_leader += 1;
-                self.resolved(client, token.0, leader.map(machine_of));
+                self.resolved(client, token.0, leader.map(|peer| self.machine_of(peer)));
             }
             Failure::Lost => {
                 self.coverage.outcomes_lost += 1;

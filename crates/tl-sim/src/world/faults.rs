@@ -5,7 +5,6 @@ use tl_types::GroupId;
 
 use super::{Phase, World};
 use crate::invariants::Checked;
-use crate::machine::peer_of;
 use crate::queue::{Event, MachineNo};
 
 /// A kind of fault; each comes again and again, at random instants around its own mean.
@@ -33,9 +32,11 @@ pub(crate) enum Fault {
     Away,
     /// A machine that is taking rows of another one goes down.
     KillTaking,
+    /// A machine's disk is lost, while another one lags and a third goes down.
+    Lose,
 }
 
-const ALL: [Fault; 11] = [
+const ALL: [Fault; 12] = [
     Fault::PowerCut,
     Fault::Kill,
     Fault::Blackout,
@@ -47,6 +48,7 @@ const ALL: [Fault; 11] = [
     Fault::HandOver,
     Fault::Away,
     Fault::KillTaking,
+    Fault::Lose,
 ];
 
 /// A stopped machine stays down for at least this long, milliseconds.
@@ -72,6 +74,7 @@ impl World {
             Fault::HandOver => self.plan.hand_over_mean_ms,
             Fault::Away => self.plan.little.map_or(0, |little| little.away_mean_ms),
             Fault::KillTaking => self.plan.little.map_or(0, |little| little.kill_taking_mean_ms),
+            Fault::Lose => self.plan.lose_mean_ms,
         }
     }
 
@@ -142,7 +145,8 @@ impl World {
             Fault::HandOver if runs => {
                 self.coverage.hand_overs += 1;
                 for group in (0..self.plan.groups).map(GroupId) {
-                    let to = peer_of(self.rng.usize(0..self.plan.machines));
+                    let to = self.rng.usize(0..self.plan.machines);
+                    let to = self.machines[to].peer();
                     self.input(machine, Input::Transfer { group, to });
                 }
             }
@@ -164,6 +168,7 @@ impl World {
                     }
                 }
             }
+            Fault::Lose => self.begin_to_lose(),
             Fault::PowerCut
             | Fault::Kill
             | Fault::Away
@@ -241,7 +246,7 @@ impl World {
     }
 
     /// Counts what a process did before it goes.
-    fn retire(&mut self, machine: MachineNo) {
+    pub(super) fn retire(&mut self, machine: MachineNo) {
         if let Some(process) = &self.machines[machine].process {
             self.coverage.transfers_let_go += process.node.catch_up_counts().let_go;
             self.coverage.segments_begun += process.log.wal.counts().rotations;
@@ -249,7 +254,7 @@ impl World {
         }
     }
 
-    fn start_later(&mut self, machine: MachineNo) {
+    pub(super) fn start_later(&mut self, machine: MachineNo) {
         let down_ms = self.rng.u64(DOWN_MS_MIN..=self.plan.down_ms_max);
         let life = self.machines[machine].life;
         self.queue.put(self.now_us + down_ms * 1_000, Event::Start { machine, life });
@@ -276,10 +281,14 @@ impl World {
     pub(super) fn count_disks(&mut self) {
         for machine in 0..self.plan.machines {
             self.retire(machine);
-            let counts = self.machines[machine].disk.counts();
-            self.coverage.lost_bytes += counts.lost_bytes;
-            self.coverage.torn_writes += counts.torn_writes;
-            self.coverage.sync_errors += counts.sync_errors;
+            self.count_disk(machine);
         }
+    }
+
+    pub(super) fn count_disk(&mut self, machine: MachineNo) {
+        let counts = self.machines[machine].disk.counts();
+        self.coverage.lost_bytes += counts.lost_bytes;
+        self.coverage.torn_writes += counts.torn_writes;
+        self.coverage.sync_errors += counts.sync_errors;
     }
 }

@@ -6,14 +6,15 @@ use bytes::Bytes;
 use tl_core::Effect;
 use tl_engine::chain;
 use tl_engine::node::{Done, Input, Turned};
-use tl_raft::Role;
+use tl_raft::{Members, PeerId, Role};
 use tl_types::{GroupId, Index, Term};
 use tl_wal::Record;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Phase, TICK_US, World};
-use crate::invariants::{Checked, SessionNo, Violation, confirmed_log, elections, synced_quorum};
-use crate::machine::{machine_of, peer_of};
+use crate::invariants::{
+    Checked, SessionNo, Violation, confirmed_log, elections, one_life, synced_quorum,
+};
 use crate::queue::{Event, MachineNo};
 
 /// What comes in within this time goes into one turn, microseconds.
@@ -25,13 +26,13 @@ impl World {
     /// Starts a process on a machine.
     pub(super) fn start(&mut self, machine: MachineNo) -> Checked {
         let (now_us, seed) = (self.now_us, self.rng.u64(..));
+        let again = self.machines[machine].was_used();
         let started = self.machines[machine].start(now_us, &self.plan, seed);
         let (found, before) = started.map_err(|error| {
             let what = format!("machine {machine} does not start: {}", chain(&error));
             Violation::new("a machine starts from what a crash left", what)
         })?;
         let life = self.machines[machine].life;
-        let again = life > 1;
         self.note(&format!(
             "machine {machine} starts, {} entries behind its rows{}",
             found.entries,
@@ -108,7 +109,7 @@ impl World {
         }
         let out = self.rng.usize(0..=turned.frames.len());
         for (to, frame) in turned.frames.into_iter().take(out) {
-            self.send(machine, machine_of(to), frame);
+            self.send(machine, to, frame);
         }
         self.note(&format!("machine {machine} loses power in the middle of a turn"));
         self.power_cut(machine);
@@ -121,10 +122,22 @@ impl World {
             match record {
                 Record::Entry { group, term, index, data } => {
                     self.checks.log_matching.wrote(*group, *index, *term, xxh3_64(data))?;
+                    if let Some(members) = Members::of_entry(*index, data) {
+                        let members = members.expect("a log holds members that can be read");
+                        self.proposed.insert((*group, *index, *term), members);
+                    }
                 }
                 Record::HardState { group, term, vote } => {
                     let before = self.machines[machine].shadow.group(*group).voted;
                     elections::votes(machine, *group, before, (*term, *vote))?;
+                    let peer = self.machines[machine].peer();
+                    if *vote == peer.0 {
+                        let founding = self.members[usize::from(group.0)].first();
+                        let all =
+                            (*group, Index(0), Term(0))..=(*group, Index(u64::MAX), Term(u64::MAX));
+                        let proposed = self.proposed.range(all).map(|(_, members)| members);
+                        one_life::stands(*group, peer, founding.into_iter().chain(proposed))?;
+                    }
                 }
                 Record::Membership { .. } | Record::Installed { .. } => {}
             }
@@ -206,10 +219,10 @@ impl World {
             self.answer(machine, done)?;
         }
         for (to, frame) in turned.frames {
-            self.send(machine, machine_of(to), frame);
+            self.send(machine, to, frame);
         }
         for (to, piece) in turned.bulk {
-            self.send_bulk(machine, machine_of(to), &piece);
+            self.send_bulk(machine, to, &piece);
         }
         if turned.more {
             self.wake(machine);
@@ -288,15 +301,20 @@ impl World {
         };
         let fact = (entry.term, entry.hash);
         if self.checks.applied_alike.applied(machine, group, index, fact)? {
-            let confirmed: Vec<bool> = self
-                .machines
-                .iter()
-                .map(|machine| {
-                    let log = machine.shadow.group(group);
-                    log.synced >= index && log.get(index) == Some(entry)
-                })
-                .collect();
-            synced_quorum::check(group, index, entry.term, &confirmed)?;
+            if let Some(members) = self.proposed.get(&(group, index, entry.term)) {
+                one_life::counts_once(group, members, |peer| self.machine_of(peer))?;
+                self.members[usize::from(group.0)].push(members.clone());
+                self.coverage.changes_made += 1;
+            }
+            let members = &self.members[usize::from(group.0)];
+            synced_quorum::check(group, index, entry.term, members, |peer| {
+                let shadow = match self.retired.iter().find(|(retired, _)| *retired == peer) {
+                    Some((_, shadow)) => shadow,
+                    None => &self.machines[self.machine_of(peer)].shadow,
+                };
+                let log = shadow.group(group);
+                log.synced >= index && log.get(index) == Some(entry)
+            })?;
             let process = self.machines[machine].process.as_ref().expect("it just had a turn");
             let status = process.node.driver().status(group).expect("every group lives here");
             self.checks.leader_completeness.committed(group, index, fact, status.term);
@@ -304,9 +322,11 @@ impl World {
         Ok(())
     }
 
-    fn send(&mut self, from: MachineNo, to: MachineNo, bytes: Bytes) {
+    fn send(&mut self, machine: MachineNo, to: PeerId, bytes: Bytes) {
         self.trace.mix_bytes(&bytes);
-        let arrivals = self.links.send(&self.plan, &mut self.rng, from, to);
+        let from = self.machines[machine].peer();
+        let other = self.machine_of(to);
+        let arrivals = self.links.send(&self.plan, &mut self.rng, machine, other);
         self.coverage.frames_lost += u64::from(arrivals[0].is_none());
         self.coverage.frames_repeated += u64::from(arrivals[1].is_some());
         for delay_us in arrivals.into_iter().flatten() {
@@ -316,9 +336,11 @@ impl World {
     }
 
     /// Messages about rows may be damaged on top of what happens to frames.
-    fn send_bulk(&mut self, from: MachineNo, to: MachineNo, piece: &Bytes) {
+    fn send_bulk(&mut self, machine: MachineNo, to: PeerId, piece: &Bytes) {
         self.trace.mix_bytes(piece);
-        let arrivals = self.links.send(&self.plan, &mut self.rng, from, to);
+        let from = self.machines[machine].peer();
+        let other = self.machine_of(to);
+        let arrivals = self.links.send(&self.plan, &mut self.rng, machine, other);
         for delay_us in arrivals.into_iter().flatten() {
             let mut bytes = piece.to_vec();
             let damage_ppm = self.plan.little.map_or(0, |little| little.damage_ppm);
@@ -332,11 +354,21 @@ impl World {
         }
     }
 
-    pub(super) fn bulk(&mut self, to: MachineNo, from: MachineNo, bytes: Bytes) {
-        self.input(to, Input::Bulk { from: peer_of(from), bytes });
+    pub(super) fn bulk(&mut self, to: PeerId, from: PeerId, bytes: Bytes) {
+        self.arrive(to, Input::Bulk { from, bytes });
     }
 
-    pub(super) fn frame(&mut self, to: MachineNo, from: MachineNo, bytes: Bytes) {
-        self.input(to, Input::Frame { from: peer_of(from), bytes });
+    pub(super) fn frame(&mut self, to: PeerId, from: PeerId, bytes: Bytes) {
+        self.arrive(to, Input::Frame { from, bytes });
+    }
+
+    /// A connection belongs to two numbers: what is meant for one whose disk is lost goes nowhere.
+    /// What such a one had sent before still arrives.
+    fn arrive(&mut self, to: PeerId, input: Input) {
+        if self.is_current(to) {
+            self.input(self.machine_of(to), input);
+        } else {
+            self.coverage.sent_to_the_lost += 1;
+        }
     }
 }
