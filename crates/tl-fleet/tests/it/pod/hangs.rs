@@ -116,7 +116,9 @@ async fn what_the_journal_has_no_room_for_is_let_go_of_and_runs_again() {
     faults.let_go();
     // Renewals went through all the time: its lease runs out because it is let go of.
     let step = finished(&pod, id).await;
-    assert_eq!((step.state, step.attempt.0), (StepState::Completed, 2));
+    assert_eq!(step.state, StepState::Completed);
+    // On a busy machine the short lease may be lost once more.
+    assert!(step.attempt.0 >= 2, "{step:?}");
 }
 
 #[tokio::test]
