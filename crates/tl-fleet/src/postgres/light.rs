@@ -169,7 +169,16 @@ impl<'a> Sorted<'a> {
             statements.push((CLAIM, claims.params().to_vec()));
         }
         // All of it is committed now: whatever is amiss with an answer, nobody may do it again.
-        let mut found = pool.rows_together(&statements).await?.into_iter();
+        let found = pool.rows_together(&statements).await?;
+        if found.iter().any(Option::is_none) {
+            // Some were done and some refused. Nobody hears of what was claimed.
+            if let (Some(claims), Some(Some(rows))) = (&claims, found.last()) {
+                let shares = claims.shares(rows).map_err(done_but)?;
+                give_back(pool, shares.value.into_iter().flatten().collect()).await;
+            }
+            return Err(done_but(unreadable("a transaction that did not begin")));
+        }
+        let mut found = found.into_iter().flatten();
         let mut next = || found.next().ok_or_else(|| done_but(unreadable("a missing answer")));
         let mut parts = Parts { submitted: Vec::new(), finished: Vec::new(), claims: Vec::new() };
         let mut at = None;

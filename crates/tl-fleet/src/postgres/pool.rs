@@ -126,11 +126,12 @@ impl Pool {
     /// Runs up to three statements in one transaction, all sent before anything is answered, and
     /// gives the rows of each. They give up soon when somebody else's transaction is in their way,
     /// for they are several callers'; like any error of one of them this is
-    /// [`StoreError::Corrupt`] then, and each should be tried alone.
+    /// [`StoreError::Corrupt`] then, and each should be tried alone. Where the transaction did not
+    /// begin, so that some were done by themselves, one that was refused has nothing.
     pub(super) async fn rows_together(
         &self,
         statements: &[(&'static str, Vec<&(dyn ToSql + Sync)>)],
-    ) -> Result<Vec<Vec<Row>>, StoreError> {
+    ) -> Result<Vec<Option<Vec<Row>>>, StoreError> {
         self.admitted(Call::Write, self.run_together(statements)).await
     }
 
@@ -163,7 +164,7 @@ impl Pool {
     async fn run_together(
         &self,
         statements: &[(&'static str, Vec<&(dyn ToSql + Sync)>)],
-    ) -> Result<Vec<Vec<Row>>, StoreError> {
+    ) -> Result<Vec<Option<Vec<Row>>>, StoreError> {
         let mut lent = Lent { link: Some(self.link().await?) };
         let mut again = 0;
         loop {
@@ -180,12 +181,7 @@ impl Pool {
                     self.idle.lock().extend(lent.link.take());
                     return Ok(rows);
                 }
-                // What was done stays, so nobody may take it that nothing was. The connection is
-                // not used again: it is not known what has happened to it.
-                Err(Apart::InPart(error)) => {
-                    return Err(StoreError::OutcomeUnknown { source: Arc::new(error) });
-                }
-                Err(Apart::Whole(error)) => error,
+                Err(error) => error,
             };
             if may_run_again(&error) && again < AGAIN_MAX {
                 again += 1;
@@ -279,21 +275,14 @@ impl Link {
     }
 }
 
-/// Why statements that were sent together have no answers.
-enum Apart {
-    /// As one statement that failed: nothing was done, or nothing more was heard.
-    Whole(Error),
-    /// The transaction was not begun, so that each was one of its own, and some of them were done.
-    InPart(Error),
-}
-
 /// All of it is sent before anything is answered. When one fails the rest does nothing, and what
-/// it says comes first.
+/// it says comes first. When only the beginning fails, each is a transaction of its own: nobody may
+/// take it that nothing was done when some was.
 async fn together(
     client: &Client,
     prepared: &[Statement],
     statements: &[(&'static str, Vec<&(dyn ToSql + Sync)>)],
-) -> Result<Vec<Vec<Row>>, Apart> {
+) -> Result<Vec<Option<Vec<Row>>>, Error> {
     let mut queries = prepared
         .iter()
         .zip(statements)
@@ -307,24 +296,25 @@ async fn together(
         client.batch_execute("COMMIT"),
     );
     let (mut rows, mut failed) = (Vec::with_capacity(statements.len()), Vec::new());
-    for found in [first, second, third] {
+    for found in [first, second, third].into_iter().take(statements.len()) {
         match found {
-            Ok(found) => rows.extend(found),
-            Err(error) => failed.push(error),
+            Ok(found) => rows.push(found),
+            Err(error) => {
+                rows.push(None);
+                failed.push(error);
+            }
         }
     }
     match begun {
         Ok(()) => match failed.into_iter().next() {
-            Some(error) => Err(Apart::Whole(error)),
-            None => ended.map(|()| rows).map_err(Apart::Whole),
+            Some(error) => Err(error),
+            None => ended.map(|()| rows),
         },
-        // Each was a transaction of its own, and all of them are done.
-        Err(_) if failed.is_empty() => Ok(rows),
-        Err(error) if !rows.is_empty() => Err(Apart::InPart(error)),
+        Err(_) if rows.iter().any(Option::is_some) => Ok(rows),
         // Not a word of the database to one of them: that one may have been done.
         Err(error) => {
             let unheard = failed.into_iter().find(|error| error.code().is_none());
-            Err(Apart::Whole(unheard.unwrap_or(error)))
+            Err(unheard.unwrap_or(error))
         }
     }
 }
