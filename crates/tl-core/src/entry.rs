@@ -18,7 +18,7 @@ use tl_types::{RequestId, UnixMs};
 pub(crate) use self::codec::{put_path_body, read_path};
 pub use self::command::{
     AckArchived, Append, Close, Command, ContentHash, CreateSession, NewEvent, SetListing,
-    Tombstone, Trim, UpdateHeader,
+    SetMembers, Tombstone, Trim, UpdateHeader,
 };
 
 mod codec;
@@ -124,6 +124,7 @@ impl Entry {
             }
             Command::CreateSession(create) => create.metadata.encoded().len() + 1_024,
             Command::UpdateHeader(_) => 1_024,
+            Command::SetMembers(set) => set.list.len() + 64,
             Command::SetListing(_)
             | Command::Close(_)
             | Command::Tombstone(_)

@@ -127,7 +127,7 @@ fn append(producer_seq: u64) -> Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{Close, SetListing, Tombstone, Trim, UpdateHeader};
+    use crate::entry::{Close, SetListing, SetMembers, Tombstone, Trim, UpdateHeader};
     use crate::session::Listing;
     use tl_types::RequestId;
 
@@ -146,6 +146,7 @@ mod tests {
             metadata: Some(Metadata::new(&[(r#""b""#.into(), "null".into())])),
         };
         let hide = SetListing { path: path(), listing: Listing::Archived };
+        let members = SetMembers { expected: 0, list: Bytes::from_static(b"list") };
         let seeds = [
             ("create", create().encode()),
             ("append", append(2).encode()),
@@ -157,6 +158,7 @@ mod tests {
             ("tombstone", of(Command::Tombstone(Tombstone { path: path() }))),
             ("trim", of(Command::Trim(Trim { path: path(), upto: Seq(1) }))),
             ("tick", of(Command::Tick)),
+            ("members", of(Command::SetMembers(members))),
         ];
         tl_fuzz::check("entry", &seeds, entry);
     }

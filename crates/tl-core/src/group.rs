@@ -25,9 +25,11 @@ use crate::session::{self, Fault};
 use crate::view::{View, WriteSet};
 
 pub use self::digest::digest;
+pub use self::members::members;
 pub use self::requests::due_work;
 
 mod digest;
+mod members;
 pub(crate) mod requests;
 
 /// What applying one entry gave.
@@ -103,6 +105,11 @@ fn run(
     for (place, command) in entry.commands.into_iter().enumerate() {
         let reply = match command {
             Command::Tick => requests::expire(view, stamp),
+            Command::SetMembers(set) => members::set(view, &set).map_err(|reason| Refusal {
+                command: place,
+                event: None,
+                reason,
+            })?,
             command => session::apply(view, stamp, command, raw, effects)
                 .map_err(|Fault { event, reason }| Refusal { command: place, event, reason })?,
         };

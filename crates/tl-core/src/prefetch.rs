@@ -39,7 +39,9 @@ struct Cold<'a> {
 impl Cold<'_> {
     fn command(&mut self, command: &Command) {
         let Some(path) = command.path() else {
-            self.look(RowKey::group(GroupField::RequestCount));
+            let is_list = matches!(command, Command::SetMembers(_));
+            let field = if is_list { GroupField::Members } else { GroupField::RequestCount };
+            self.look(RowKey::group(field));
             return;
         };
         let mut number = None;
@@ -65,7 +67,7 @@ impl Cold<'_> {
             | Command::Trim(_) => {
                 self.header(number);
             }
-            Command::Tick => {}
+            Command::Tick | Command::SetMembers(_) => {}
         }
     }
 

@@ -71,7 +71,9 @@ pub(crate) fn apply(
         Command::Tombstone(tombstone) => change::tombstone(view, at, tombstone.path, effects),
         Command::AckArchived(ack) => change::ack_archived(view, ack),
         Command::Trim(trim) => change::trim(view, trim),
-        Command::Tick => unreachable!("the group keeps ticks to itself"),
+        Command::Tick | Command::SetMembers(_) => {
+            unreachable!("the group keeps its own work to itself")
+        }
     }
 }
 

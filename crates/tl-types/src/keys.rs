@@ -11,7 +11,7 @@
 //! | table | number | rest | value |
 //! |---|---|---|---|
 //! | `Applied` | 0 | – | generation 0 only: last applied index, term, live generation |
-//! | `Group` | 0 | field u8 | the group's counters: next number, last stamp and digest |
+//! | `Group` | 0 | field u8 | the group's counters: next number, last stamp and digest; the list of members |
 //! | `Directory` | 0 | kind u8, tenant, 0, namespace, 0, name | resource number, listing flags |
 //! | `Session` | session | – | header |
 //! | `Event` | session | seq u64 | stamp u64 ‖ envelope |
@@ -83,6 +83,8 @@ pub enum GroupField {
     Last = 2,
     /// Requests remembered, u64.
     RequestCount = 4,
+    /// In one group only: the number of the cluster's list of members, u64, and the list.
+    Members = 5,
 }
 
 /// Bytes of the table and number in front of every row key's rest.

@@ -64,6 +64,8 @@ pub const REQUESTS_PER_GROUP_MAX: u64 = 10_000;
 pub const REQUEST_MEMORY_MS: u64 = 10 * 60 * 1000;
 /// Rows one `Tick` may touch; it is repeated while work is left, so no entry is unbounded.
 pub const TICK_ROWS_MAX: usize = 1_000;
+/// Largest encoded list of a cluster's members, bytes. One past: `payload_too_large`.
+pub const MEMBER_LIST_BYTES_MAX: usize = 16 * 1024;
 /// Most commands in one entry.
 pub const ENTRY_COMMANDS_MAX: usize = 1_000;
 /// Most bytes proposed but not yet answered per node; a smaller memory budget allows fewer. One

@@ -13,13 +13,14 @@
 //! side by side are an event row, which is then a slice of the entry and not a copy. The rules
 //! never trust it; a row takes it only when it is the stamp that the entry is applied with.
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 use tl_types::bytes_codec::{DecodeError, Scan, put_bytes, put_field};
 use tl_types::{Incarnation, Kind, Namespace, ResourcePath, Seq, SessionId, Tenant, UnixMs};
 
 use super::command::{
     AckArchived, Append, Close, Command, ContentHash, CreateSession, NewEvent, SetListing,
-    Tombstone, Trim, UpdateHeader,
+    SetMembers, Tombstone, Trim, UpdateHeader,
 };
 use crate::metadata::Metadata;
 use crate::session::Listing;
@@ -42,6 +43,7 @@ mod kind {
     pub const ACK_ARCHIVED: u16 = 7;
     pub const TRIM: u16 = 8;
     pub const TICK: u16 = 9;
+    pub const SET_MEMBERS: u16 = 10;
 }
 
 /// Field tags, shared by all commands. Numbers once given out are never reused.
@@ -57,6 +59,7 @@ mod tag {
     pub const NO_TITLE: u8 = 9;
     pub const LISTING: u8 = 10;
     pub const UPTO: u8 = 11;
+    pub const MEMBERS: u8 = 12;
 }
 
 pub(super) fn put_command(out: &mut Vec<u8>, command: &Command) {
@@ -70,6 +73,7 @@ pub(super) fn put_command(out: &mut Vec<u8>, command: &Command) {
         Command::AckArchived(_) => kind::ACK_ARCHIVED,
         Command::Trim(_) => kind::TRIM,
         Command::Tick => kind::TICK,
+        Command::SetMembers(_) => kind::SET_MEMBERS,
     };
     out.extend_from_slice(&kind.to_be_bytes());
     put_measured(out, |out| {
@@ -116,6 +120,10 @@ fn put_fields(out: &mut Vec<u8>, command: &Command) {
         Command::SetListing(set) => put_field(out, tag::LISTING, &[set.listing as u8]),
         Command::AckArchived(ack) => put_u64(out, tag::UPTO, ack.upto.0),
         Command::Trim(trim) => put_u64(out, tag::UPTO, trim.upto.0),
+        Command::SetMembers(set) => {
+            put_u64(out, tag::EXPECTED_VERSION, set.expected);
+            put_field(out, tag::MEMBERS, &set.list);
+        }
         Command::Close(_) | Command::Tombstone(_) | Command::Tick => {}
     }
 }
@@ -124,7 +132,7 @@ pub(super) fn read_command(scan: &mut Scan<'_>) -> Result<Command, DecodeError> 
     let kind = scan.u16()?;
     let part = scan.bytes()?;
     let mut body = scan.within(part);
-    if !(kind::CREATE_SESSION..=kind::TICK).contains(&kind) {
+    if !(kind::CREATE_SESSION..=kind::SET_MEMBERS).contains(&kind) {
         return Err(DecodeError::Unknown { what: "command kind", value: kind.into() });
     }
     let version = body.u8()?;
@@ -164,6 +172,7 @@ struct Fields {
     expected_version: Option<u64>,
     listing: Option<Listing>,
     upto: Option<u64>,
+    members: Option<Bytes>,
 }
 
 impl Fields {
@@ -189,6 +198,7 @@ impl Fields {
                     );
                 }
                 tag::UPTO => fields.upto = Some(body.within(part).u64()?),
+                tag::MEMBERS => fields.members = Some(body.shared(part)),
                 _ => {}
             }
         }
@@ -198,6 +208,11 @@ impl Fields {
     fn into_command(self, kind: u16) -> Result<Command, DecodeError> {
         if kind == kind::TICK {
             return Ok(Command::Tick);
+        }
+        if kind == kind::SET_MEMBERS {
+            let expected = self.expected_version.ok_or(DecodeError::Malformed("members"))?;
+            let list = self.members.ok_or(DecodeError::Malformed("members"))?;
+            return Ok(Command::SetMembers(SetMembers { expected, list }));
         }
         let path = self.path.ok_or(DecodeError::Malformed("command without a path"))?;
         let upto = || self.upto.map(Seq).ok_or(DecodeError::Malformed("command without a seq"));

@@ -30,6 +30,8 @@ pub enum Command {
     Trim(Trim),
     /// Do the group's due work, a bounded amount.
     Tick,
+    /// Put another list of the cluster's members in the place of the present one.
+    SetMembers(SetMembers),
 }
 
 /// Makes a session; refused when the name was ever used.
@@ -135,6 +137,15 @@ pub struct Trim {
     pub upto: Seq,
 }
 
+/// Changes who the cluster's members are; for the one group that keeps the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetMembers {
+    /// Number of the list that the caller saw; 0 before the first. The new one has the next.
+    pub expected: u64,
+    /// The list; opaque to the rules.
+    pub list: Bytes,
+}
+
 impl Command {
     /// The session a command speaks of; `None` for the group's own work.
     #[must_use]
@@ -148,7 +159,7 @@ impl Command {
             Command::Tombstone(tombstone) => Some(&tombstone.path),
             Command::AckArchived(ack) => Some(&ack.path),
             Command::Trim(trim) => Some(&trim.path),
-            Command::Tick => None,
+            Command::Tick | Command::SetMembers(_) => None,
         }
     }
 }

@@ -77,6 +77,10 @@ fn one_of_each() -> Vec<(&'static str, Command)> {
         ("ack", Command::AckArchived(AckArchived { path: path.clone(), upto: Seq(7) })),
         ("trim", Command::Trim(Trim { path, upto: Seq(6) })),
         ("tick", Command::Tick),
+        (
+            "members",
+            Command::SetMembers(SetMembers { expected: 4, list: Bytes::from_static(b"list") }),
+        ),
     ]
 }
 
@@ -124,7 +128,7 @@ fn raw(kind: u16, body: &[u8]) -> Bytes {
 #[test]
 fn what_this_release_does_not_know_is_refused() {
     let unknown = |bytes: Bytes| matches!(Entry::decode(bytes), Err(DecodeError::Unknown { .. }));
-    assert!(unknown(raw(10, &[1])), "kind");
+    assert!(unknown(raw(11, &[1])), "kind");
     assert!(unknown(raw(0, &[1])), "kind");
     assert!(unknown(raw(9, &[2])), "command version");
     let with = |at: usize, byte: u8| {
@@ -148,7 +152,7 @@ fn unknown_optional_fields_are_skipped() {
 
 #[test]
 fn a_command_without_what_it_needs_is_malformed() {
-    for kind in 1..=8 {
+    for kind in (1..=8).chain([10]) {
         assert!(matches!(Entry::decode(raw(kind, &[1])), Err(DecodeError::Malformed(_))), "{kind}");
     }
     let mut bytes = Entry::new([Command::Tick]).encode();
@@ -184,7 +188,7 @@ fn any_command() -> impl Strategy<Value = Command> {
                 metadata: None,
             })
         ),
-        (0usize..10).prop_map(|at| one_of_each().swap_remove(at).1),
+        (0usize..11).prop_map(|at| one_of_each().swap_remove(at).1),
     ]
 }
 
@@ -211,7 +215,7 @@ proptest! {
 
     #[test]
     fn no_changed_byte_makes_entry_reading_panic(
-        which in 0usize..10, at: prop::sample::Index, byte: u8, cut: prop::sample::Index,
+        which in 0usize..11, at: prop::sample::Index, byte: u8, cut: prop::sample::Index,
     ) {
         let mut bytes = Entry::new([one_of_each().swap_remove(which).1]).encode();
         let at = at.index(bytes.len());

@@ -32,9 +32,12 @@ impl Purpose {
     #[must_use]
     pub fn of(entry: &Entry) -> Purpose {
         let frees = |command: &Command| match command {
-            Command::Tombstone(_) | Command::AckArchived(_) | Command::Trim(_) | Command::Tick => {
-                true
-            }
+            // A list of members is small, and may be what a full cluster is waiting for.
+            Command::Tombstone(_)
+            | Command::AckArchived(_)
+            | Command::Trim(_)
+            | Command::Tick
+            | Command::SetMembers(_) => true,
             Command::CreateSession(_)
             | Command::Append(_)
             | Command::UpdateHeader(_)
