@@ -101,6 +101,12 @@ pub enum Heard {
         /// The request.
         payload: Bytes,
     },
+    /// A member says that this life of the node was removed from the cluster for good. Said again
+    /// with every attempt to call it.
+    Removed {
+        /// Who says it.
+        by: PeerId,
+    },
 }
 
 /// Why a frame was not taken. It has not left, and will not.

@@ -65,9 +65,15 @@ pub(super) async fn run(
         let again_at_once = trouble.is_none();
         // Two processes that take themselves for the same node must not chase each other.
         let replaced = trouble == Some(Trouble::Ended(Refusal::Replaced));
+        let removed =
+            [Trouble::Refused(Refusal::RemovedLife), Trouble::Ended(Refusal::RemovedLife)];
+        let is_removed = trouble.as_ref().is_some_and(|trouble| removed.contains(trouble));
         let said = trouble.as_ref().map(ToString::to_string).unwrap_or_default();
         let remains = outlet.ended(trouble);
         let peer = link.seat.peer;
+        if is_removed {
+            (shared.heard)(Heard::Removed { by: peer });
+        }
         if remains.news {
             tracing::warn!(%peer, address, ?lane, trouble = said, "no connection to a peer");
         }

@@ -210,12 +210,11 @@ pub fn judge(
     if !certified {
         return Err(Refusal::WrongCertificate);
     }
-    if hello.to != seat {
-        return Err(Refusal::WrongReceiver);
-    }
     match standing {
-        Standing::Member => Ok(newest),
+        // Whomever it means: a life that is over may know nobody who is still there.
         Standing::Removed => Err(Refusal::RemovedLife),
+        Standing::Member | Standing::Unknown if hello.to != seat => Err(Refusal::WrongReceiver),
+        Standing::Member => Ok(newest),
         Standing::Unknown => Err(Refusal::UnknownLife),
     }
 }

@@ -111,7 +111,7 @@ async fn of_two_connections_of_one_peer_the_newer_wins() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_is_removed_is_cut_off_at_once() {
-    let (mut one, two) = pair().await;
+    let (mut one, mut two) = pair().await;
     two.send(1, &b"before"[..]);
     assert_eq!(one.payload().await, &b"before"[..]);
     let removed = Peers { members: vec![], removed: BTreeSet::from([PeerId(2)]) };
@@ -122,6 +122,7 @@ async fn a_peer_that_is_removed_is_cut_off_at_once() {
         .await;
     two.until(1, |peer| peer.from_main.connected_since.is_none()).await;
     assert!(one.transport.status().peers.is_empty());
+    while two.hear().await != (Heard::Removed { by: PeerId(1) }) {}
     let frames = one.heard_so_far();
     assert!(!frames.iter().any(|heard| matches!(heard, Heard::Frame { .. })), "{frames:?}");
     // The node comes back in a new life.

@@ -134,6 +134,10 @@ fn a_hello_is_judged_by_whom_it_means_and_who_it_is() {
     assert_eq!(told(same, true, Standing::Member), Ok(1));
     assert_eq!(told(same, true, Standing::Removed), Err(Refusal::RemovedLife));
     assert_eq!(told(same, true, Standing::Unknown), Err(Refusal::UnknownLife));
+    let other: &dyn Fn(&mut Hello) = &|hello| hello.to = seat(3);
+    assert_eq!(told(other, true, Standing::Removed), Err(Refusal::RemovedLife));
+    assert_eq!(told(other, true, Standing::Unknown), Err(Refusal::WrongReceiver));
+    assert_eq!(told(same, false, Standing::Removed), Err(Refusal::WrongCertificate));
     assert_eq!(told(same, false, Standing::Member), Err(Refusal::WrongCertificate));
     let member = |change| told(change, true, Standing::Member);
     assert_eq!(member(&|hello| hello.versions = (1, 9)), Ok(1));
