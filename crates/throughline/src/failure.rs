@@ -117,6 +117,11 @@ fn advice(error: &anyhow::Error) -> Option<String> {
         }
         "not_found" => "is this address a Throughline node of this version?",
         "unknown_node" => "`tl ops nodes` lists the members",
+        "member_present" => {
+            "only a member whose disk is lost needs a new life; `tl ops drain` takes one out of \
+             service"
+        }
+        "replacement_under_way" => "`tl ops status` says how many groups are done",
         "ops_not_local" => {
             "run this on the node's own computer, with --url http://127.0.0.1 and its port"
         }

@@ -14,6 +14,7 @@ use crate::output::Out;
 
 mod ca;
 mod remote;
+mod replace;
 
 /// The words of `tl ops`.
 #[derive(Debug, Subcommand)]
@@ -38,6 +39,8 @@ pub enum OpsCommand {
     WaitDrained(remote::WaitArgs),
     /// Have a member lead a group
     Transfer(remote::TransferArgs),
+    /// Give a member whose disk is lost a new life, and make its data directory
+    Replace(replace::ReplaceArgs),
     /// Found a cluster: make the data directory of each member, once and for all
     Found(FoundArgs),
     /// Certificates for the connections between members
@@ -73,6 +76,7 @@ pub async fn run(command: OpsCommand, out: &Out) -> anyhow::Result<()> {
         OpsCommand::WaitReady(args) => remote::wait(&args, "ready", out).await,
         OpsCommand::WaitDrained(args) => remote::wait(&args, "drained", out).await,
         OpsCommand::Transfer(args) => remote::transfer(&args, out).await,
+        OpsCommand::Replace(args) => replace::run(&args, out).await,
         OpsCommand::Found(args) => run_found(args, out),
         OpsCommand::Ca(command) => ca::run(command, out),
     }

@@ -2,21 +2,25 @@
 //!
 //! ```text
 //!   founded once: node.json of every member names all members      (lasting: names, ids, lives)
+//!     └─ replaced: a new list, committed in one group, members.json in every directory
 //!   settings: members = ["node-1=host:port", …]                    (addresses, may change)
 //!                      └──────── must name the same nodes ────────┘
 //! ```
 //!
 //! Invariants:
-//!  - C1 a node votes only with the directory that the founding gave it: one that is empty or
-//!    somebody else's does not start as a member, so a wiped disk cannot vote twice;
+//!  - C1 a node votes only with a directory that the founding or a replacement gave it: one that
+//!    is empty or somebody else's does not start as a member, so a wiped disk cannot vote twice;
 //!  - C2 a directory of a single node never becomes a member's by a change of settings, nor the
-//!    other way round.
+//!    other way round;
+//!  - C3 a life that was replaced never starts again once its directory knows of it, and is
+//!    refused by every member that does.
 //!
-//! Absent: nodes that join or leave. The list of members is that of the founding.
+//! Absent: names that join or leave. Those are of the founding.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tl_raft::PeerId;
@@ -24,8 +28,14 @@ use tl_raft::transport::{CertificateFiles, Peer, Peers, Seat, Security};
 use tl_types::ids::ClusterId;
 use tl_types::{NodeId, UnixMs};
 
-use crate::identity::{Identity, IdentityError, Member};
+use crate::identity::{Identity, IdentityError, Member, hex_bytes};
 use crate::ops::Patience;
+
+pub use self::file::MembersFile;
+pub use self::list::{Former, ListError, MemberList};
+
+mod file;
+mod list;
 
 /// Fewest members of a cluster: with two, the loss of one would stop all writes.
 pub const MEMBERS_MIN: usize = 3;
@@ -81,7 +91,8 @@ pub enum ClusterError {
     /// The directory was not given by a founding.
     #[error(
         "{} is not a member's data directory: found the cluster first, or if this node was a \
-         member before, its data is gone and it must not vote again", dir.display()
+         member before, its data is gone and it must not vote again: see `tl ops replace`",
+        dir.display()
     )]
     NotFounded {
         /// The directory.
@@ -109,6 +120,23 @@ pub enum ClusterError {
         /// The name in the settings.
         expected: String,
     },
+    /// Another life has taken the place of this directory's.
+    #[error("{}", replaced(name))]
+    Replaced {
+        /// The member whose life it was.
+        name: String,
+    },
+    /// The list of members in the directory cannot be used.
+    #[error(transparent)]
+    List(#[from] IdentityError),
+}
+
+/// What a life that is over is told.
+pub(crate) fn replaced(name: &str) -> String {
+    format!(
+        "this directory is a former life of {name}, which was replaced: it must not be used again; \
+         start {name} with the directory that `tl ops replace` made"
+    )
 }
 
 impl ClusterSettings {
@@ -169,6 +197,11 @@ impl ClusterSettings {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    fn addresses(&self) -> Addresses {
+        let named = self.members.iter().filter_map(|member| named(member));
+        Addresses(named.map(|(name, address)| (name.to_owned(), address.to_owned())).collect())
+    }
+
     fn listens_on(&self, node_name: &str) -> Result<SocketAddr, String> {
         let own = || {
             let mut members = self.members.iter().filter_map(|member| named(member));
@@ -213,12 +246,12 @@ pub struct Membership {
     pub cluster: ClusterId,
     /// This node.
     pub seat: Seat,
-    /// All members' lives, this one's too.
+    /// Voters that every group of the cluster began with.
     pub voters: Vec<PeerId>,
-    /// Their names.
-    pub names: BTreeMap<PeerId, String>,
-    /// The others and where they are.
-    pub peers: Peers,
+    /// The members in their present lives, this one among them, as far as this directory knows.
+    pub list: Arc<MemberList>,
+    /// Where members are found, by name.
+    pub addresses: Addresses,
     /// Where this node listens for them.
     pub listen: SocketAddr,
     /// How connections are protected.
@@ -248,42 +281,121 @@ impl Membership {
             (true, true) => return Err(ClusterError::NotFounded { dir }),
             (true, false) => {}
         }
-        let addresses: BTreeMap<&str, &str> =
-            settings.members.iter().filter_map(|member| named(member)).collect();
-        let founded: BTreeMap<&str, &Member> =
-            identity.members.iter().map(|member| (member.name.as_str(), member)).collect();
-        if !addresses.keys().eq(founded.keys()) {
-            let list = |names: Vec<&str>| names.join(", ");
+        let addresses = settings.addresses();
+        let founding = MemberList::of_founding(identity);
+        let seen = MembersFile::in_dir(&dir).read()?;
+        let list = match seen {
+            Some(seen) if seen.number > founding.number => seen,
+            // It never began: half of its directory is missing.
+            None if identity.is_new_life => return Err(ClusterError::NotFounded { dir }),
+            Some(_) | None => founding,
+        };
+        let names = || list.members.iter().map(|member| &member.name);
+        if !addresses.0.keys().eq(names()) {
+            let joined = |names: &mut dyn Iterator<Item = &String>| {
+                names.map(String::as_str).collect::<Vec<_>>().join(", ")
+            };
             return Err(ClusterError::OtherMembers {
-                founded: list(founded.into_keys().collect()),
-                listed: list(addresses.into_keys().collect()),
+                founded: joined(&mut names()),
+                listed: joined(&mut addresses.0.keys()),
             });
         }
-        let own = identity.members.iter().find(|member| member.node_id == identity.node_id);
-        let own = own.ok_or(ClusterError::NotFounded { dir })?;
-        if own.name != node_name {
-            let (found, expected) = (own.name.clone(), node_name.to_owned());
+        let node = NodeId(identity.node_id_bytes());
+        let founder = identity.members.iter().find(|member| member.node_id == identity.node_id);
+        let founder = founder.ok_or(ClusterError::NotFounded { dir })?;
+        if founder.name != node_name {
+            let (found, expected) = (founder.name.clone(), node_name.to_owned());
             return Err(ClusterError::OtherNode { found, expected });
         }
-        let others = founded.values().filter(|member| member.name != own.name);
-        let members = others.map(|member| Peer {
-            peer: PeerId(member.peer),
-            node: NodeId(member.node_id_bytes()),
-            address: addresses[member.name.as_str()].to_owned(),
-        });
-        let mut voters: Vec<PeerId> =
-            identity.members.iter().map(|member| PeerId(member.peer)).collect();
-        voters.sort_unstable();
+        let own = list.member_of(node);
+        let own = own.ok_or_else(|| ClusterError::Replaced { name: node_name.to_owned() })?;
         Ok(Some(Membership {
             cluster: ClusterId(identity.cluster_id_bytes()),
-            seat: Seat { node: NodeId(own.node_id_bytes()), peer: PeerId(own.peer) },
-            voters,
-            names: founded.values().map(|m| (PeerId(m.peer), m.name.clone())).collect(),
-            peers: Peers { members: members.collect(), removed: BTreeSet::new() },
+            seat: Seat { node, peer: PeerId(own.peer) },
+            voters: founding_voters(identity),
+            addresses,
+            list: Arc::new(list),
             listen: settings.listens_on(node_name).expect("checked settings"),
             security: settings.security(),
             founded_at: UnixMs(identity.founded_at_ms),
         }))
+    }
+
+    /// The other members of a list, and all lives that are over.
+    #[must_use]
+    pub fn peers(&self, list: &MemberList) -> Peers {
+        self.addresses.peers(self.seat.node, list)
+    }
+}
+
+/// The numbers that a founding gives out are those from 1. A new life names the members of its
+/// beginning instead, and must never take itself for one of the first voters.
+fn founding_voters(identity: &Identity) -> Vec<PeerId> {
+    let mut voters: Vec<PeerId> = if identity.is_new_life {
+        (1..).map(PeerId).take(identity.members.len()).collect()
+    } else {
+        identity.members.iter().map(|member| PeerId(member.peer)).collect()
+    };
+    voters.sort_unstable();
+    voters
+}
+
+/// Where members are found, by name: `host:port`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses(BTreeMap<String, String>);
+
+impl Addresses {
+    /// The members of a list but for one node, as the transport takes them; members without an
+    /// address are left out.
+    #[must_use]
+    pub fn peers(&self, me: NodeId, list: &MemberList) -> Peers {
+        let others = list.members.iter().filter_map(|member| {
+            let node = NodeId(member.node_id_bytes());
+            let address = self.0.get(&member.name).filter(|_| node != me)?.clone();
+            Some(Peer { peer: PeerId(member.peer), node, address })
+        });
+        Peers { members: others.collect(), removed: list.removed() }
+    }
+}
+
+/// A life that takes the place of a lost one, as the cluster agreed to it: all that its directory
+/// is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewLife {
+    /// The member.
+    pub name: String,
+    /// The cluster, 16 bytes as hex.
+    pub cluster_id: String,
+    /// Groups of the cluster.
+    pub groups: u16,
+    /// When the cluster was founded.
+    pub founded_at_ms: u64,
+    /// The list in which it is a member.
+    pub list: MemberList,
+}
+
+impl NewLife {
+    /// Makes the life's data directory, which must be new or empty. It has an identity when
+    /// everything else is there.
+    ///
+    /// # Errors
+    /// [`IdentityError`]; such a directory starts nowhere.
+    pub fn make_directory(&self, dir: &Path) -> Result<Identity, IdentityError> {
+        Identity::check_empty(dir)?;
+        let foreign = |reason: &str| IdentityError::Foreign {
+            path: dir.to_owned(),
+            reason: reason.to_owned(),
+        };
+        // It came over the wire; what is written here is read again at the start.
+        let list =
+            MemberList::decode(&self.list.encode()).map_err(|error| foreign(&error.to_string()))?;
+        let own = list.members.iter().find(|member| member.name == self.name);
+        let own = own.ok_or_else(|| foreign("the new life is not on its list"))?;
+        let cluster_id =
+            hex_bytes(&self.cluster_id).ok_or_else(|| foreign("no id of a cluster"))?;
+        MembersFile::in_dir(dir).write(&list)?;
+        let founded_at = UnixMs(self.founded_at_ms);
+        Identity::begin_new_life(dir, cluster_id, own, &list.members, self.groups, founded_at)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::lock::{DirLock, LockError};
 use crate::memory::{Budget, MEMTABLES_MAX, Shares};
 use crate::metrics::Metrics;
 use crate::node::recover::{Found, StartError, StartPlan, recover};
+use crate::ops::roster::Roster;
 use crate::ops::{DrainError, Ops};
 use crate::peers::Peers;
 use crate::service::{BESIDE_AT_ONCE_MAX, Inner, Recent, Service, TailRoom};
@@ -179,10 +180,9 @@ impl Engine {
         let hub = Hub::holding(usize::try_from(shares.windows_bytes).unwrap_or(usize::MAX));
         let metrics = Arc::new(Metrics::default());
         let (space, admission) = watched(settings, &shares, &metrics);
-        let links = membership.as_ref().map(|member| {
-            let names = member.names.clone();
-            Arc::new(Links::new(me, names, groups, Arc::clone(&metrics)))
-        });
+        let links = membership
+            .as_ref()
+            .map(|member| Arc::new(Links::new(me, &member.list, groups, Arc::clone(&metrics))));
         let runtime = tokio::runtime::Handle::current();
         let log = wal.counters();
         let with = With {
@@ -204,7 +204,9 @@ impl Engine {
             .map_err(|source| EngineError::System { what: "start a thread", source })?;
         let (ready_sender, ready) = watch::channel(false);
         let others = links.iter().flat_map(|links| links.others());
-        let ops = Ops::new(&settings.data_dir, others, cluster.patience(), time::now().boot_ms);
+        let roster = membership.as_ref().map(|member| Roster::new(&settings.data_dir, member));
+        let now_ms = time::now().boot_ms;
+        let ops = Ops::new(&settings.data_dir, others, roster, cluster.patience(), now_ms);
         let shall_drain = ops.drain_file.is_there()?;
         if shall_drain {
             tracing::warn!(
@@ -263,6 +265,7 @@ impl Engine {
             tasks.push(runtime.spawn(service.clone().keep_balance()).abort_handle());
             tasks.push(runtime.spawn(service.clone().keep_drained()).abort_handle());
             tasks.push(runtime.spawn(service.clone().keep_watch()).abort_handle());
+            tasks.push(runtime.spawn(service.clone().keep_members()).abort_handle());
         }
         tasks.extend([probing.abort_handle(), ticking.abort_handle()]);
         let report = StartReport { found, took: started.elapsed() };

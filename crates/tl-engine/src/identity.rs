@@ -3,6 +3,7 @@
 //! ```text
 //! data directory
 //!   node.json   this file: format, node id, cluster id, number of groups, whether it has a log
+//!   members.json  the newest list of members that a member has seen
 //!   node.lock   locked by the process that runs the node
 //!   log/        the write-ahead log
 //!   store/      sorted runs
@@ -15,12 +16,14 @@
 //! durable, before the first request. From then on a directory without a log has lost it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tl_types::UnixMs;
+
+use crate::durable;
 
 const FORMAT: u32 = 1;
 const FILE: &str = "node.json";
@@ -40,13 +43,17 @@ pub struct Identity {
     /// the first start was complete, or from an older release.
     #[serde(default)]
     pub has_log: bool,
-    /// All members of the cluster when it was founded, this node among them; none for a node that
-    /// is a cluster of its own.
+    /// All members of the cluster when this life of the directory was made, this node among them;
+    /// none for a node that is a cluster of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Member>,
     /// When the cluster was founded; 0 for a node that is a cluster of its own.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub founded_at_ms: u64,
+    /// This life took the place of one that was lost: it was no member of any group when it
+    /// began, and has no vote in one before that group has made it a member.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_new_life: bool,
 }
 
 /// One member of a cluster as it was founded.
@@ -79,6 +86,11 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// Why the identity could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -103,6 +115,12 @@ pub enum IdentityError {
     /// The directory belongs to a node already.
     #[error("{} has the identity of a node already", path.display())]
     InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A new life needs a directory in which nothing is.
+    #[error("{} is not empty: a new life begins with a new or empty directory", path.display())]
+    NotEmpty {
         /// The directory.
         path: PathBuf,
     },
@@ -139,6 +157,7 @@ impl Identity {
             has_log: false,
             members: Vec::new(),
             founded_at_ms: 0,
+            is_new_life: false,
         };
         identity.begin(dir)
     }
@@ -158,7 +177,34 @@ impl Identity {
         if Identity::open(dir)?.is_some() {
             return Err(IdentityError::InUse { path: dir.to_owned() });
         }
-        let identity = Identity {
+        Identity::of_member(cluster_id, own, members, groups, founded_at).begin(dir)
+    }
+
+    /// Gives a directory the identity of a life that takes the place of a lost one. `members` are
+    /// those of the list under which it begins.
+    ///
+    /// # Errors
+    /// [`IdentityError`]; without an identity the directory starts nowhere.
+    pub fn begin_new_life(
+        dir: &Path,
+        cluster_id: [u8; 16],
+        own: &Member,
+        members: &[Member],
+        groups: u16,
+        founded_at: UnixMs,
+    ) -> Result<Identity, IdentityError> {
+        let identity = Identity::of_member(cluster_id, own, members, groups, founded_at);
+        Identity { is_new_life: true, ..identity }.begin(dir)
+    }
+
+    fn of_member(
+        cluster_id: [u8; 16],
+        own: &Member,
+        members: &[Member],
+        groups: u16,
+        founded_at: UnixMs,
+    ) -> Identity {
+        Identity {
             format: FORMAT,
             node_id: own.node_id.clone(),
             cluster_id: hex(cluster_id),
@@ -166,8 +212,25 @@ impl Identity {
             has_log: false,
             members: members.to_vec(),
             founded_at_ms: founded_at.0,
+            is_new_life: false,
+        }
+    }
+
+    /// Refuses a directory in which something is; one that is not there is made.
+    ///
+    /// # Errors
+    /// [`IdentityError::NotEmpty`], or that it cannot be made or read.
+    pub fn check_empty(dir: &Path) -> Result<(), IdentityError> {
+        let io = |what| {
+            let path = dir.to_owned();
+            move |source| IdentityError::Io { what, path, source }
         };
-        identity.begin(dir)
+        fs::create_dir_all(dir).map_err(io("create the data directory"))?;
+        let mut found = fs::read_dir(dir).map_err(io("read"))?;
+        match found.next() {
+            None => Ok(()),
+            Some(_) => Err(IdentityError::NotEmpty { path: dir.to_owned() }),
+        }
     }
 
     /// Reads the identity of a data directory; `None` when it has none.
@@ -195,7 +258,7 @@ impl Identity {
         if holds_data {
             return Err(IdentityError::Missing { path: dir.to_owned() });
         }
-        self.write(dir, &path).map_err(io("write", &path))?;
+        self.write(dir).map_err(io("write", &path))?;
         Ok(self)
     }
 
@@ -209,7 +272,7 @@ impl Identity {
         }
         self.has_log = true;
         let path = dir.join(FILE);
-        self.write(dir, &path).map_err(|source| IdentityError::Io { what: "write", path, source })
+        self.write(dir).map_err(|source| IdentityError::Io { what: "write", path, source })
     }
 
     /// The node id's bytes; zeros should the file hold no hex, which reading it has refused.
@@ -246,23 +309,18 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Temporary file, sync, rename, directory sync: after a crash there is the whole file or none.
-    fn write(&self, dir: &Path, path: &Path) -> io::Result<()> {
-        let temporary = dir.join("node.json.new");
-        let mut file = File::create(&temporary)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
+    fn write(&self, dir: &Path) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        durable::put(dir, FILE, &bytes)
     }
 }
 
-fn hex(id: [u8; 16]) -> String {
+pub(crate) fn hex(id: [u8; 16]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn hex_bytes(text: &str) -> Option<[u8; 16]> {
+pub(crate) fn hex_bytes(text: &str) -> Option<[u8; 16]> {
     let number = u128::from_str_radix(text, 16).ok()?;
     (text.len() == 32).then(|| number.to_be_bytes())
 }

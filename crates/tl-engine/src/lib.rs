@@ -12,6 +12,7 @@
 
 pub mod api;
 pub mod cluster;
+mod durable;
 pub mod engine;
 pub mod front;
 pub mod hub;

@@ -99,6 +99,10 @@ pub struct Metrics {
     replica_lag: Family<MemberLabel, Gauge>,
     /// Other members of which nothing is heard.
     pub members_unreachable: Gauge<i64, AtomicI64>,
+    /// Number of the list of members that is in force here.
+    pub members_number: Gauge<i64, AtomicI64>,
+    /// Groups here whose members are not those of the list yet.
+    pub groups_replacing: Gauge<i64, AtomicI64>,
     /// Free bytes of the fullest file system that the node writes to.
     pub disk_free_bytes: Gauge<i64, AtomicI64>,
     /// Free bytes below which clients' writes are refused.
@@ -182,6 +186,8 @@ impl Default for Metrics {
             replicas_behind: Family::default(),
             replica_lag: Family::default(),
             members_unreachable: Gauge::default(),
+            members_number: Gauge::default(),
+            groups_replacing: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             disk_reserve_bytes: Gauge::default(),
             store_disk_bytes: Gauge::default(),
@@ -239,6 +245,10 @@ impl Metrics {
         gauge("groups_led", "Groups that this member of a cluster leads", &self.groups_led);
         let unreachable = &self.members_unreachable;
         gauge("members_unreachable", "Other members of which nothing is heard", unreachable);
+        let number = &self.members_number;
+        gauge("members_number", "Number of the list of members that is in force here", number);
+        let replacing = &self.groups_replacing;
+        gauge("groups_replacing", "Groups whose members are not those of the list yet", replacing);
         let reserve = &self.disk_reserve_bytes;
         gauge("disk_reserve_bytes", "Free bytes below which writes are refused", reserve);
         gauge("store_disk_bytes", "Bytes of the store's files", &self.store_disk_bytes);

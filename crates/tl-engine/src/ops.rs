@@ -5,10 +5,11 @@
 //!   peers ─ reports ────► Sights ─┼─► states   (pure: ready, suspect, lost, draining, drained)
 //!   driver ─ look ────────────────┼─► writable (pure: why a group takes no writes)
 //!   drain file ─ DrainFile ───────┘        └─► pages: what `/v1/ops/…` answers
+//!   list of members ─ Roster ─► plan (pure: what a leader does next for a group's members)
 //! ```
 //!
-//! Decisions are functions of what is known and of a given time; nothing here moves a replica or
-//! changes a list of members. A node that is silent loses nothing by being called lost.
+//! Decisions are functions of what is known and of a given time. A node that is silent loses
+//! nothing by being called lost: only an operator has a life replaced.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +23,9 @@ use tl_types::GroupId;
 pub mod drain;
 pub mod look;
 pub mod pages;
+pub mod plan;
 pub mod report;
+pub(crate) mod roster;
 pub mod sights;
 pub mod states;
 pub mod writable;
@@ -33,6 +36,7 @@ pub use self::report::{Lag, Report};
 pub use self::states::{NodeState, Patience, Standing};
 pub use self::writable::Unwritable;
 
+use self::roster::Roster;
 use self::sights::Sights;
 
 /// How long a group stays where an operator had it led, milliseconds.
@@ -57,6 +61,8 @@ pub(crate) struct Ops {
     looked: Mutex<Arc<[GroupLook]>>,
     /// Groups that an operator has this node lead, and until when: no more than there are groups.
     held: Mutex<BTreeMap<GroupId, u64>>,
+    /// The list of members; `None` on a node that is a cluster of its own.
+    pub(crate) roster: Option<Roster>,
     /// One change of the drain at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
@@ -65,6 +71,7 @@ impl Ops {
     pub(crate) fn new(
         dir: &Path,
         others: impl IntoIterator<Item = PeerId>,
+        roster: Option<Roster>,
         patience: Patience,
         now_ms: u64,
     ) -> Ops {
@@ -77,6 +84,7 @@ impl Ops {
             confirmed: AtomicU16::new(0),
             looked: Mutex::new(Arc::new([])),
             held: Mutex::default(),
+            roster,
             changing: tokio::sync::Mutex::new(()),
         }
     }
@@ -132,7 +140,7 @@ mod tests {
     fn a_group_is_held_for_some_minutes() {
         let dir = tempfile::tempdir().expect("temp dir");
         let patience = Patience { suspect_after_ms: 500, lost_after_ms: 120_000 };
-        let ops = Ops::new(dir.path(), [], patience, 0);
+        let ops = Ops::new(dir.path(), [], None, patience, 0);
         assert!(!ops.holds(GroupId(3), 1));
         ops.hold(GroupId(3), 1);
         assert!(ops.holds(GroupId(3), HELD_MS) && !ops.holds(GroupId(4), 1));

@@ -6,12 +6,14 @@
 //!                                                  clock, report: nothing
 //!                                                  drain:   on (1)
 //!                                                  transfer: group (2) to (8)
+//!                                                  members: number (8)
 //!   answer  = version (1) kind (1) id (8) body     taken:   index (8) replies
 //!                                                  refused: code message fact*
 //!                                                  not taken: leader (8; 0 for nobody known)
 //!                                                  unknown: nothing
 //!                                                  clock:   wall_ms (8) may_lead (1)
 //!                                                  report:  see `ops::report`
+//!                                                  members: a list, or nothing
 //! ```
 //!
 //! Numbers are big-endian; code, message, names and texts are a length and the bytes. An entry
@@ -25,7 +27,7 @@ use tl_core::Reply;
 use tl_core::reply::{decode_replies, encode_replies};
 use tl_raft::PeerId;
 use tl_types::bytes_codec::{DecodeError, Reader, put_bytes};
-use tl_types::limits::ENTRY_BYTES_MAX;
+use tl_types::limits::{ENTRY_BYTES_MAX, MEMBER_LIST_BYTES_MAX};
 use tl_types::{ErrorCode, GroupId, Index};
 use tl_wire::error::Fact;
 
@@ -64,12 +66,14 @@ mod kind {
     pub const ASK_REPORT: u8 = 3;
     pub const DRAIN: u8 = 4;
     pub const TRANSFER: u8 = 5;
+    pub const ASK_MEMBERS: u8 = 6;
     pub const TAKEN: u8 = 1;
     pub const REFUSED: u8 = 2;
     pub const NOT_TAKEN: u8 = 3;
     pub const UNKNOWN: u8 = 4;
     pub const CLOCK: u8 = 5;
     pub const REPORT: u8 = 6;
+    pub const MEMBERS: u8 = 7;
 }
 
 /// What one node asks another.
@@ -99,6 +103,11 @@ pub enum Question {
         group: GroupId,
         /// Who shall lead it.
         to: PeerId,
+    },
+    /// Is there a later list of members than this one?
+    Members {
+        /// Number of the list that the asker has.
+        number: u64,
     },
 }
 
@@ -130,6 +139,8 @@ pub enum Answer {
     },
     /// How the node is.
     Report(Report),
+    /// The encoded list of members that is in force there; empty when the asker's is as new.
+    Members(Bytes),
 }
 
 fn begin(kind: u8, id: u64, body_bytes: usize) -> Vec<u8> {
@@ -172,6 +183,11 @@ impl Question {
                 out.extend_from_slice(&to.0.to_be_bytes());
                 out.into()
             }
+            Question::Members { number } => {
+                let mut out = begin(kind::ASK_MEMBERS, id, 8);
+                out.extend_from_slice(&number.to_be_bytes());
+                out.into()
+            }
         }
     }
 
@@ -210,6 +226,11 @@ impl Question {
                 let (group, to) = (GroupId(reader.u16()?), PeerId(reader.u64()?));
                 ended(&reader)?;
                 Question::Transfer { group, to }
+            }
+            kind::ASK_MEMBERS => {
+                let number = reader.u64()?;
+                ended(&reader)?;
+                Question::Members { number }
             }
             other => return Err(DecodeError::Unknown { what: "question", value: other.into() }),
         };
@@ -254,6 +275,11 @@ impl Answer {
                 report.encode(&mut out);
                 out.into()
             }
+            Answer::Members(list) => {
+                let mut out = begin(kind::MEMBERS, id, list.len());
+                out.extend_from_slice(list);
+                out.into()
+            }
         }
     }
 
@@ -290,6 +316,13 @@ impl Answer {
                 let report = Report::decode(&mut reader)?;
                 ended(&reader)?;
                 Answer::Report(report)
+            }
+            kind::MEMBERS => {
+                let list = reader.rest();
+                if list.len() > MEMBER_LIST_BYTES_MAX {
+                    return Err(DecodeError::Malformed("length of a list of members"));
+                }
+                Answer::Members(list)
             }
             other => return Err(DecodeError::Unknown { what: "answer", value: other.into() }),
         };
@@ -405,6 +438,8 @@ mod tests {
                 reason: String::new(),
                 ..report()
             }),
+            Answer::Members(Bytes::new()),
+            Answer::Members(Bytes::from_static(b"list")),
         ]
     }
 
@@ -417,6 +452,7 @@ mod tests {
             Question::Drain { on: true },
             Question::Drain { on: false },
             Question::Transfer { group: GroupId(7), to: PeerId(3) },
+            Question::Members { number: 3 },
         ]
     }
 
@@ -466,6 +502,9 @@ mod tests {
             entry: vec![0; ENTRY_BYTES_MAX + 1].into(),
         };
         assert!(Question::decode(long.encode(1)).is_err(), "one past the largest entry");
+        let longest = |more| Answer::Members(vec![0; MEMBER_LIST_BYTES_MAX + more].into());
+        assert!(Answer::decode(longest(0).encode(1)).is_ok());
+        assert!(Answer::decode(longest(1).encode(1)).is_err(), "one past the largest list");
     }
 
     #[test]

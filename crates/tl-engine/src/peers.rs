@@ -1,21 +1,28 @@
 //! A member's connections to the others, and what is done with what comes in on them.
 //!
+//! With each new list of members the transport has other peers: a life that is over is neither
+//! spoken to nor listened to, and is told so when it calls.
+//!
 //! The transport has a small runtime of its own, so that a heartbeat never waits behind the work
 //! of requests. What it hears is handed on there without waiting: frames to the driver's mailbox,
 //! answers to whoever asked, questions to tasks of the node's runtime.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tl_raft::PeerId;
 use tl_raft::transport::{FrameKind, Heard, Transport, TransportConfig, TransportError};
 use tl_store::LsmStore;
+use tl_types::NodeId;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
-use crate::cluster::Membership;
+use crate::cluster::{Addresses, MemberList, Membership};
 use crate::node::Input;
+use crate::ops::roster::Roster;
 use crate::peer::{Answer, Question};
 use crate::service::Service;
 use crate::shell::links::Links;
@@ -29,6 +36,8 @@ const CLOCK_EVERY: Duration = Duration::from_millis(500);
 /// A peer that is silent for so long is asked at once: it may just have nothing to say, since two
 /// that lead nothing for one another exchange no heartbeats.
 const SILENCE_ASKED: Duration = Duration::from_millis(200);
+/// Of the questions how a peer is, every so manieth comes with one for its list of members.
+const REPORTS_PER_LIST: u32 = 5;
 /// Between two questions how a peer is.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// Longest wait for a clock.
@@ -43,8 +52,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct Peers {
     links: Arc<Links>,
     /// Taken when it is stopped.
-    running: Option<(Transport, Runtime)>,
+    running: Running,
 }
+
+type Running = Arc<Mutex<Option<(Transport, Runtime)>>>;
 
 impl Peers {
     /// Listens for the other members and calls them. Tasks of the node's runtime are added to
@@ -63,20 +74,83 @@ impl Peers {
             .enable_all()
             .build()
             .map_err(|source| TransportError::Listen { address: member.listen, source })?;
-        let Membership { cluster, seat, peers, listen, security, .. } = member;
+        let peers = member.peers(&member.list);
+        let Membership { cluster, seat, addresses, listen, security, .. } = member;
         let config = TransportConfig::new(cluster, seat, listen, security, seed);
         let heard = listener(Arc::clone(&links), mailer.clone(), service.clone());
         let transport = Transport::start(config, &peers, runtime.handle(), heard)?;
         links.open(transport.sender());
         let adopter = Adopter { links: Arc::clone(&links), mailer, service: service.clone() };
         let adopter = Arc::new(adopter);
-        let node = tokio::runtime::Handle::current();
-        for peer in links.others() {
-            let watch = node.spawn(Arc::clone(&adopter).watch_clock(peer));
-            let ask = node.spawn(watch_reports(service.clone(), peer));
-            tasks.extend([watch.abort_handle(), ask.abort_handle()]);
+        let running: Running = Arc::new(Mutex::new(Some((transport, runtime))));
+        let mut watched = Watched { adopter, service: service.clone(), tasks: BTreeMap::new() };
+        watched.only(&links.others());
+        let follower = Follower {
+            me: seat.node,
+            addresses,
+            running: Arc::clone(&running),
+            links: Arc::clone(&links),
+        };
+        if let Some(lists) = service.ops().roster.as_ref().map(Roster::watch) {
+            let following = follower.follow(lists, watched);
+            tasks.push(tokio::runtime::Handle::current().spawn(following).abort_handle());
         }
-        Ok(Peers { links, running: Some((transport, runtime)) })
+        Ok(Peers { links, running })
+    }
+}
+
+/// Gives the transport its peers with each list that comes into force.
+struct Follower {
+    me: NodeId,
+    addresses: Addresses,
+    running: Running,
+    links: Arc<Links>,
+}
+
+impl Follower {
+    /// Goes on as long as the node runs. `watched` ends with it.
+    async fn follow(self, mut lists: watch::Receiver<Arc<MemberList>>, mut watched: Watched) {
+        while lists.changed().await.is_ok() {
+            let list = Arc::clone(&lists.borrow_and_update());
+            let peers = self.addresses.peers(self.me, &list);
+            if let Some((transport, _)) = &*self.running.lock()
+                && let Err(error) = transport.set_peers(&peers)
+            {
+                // Those of before stay; the settings must name the same members to start at all.
+                tracing::error!(%error, "the members of the new list cannot be called");
+            }
+            watched.only(&self.links.others());
+        }
+    }
+}
+
+/// The tasks that ask other members, by member.
+struct Watched {
+    adopter: Arc<Adopter>,
+    service: Service<LsmStore>,
+    tasks: BTreeMap<PeerId, [AbortHandle; 2]>,
+}
+
+impl Watched {
+    /// Asks these members and nobody else.
+    fn only(&mut self, others: &[PeerId]) {
+        let node = tokio::runtime::Handle::current();
+        for tasks in self.tasks.extract_if(.., |peer, _| !others.contains(peer)) {
+            tasks.1.iter().for_each(AbortHandle::abort);
+        }
+        for peer in others {
+            self.tasks.entry(*peer).or_insert_with(|| {
+                let clock = node.spawn(Arc::clone(&self.adopter).watch_clock(*peer));
+                let ask = node.spawn(watch_reports(self.service.clone(), *peer));
+                [clock.abort_handle(), ask.abort_handle()]
+            });
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.tasks.values().flatten().for_each(AbortHandle::abort);
     }
 }
 
@@ -84,7 +158,7 @@ impl Peers {
 impl Drop for Peers {
     fn drop(&mut self) {
         self.links.close();
-        let Some((transport, runtime)) = self.running.take() else { return };
+        let Some((transport, runtime)) = self.running.lock().take() else { return };
         // The caller may be a task of another runtime, which must not run one of its own.
         let stopping = std::thread::spawn(move || {
             let stop = async { tokio::time::timeout(STOP_WITHIN, transport.stop()).await };
@@ -108,7 +182,8 @@ fn listener(
     let runtime = tokio::runtime::Handle::current();
     let served = Arc::new(Semaphore::new(SERVED_MAX));
     let saw = service.clone();
-    let alive = move |from| saw.ops().sights.heard(from, time::now().boot_ms);
+    let watching = saw.clone();
+    let alive = move |from| watching.ops().sights.heard(from, time::now().boot_ms);
     move |heard| match heard {
         Heard::Frame { from, kind: FrameKind::Raft, payload } => {
             alive(from);
@@ -126,7 +201,7 @@ fn listener(
                 Ok(decoded) => decoded,
                 Err(error) => {
                     let peer = links.name(from);
-                    tracing::warn!(peer, %error, "a question of a peer is none");
+                    tracing::warn!(%peer, %error, "a question of a peer is none");
                     return;
                 }
             };
@@ -147,11 +222,15 @@ fn listener(
             }
         }
         Heard::Lost { peer } => {
-            tracing::info!(peer = links.name(peer), "lost the connection to a member");
+            tracing::info!(peer = %links.name(peer), "lost the connection to a member");
             links.lost(peer);
             mailer.send(Mail::Input(Input::Unreachable(peer)));
         }
         Heard::Unsent { to, payload } => links.unsent(to, payload),
+        Heard::Removed { by } => {
+            tracing::error!(by = %links.name(by), "a member says that this life is over");
+            saw.end_life();
+        }
     }
 }
 
@@ -159,8 +238,11 @@ fn listener(
 async fn watch_reports(service: Service<LsmStore>, peer: PeerId) {
     let mut rest = tokio::time::interval(REPORT_EVERY);
     rest.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    for asked in (0..REPORTS_PER_LIST).cycle() {
         rest.tick().await;
+        if asked == 0 {
+            service.ask_members(peer).await;
+        }
         service.ask_report(peer, Instant::now() + REPORT_EVERY).await;
     }
 }

@@ -33,6 +33,7 @@ mod forward;
 mod lags;
 mod list;
 mod maintenance;
+mod members;
 mod operate;
 mod recent;
 mod sessions;

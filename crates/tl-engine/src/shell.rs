@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
-use tl_raft::PeerId;
+use tl_raft::{MemberChange, PeerId};
 use tl_store::OrderedStore;
 use tl_types::GroupId;
 use tokio::sync::watch;
@@ -114,6 +114,8 @@ pub enum Ask {
     Propose(GroupId, Vec<u8>),
     /// An index for a linearizable read.
     Read(GroupId),
+    /// Change who belongs to the group.
+    Change(GroupId, MemberChange),
 }
 
 impl Ask {
@@ -121,7 +123,7 @@ impl Ask {
     #[must_use]
     pub fn group(&self) -> GroupId {
         match self {
-            Ask::Propose(group, _) | Ask::Read(group) => *group,
+            Ask::Propose(group, _) | Ask::Read(group) | Ask::Change(group, _) => *group,
         }
     }
 }
@@ -141,6 +143,11 @@ impl<S> Mailer<S> {
     #[must_use]
     pub fn memtables(&self) -> u64 {
         self.0.memtables.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Ends the node for a reason that is told once.
+    pub(crate) fn fail(&self, why: String) {
+        self.0.fail(why);
     }
 
     /// Puts one item in. After the driver has ended nobody takes it out: its answer never comes.

@@ -100,6 +100,23 @@ pub async fn transfer(call: &mut Call) -> Result<Response<Body>, Problem> {
     answer(&call.shared.service.ops_transfer(GroupId(group), name(&to)?).await?)
 }
 
+/// A member whose disk is lost.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplaceRequest {
+    node: String,
+    #[serde(default)]
+    force: bool,
+}
+
+/// `POST /v1/ops/replace`
+pub async fn replace(call: &mut Call) -> Result<Response<Body>, Problem> {
+    let missing = || bad("The body must be {\"node\": name of a node}");
+    let request: ReplaceRequest = body(call).await?.ok_or_else(missing)?;
+    let ReplaceRequest { node, force } = request;
+    answer(&call.shared.service.ops_replace(name(&node)?, force).await?)
+}
+
 /// `GET /v1/ops/wait-ready` and `/wait-drained`
 pub async fn wait(call: &mut Call, awaited: Awaited) -> Result<Response<Body>, Problem> {
     let Asked { node, timeout } = asked(call.query())?;

@@ -47,6 +47,7 @@ pub enum Endpoint {
     OpsWaitDrained,
     OpsUndrain,
     OpsTransfer,
+    OpsReplace,
     OpenApi,
     Docs,
     Home,
@@ -84,6 +85,7 @@ impl Endpoint {
             | Endpoint::OpsWaitDrained
             | Endpoint::OpsUndrain
             | Endpoint::OpsTransfer
+            | Endpoint::OpsReplace
             | Endpoint::OpenApi => true,
         }
     }
@@ -116,6 +118,7 @@ impl Endpoint {
                 | Endpoint::OpsWaitDrained
                 | Endpoint::OpsUndrain
                 | Endpoint::OpsTransfer
+                | Endpoint::OpsReplace
         )
     }
 }
@@ -136,7 +139,7 @@ const fn route(method: &'static str, path: &'static str, endpoint: Endpoint) -> 
 }
 
 /// All of them.
-pub const ROUTES: [Route; 28] = [
+pub const ROUTES: [Route; 29] = [
     route("POST", "/v1/sessions", Endpoint::CreateSession),
     route("GET", "/v1/sessions", Endpoint::ListSessions),
     route("GET", "/v1/sessions/{id}", Endpoint::GetSession),
@@ -162,6 +165,7 @@ pub const ROUTES: [Route; 28] = [
     route("GET", "/v1/ops/wait-drained", Endpoint::OpsWaitDrained),
     route("POST", "/v1/ops/undrain", Endpoint::OpsUndrain),
     route("POST", "/v1/ops/transfer", Endpoint::OpsTransfer),
+    route("POST", "/v1/ops/replace", Endpoint::OpsReplace),
     route("GET", "/openapi.json", Endpoint::OpenApi),
     route("GET", "/docs", Endpoint::Docs),
     route("GET", "/", Endpoint::Home),
@@ -228,6 +232,7 @@ pub(crate) async fn dispatch(
         Endpoint::OpsWaitDrained => ops::wait(call, Awaited::Drained).await,
         Endpoint::OpsUndrain => ops::drain(call, false).await,
         Endpoint::OpsTransfer => ops::transfer(call).await,
+        Endpoint::OpsReplace => ops::replace(call).await,
         Endpoint::OpenApi => Ok(health::openapi()),
         Endpoint::Docs => Ok(pages::docs()),
         Endpoint::Home => Ok(pages::home()),

@@ -106,6 +106,7 @@ codes! {
     ProducerReplayConflict "producer_replay_conflict" 409 Never 1002, "Producer sequence was already used with different event content";
     SessionClosed "session_closed" 409 Never 4410, "The session is closed";
     SessionTombstoned "session_tombstoned" 410 Never 4410, "The session was deleted";
+    MemberPresent "member_present" 409 Never 1002, "The member is heard, so it keeps its life";
     PayloadTooLarge "payload_too_large" 413 Never 1009, "The payload is larger than its limit";
     UriTooLong "uri_too_long" 414 Never 1002, "The request target is too long";
     UnsupportedMediaType "unsupported_media_type" 415 Never 1003, "The content type must be application/json";
@@ -115,6 +116,7 @@ codes! {
     /// The write was proposed and its outcome is not known.
     RaftTimeout "raft_timeout" 503 SameRequest 1011, "Cluster request timed out; the write may or may not have taken effect";
     RaftUnavailable "raft_unavailable" 503 AfterWait 1011, "No available replicas";
+    ReplacementUnderWay "replacement_under_way" 503 AfterWait 1011, "Another member is being replaced";
     WaitTimedOut "wait_timed_out" 503 AfterWait 1011, "The node did not get there in time";
     DiskFull "disk_full" 503 AfterWait 1011, "The disk has no room for further writes";
     EventGapDetected "event_gap_detected" 503 AfterWait 1011, "Ordered replay gap detected";

@@ -76,7 +76,7 @@ pub struct TransferArgs {
 }
 
 impl NodeArgs {
-    fn client(&self) -> anyhow::Result<Client> {
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
         Ok(Client::new(&self.url)?)
     }
 
@@ -85,7 +85,7 @@ impl NodeArgs {
     }
 }
 
-fn parsed(body: &[u8]) -> anyhow::Result<Value> {
+pub(super) fn parsed(body: &[u8]) -> anyhow::Result<Value> {
     serde_json::from_slice(body).context("the reply is not JSON")
 }
 
@@ -114,6 +114,17 @@ fn status_text(page: &Value) -> String {
     );
     text.push('\n');
     text.push_str(&nodes_table(&page["nodes"]));
+    let replacing = &page["replacing"];
+    if replacing.is_object() {
+        let names: Vec<String> =
+            replacing["nodes"].as_array().into_iter().flatten().map(word).collect();
+        text.push_str(&format!(
+            "\n\nreplacing {}: {} of {} groups done",
+            names.join(", "),
+            number(&replacing["groups_done"]),
+            number(&replacing["groups"]),
+        ));
+    }
     let blocked = page["not_writable"].as_array().map(Vec::as_slice).unwrap_or_default();
     if blocked.is_empty() {
         text.push_str("\n\nAll groups take writes as far as this node knows.");
@@ -247,6 +258,7 @@ fn group_text(page: &Value) -> String {
         .map(|replica| {
             vec![
                 word(&replica["node"]),
+                word(&replica["role"]),
                 word(&replica["state"]),
                 number(&replica["matched_index"]),
                 number(&replica["lag_entries"]),
@@ -254,7 +266,7 @@ fn group_text(page: &Value) -> String {
         })
         .collect();
     text.push_str("\n\n");
-    text.push_str(&table(&["NODE", "STATE", "HAS", "LAG"], &rows));
+    text.push_str(&table(&["NODE", "ROLE", "STATE", "HAS", "LAG"], &rows));
     text
 }
 

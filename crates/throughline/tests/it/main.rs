@@ -15,3 +15,4 @@ mod ops;
 mod session;
 mod tl;
 mod transfer;
+mod wiped;

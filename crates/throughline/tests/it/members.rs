@@ -15,12 +15,14 @@ pub const GROUPS: u16 = 32;
 pub struct Founding {
     folder: tempfile::TempDir,
     is_encrypted: bool,
+    /// How often each member was given a new life.
+    lives: [u32; 3],
 }
 
 impl Founding {
     pub fn new(is_encrypted: bool) -> Founding {
         let folder = tempfile::tempdir().unwrap();
-        let founding = Founding { folder, is_encrypted };
+        let founding = Founding { folder, is_encrypted, lives: [0; 3] };
         let words = format!("ops found {} --groups {GROUPS} --out", NAMES.join(" "));
         let found = ran(command(&words).arg(founding.path("founding")));
         assert_eq!(found.code, 0, "{found:?}");
@@ -42,15 +44,24 @@ impl Founding {
         let authority = self.path("authority");
         let init = ran(command("ops ca init --ca").arg(&authority));
         assert_eq!(init.code, 0, "{init:?}");
-        for (node, name) in NAMES.iter().enumerate() {
-            let issue = ran(command("ops ca issue --ca")
-                .arg(&authority)
-                .arg("--data")
-                .arg(self.data(node))
-                .arg("--out")
-                .arg(self.path("certificates").join(name)));
-            assert_eq!(issue.code, 0, "{issue:?}");
+        for node in 0..NAMES.len() {
+            self.issue_certificate(node);
         }
+    }
+
+    /// Where the certificate of a member's present life is.
+    fn certificate(&self, node: usize) -> PathBuf {
+        self.path("certificates").join(format!("{}-{}", NAMES[node], self.lives[node]))
+    }
+
+    fn issue_certificate(&self, node: usize) {
+        let issue = ran(command("ops ca issue --ca")
+            .arg(self.path("authority"))
+            .arg("--data")
+            .arg(self.data(node))
+            .arg("--out")
+            .arg(self.certificate(node)));
+        assert_eq!(issue.code, 0, "{issue:?}");
     }
 
     /// The settings of a member.
@@ -72,7 +83,7 @@ impl Founding {
         ];
         if self.is_encrypted {
             let file = |file: &str| {
-                let path = self.path("certificates").join(NAMES[node]).join(file);
+                let path = self.certificate(node).join(file);
                 path.to_str().unwrap().to_owned()
             };
             environment.extend([
@@ -147,6 +158,33 @@ impl Cluster {
 
     pub fn data(&self, node: usize) -> PathBuf {
         self.founding.data(node)
+    }
+
+    /// Asks for a new life of a member, whose directory is gone; answers what the command said.
+    pub fn try_replace(&self, node: usize, through: usize) -> Ran {
+        ran(command(&format!("ops replace {} --json --data-dir", NAMES[node]))
+            .arg(self.data(node))
+            .args(["--url", &self.url(through)]))
+    }
+
+    /// The same, which must succeed, and the certificate of the new life.
+    pub fn replace(&mut self, node: usize, through: usize) {
+        let replaced = self.try_replace(node, through);
+        assert_eq!(replaced.code, 0, "{replaced:?}");
+        self.founding.lives[node] += 1;
+        if self.founding.is_encrypted {
+            self.founding.issue_certificate(node);
+        }
+    }
+
+    /// Starts a member that is to end by itself; answers its exit code.
+    pub fn start_in_vain(&self, node: usize) -> Option<i32> {
+        self.begin(node).wait().unwrap().code()
+    }
+
+    /// What a member has logged.
+    pub fn log(&self, node: usize) -> String {
+        std::fs::read_to_string(self.data(node).with_extension("log")).unwrap()
     }
 
     /// A word of `tl ops` to one member; it must succeed. Answers its last line as JSON.

@@ -40,9 +40,10 @@ fn members_of_a_founding_know_one_another() {
     for (name, dir) in &members {
         let place = membership(dir, &settings(&THREE), name).expect("fits").expect("a member");
         assert_eq!(place.voters, [1, 2, 3].map(PeerId));
-        assert_eq!(place.peers.members.len(), 2);
+        let peers = place.peers(&place.list);
+        assert_eq!((peers.members.len(), peers.removed.len()), (2, 0));
         assert_eq!(place.founded_at, UnixMs(77));
-        assert!(place.peers.members.iter().all(|peer| peer.peer != place.seat.peer));
+        assert!(peers.members.iter().all(|peer| peer.peer != place.seat.peer));
         clusters.insert(place.cluster.0);
         seats.insert((place.seat.peer, place.seat.node));
     }
@@ -92,4 +93,84 @@ fn every_bad_setting_is_named() {
     assert_eq!(listening.check("a"), Ok(()));
     let half = ClusterSettings { key: "k".into(), ..settings(&THREE) };
     assert_eq!(half.check("a").unwrap_err().len(), 1);
+}
+
+/// The life that takes the place of b's, as the cluster of these directories agreed to it.
+fn new_life(members: &[(String, PathBuf)], id: u8) -> NewLife {
+    let identity = Identity::open(&members[0].1).expect("read").expect("there");
+    let seen = MembersFile::in_dir(&members[0].1).read().expect("read");
+    let list = seen.unwrap_or_else(|| MemberList::of_founding(&identity));
+    NewLife {
+        name: "b".to_owned(),
+        cluster_id: identity.cluster_id.clone(),
+        groups: identity.groups,
+        founded_at_ms: identity.founded_at_ms,
+        list: list.replaced("b", [id; 16]).expect("a member"),
+    }
+}
+
+#[test]
+fn a_new_life_has_its_own_number_and_is_no_founding_voter() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let members = founded(dir.path());
+    let new = dir.path().join("new");
+    let life = new_life(&members, 99);
+    life.make_directory(&new).expect("made");
+    let place = membership(&new, &settings(&THREE), "b").expect("fits").expect("a member");
+    assert_eq!(place.seat, Seat { node: NodeId([99; 16]), peer: PeerId(4) });
+    assert_eq!(place.voters, [1, 2, 3].map(PeerId), "those of the founding, itself not among them");
+    assert_eq!(place.founded_at, UnixMs(77));
+    let peers = place.peers(&place.list);
+    let others: Vec<PeerId> = peers.members.iter().map(|peer| peer.peer).collect();
+    assert_eq!((others, peers.removed), (vec![PeerId(1), PeerId(3)], [PeerId(2)].into()));
+
+    // The next one never takes a directory that something is in.
+    let again = new_life(&members, 98).make_directory(&new).expect_err("in use");
+    assert!(again.to_string().contains("is not empty"), "{again}");
+    // Without its list it has not begun.
+    std::fs::remove_file(new.join("members.json")).expect("removed");
+    let half = membership(&new, &settings(&THREE), "b").expect_err("half a directory");
+    assert!(half.contains("is not a member's data directory"), "{half}");
+}
+
+#[test]
+fn a_directory_that_knows_that_its_life_is_over_does_not_start() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let members = founded(dir.path());
+    let life = new_life(&members, 99);
+    for (name, dir) in &members {
+        MembersFile::in_dir(dir).write(&life.list).expect("written");
+        let place = membership(dir, &settings(&THREE), name);
+        if name == "b" {
+            let said = place.expect_err("its life is over");
+            assert!(said.contains("former life of b"), "{said}");
+            continue;
+        }
+        let place = place.expect("fits").expect("a member");
+        assert_eq!(place.voters, [1, 2, 3].map(PeerId), "groups began with these all the same");
+        let peers = place.peers(&place.list);
+        assert!(peers.members.iter().any(|peer| peer.peer == PeerId(4)));
+        assert_eq!(peers.removed, [PeerId(2)].into());
+    }
+    // What is no list is damage, and not the founding's again.
+    std::fs::write(members[0].1.join("members.json"), b"{}").expect("written");
+    assert!(membership(&members[0].1, &settings(&THREE), "a").is_err());
+}
+
+#[test]
+fn what_a_new_life_is_made_from_is_checked() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let members = founded(dir.path());
+    let bad: [fn(&mut NewLife); 3] = [
+        |life| life.name = "d".to_owned(),
+        |life| life.cluster_id.clear(),
+        |life| life.list.members.clear(),
+    ];
+    for (at, change) in bad.into_iter().enumerate() {
+        let mut life = new_life(&members, 99);
+        change(&mut life);
+        let new = dir.path().join(format!("new-{at}"));
+        assert!(life.make_directory(&new).is_err());
+        assert_eq!(Identity::open(&new).expect("read"), None, "it starts nowhere");
+    }
 }

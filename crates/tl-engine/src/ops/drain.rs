@@ -7,12 +7,14 @@
 //! Format 1 is an object with `format` and `since_ms`. A file of another format, or one that
 //! cannot be read as one, means "drained" all the same: somebody wanted it.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tl_types::UnixMs;
+
+use crate::durable;
 
 const FILE: &str = "drained.json";
 const FORMAT: u32 = 1;
@@ -71,14 +73,11 @@ impl DrainFile {
     /// [`DrainError`]; nothing is remembered then.
     pub fn put(&self, since: UnixMs) -> Result<(), DrainError> {
         let path = self.path();
-        let written = || {
-            let temporary = self.dir.join("drained.json.new");
-            let mut file = File::create(&temporary)?;
-            serde_json::to_writer(&mut file, &Content { format: FORMAT, since_ms: since.0 })?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            self.sync_dir()
+        let written = || -> io::Result<()> {
+            let content = Content { format: FORMAT, since_ms: since.0 };
+            let mut bytes = serde_json::to_vec(&content)?;
+            bytes.push(b'\n');
+            durable::put(&self.dir, FILE, &bytes)
         };
         written().map_err(|source| DrainError { what: "write", path: path.clone(), source })
     }
@@ -89,14 +88,10 @@ impl DrainFile {
     /// [`DrainError`]; it is remembered then as before.
     pub fn take_away(&self) -> Result<(), DrainError> {
         let path = self.path();
-        match fs::remove_file(&path).and_then(|()| self.sync_dir()) {
+        match fs::remove_file(&path).and_then(|()| durable::sync_dir(&self.dir)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done.map_err(|source| DrainError { what: "remove", path, source }),
         }
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
     }
 }
 

@@ -1,6 +1,6 @@
 //! One look at all groups of a node, taken by the driver's thread.
 
-use tl_raft::{Driver, FollowerStatus, GroupStatus, PeerId, Role};
+use tl_raft::{Driver, FollowerStatus, GroupStatus, Members, PeerId, Role};
 use tl_types::{GroupId, Index, Term};
 
 /// How a group stands on this node.
@@ -20,6 +20,8 @@ pub struct GroupLook {
     pub committed: Index,
     /// Last entry applied here.
     pub applied: Index,
+    /// Its members, as of the last entry applied to them here.
+    pub members: Members,
     /// The other replicas, as long as this node leads.
     pub followers: Vec<Replica>,
 }
@@ -44,7 +46,7 @@ pub fn look(driver: &Driver, groups: u16, applied: impl Fn(GroupId) -> Index) ->
     groups
         .filter_map(|group| Some((group, driver.status(group)?)))
         .map(|(group, status)| {
-            let GroupStatus { role, term, leader, last, committed, .. } = status;
+            let GroupStatus { role, term, leader, last, committed, members, .. } = status;
             let followers = driver.followers(group);
             let followers = followers.into_iter().map(|follower| replica(follower, last));
             GroupLook {
@@ -55,6 +57,7 @@ pub fn look(driver: &Driver, groups: u16, applied: impl Fn(GroupId) -> Index) ->
                 last,
                 committed,
                 applied: applied(group),
+                members,
                 followers: followers.collect(),
             }
         })

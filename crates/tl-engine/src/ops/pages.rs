@@ -1,9 +1,10 @@
 //! What `/v1/ops/…` answers: the bodies, and how they are put together from what is known.
 
 use serde::Serialize;
-use tl_raft::{PeerId, Role};
+use tl_raft::{Members, PeerId, Role};
 
 use super::look::GroupLook;
+use super::plan::Progress;
 use super::report::Report;
 use super::states::NodeState;
 use super::writable::{MemberView, Unwritable, unwritable};
@@ -43,6 +44,31 @@ pub struct StatusPage {
     pub observer: ObserverPage,
     /// Every member.
     pub nodes: Vec<NodePage>,
+    /// Number of the list of members that is in force here; 0 is that of the founding.
+    pub members_number: u64,
+    /// The replacement that is under way as far as this node's groups show; else nothing.
+    pub replacing: Option<ReplacingPage>,
+}
+
+/// A member that gets a new life, group by group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplacingPage {
+    /// Who it is.
+    pub nodes: Vec<String>,
+    /// Groups of this node whose members are those of the list.
+    pub groups_done: usize,
+    /// All groups of the cluster.
+    pub groups: u16,
+}
+
+/// What is left of a replacement; nothing when every group follows the list.
+pub(crate) fn replacing_page(progress: &Progress, groups: u16) -> Option<ReplacingPage> {
+    // Before the first look, and as long as the founding's list is in force, nothing is known to
+    // be under way.
+    if progress.number == 0 || progress.is_complete(groups) {
+        return None;
+    }
+    Some(ReplacingPage { nodes: progress.replacing.clone(), groups_done: progress.done, groups })
 }
 
 /// A group that takes no writes.
@@ -140,10 +166,12 @@ pub struct GroupPage {
 /// One replica of a group.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReplicaPage {
-    /// Where it is.
+    /// Where it is; a life that is over is marked as one.
     pub node: String,
     /// How that node is.
     pub state: NodeState,
+    /// `voter`, `learner`, `joining` or `leaving` while it changes, or `none`.
+    pub role: &'static str,
     /// The last entry that it has on disk; known to the leader only.
     pub matched_index: Option<u64>,
     /// Entries that it lacks; known to the leader only.
@@ -161,6 +189,8 @@ pub(crate) struct Member {
     pub(crate) state: NodeState,
     pub(crate) silent_ms: u64,
     pub(crate) report: Option<std::sync::Arc<Report>>,
+    /// It is no member any more, but some group still counts on it.
+    pub(crate) is_former: bool,
 }
 
 impl Member {
@@ -171,15 +201,45 @@ impl Member {
             state: self.state,
             is_disk_full: report.is_some_and(|report| report.is_disk_full),
             has_stopped: report.is_some_and(|report| report.stopped.contains(&group)),
+            is_former: self.is_former,
         }
     }
 }
 
 /// Why a group takes no writes.
 pub(crate) fn why_not(members: &[Member], look: &GroupLook) -> Option<Unwritable> {
-    let views: Vec<MemberView<'_>> = members.iter().map(|member| member.view(look.group)).collect();
-    let leader = look.leader.and_then(|leader| members.iter().position(|m| m.peer == leader));
-    unwritable(&views, leader)
+    let view = |peer: PeerId| {
+        let member = members.iter().find(|member| member.peer == peer);
+        member.map(|member| member.view(look.group))
+    };
+    let views = |peers: &[PeerId]| {
+        let views = peers.iter().map(|peer| view(*peer).unwrap_or(NOBODY));
+        views.collect::<Vec<MemberView<'_>>>()
+    };
+    let (voters, outgoing) = (views(&look.members.voters), views(&look.members.voters_outgoing));
+    unwritable([&voters, &outgoing], look.leader.and_then(view))
+}
+
+/// A voter of which nothing is known, not even a name.
+const NOBODY: MemberView<'static> = MemberView {
+    name: "?",
+    state: NodeState::Lost,
+    is_disk_full: false,
+    has_stopped: false,
+    is_former: true,
+};
+
+/// What a node is in a group.
+fn role_in(members: &Members, peer: PeerId) -> &'static str {
+    let (comes, goes) = (members.voters.contains(&peer), members.voters_outgoing.contains(&peer));
+    match (comes, goes) {
+        (true, true) => "voter",
+        (true, false) if !members.is_joint() => "voter",
+        (true, false) => "joining",
+        (false, true) => "leaving",
+        (false, false) if members.is_learner(peer) => "learner",
+        (false, false) => "none",
+    }
 }
 
 /// What replicas at `peer` lack of the groups led here: how many are behind, and the most
@@ -215,12 +275,18 @@ pub(crate) fn node_page(member: &Member, look: &[GroupLook]) -> NodePage {
 pub(crate) fn group_page(members: &[Member], look: &GroupLook) -> GroupPage {
     let why = why_not(members, look);
     let name = |peer| members.iter().find(|m| m.peer == peer).map(|m| m.name.clone());
-    let replicas = members.iter().map(|member| {
+    let role = |member: &Member| role_in(&look.members, member.peer);
+    let concerned = members.iter().filter(|member| !member.is_former || role(member) != "none");
+    let replicas = concerned.map(|member| {
         let known = look.followers.iter().find(|replica| replica.peer == member.peer);
         let leads_here = member.is_local && look.role == Role::Leader;
         ReplicaPage {
-            node: member.name.clone(),
+            node: match member.is_former {
+                true => format!("{} (replaced)", member.name),
+                false => member.name.clone(),
+            },
             state: member.state,
+            role: role(member),
             matched_index: match known {
                 Some(replica) => replica.matched.map(|index| index.0),
                 None => leads_here.then_some(look.last.0),
@@ -269,6 +335,7 @@ mod tests {
             state,
             silent_ms: 0,
             report: None,
+            is_former: false,
         }
     }
 
@@ -287,6 +354,7 @@ mod tests {
             last: Index(10),
             committed: Index(9),
             applied: Index(9),
+            members: Members::founding(&[1, 2, 3].map(PeerId)),
             followers: vec![replica(2, 0), replica(3, 4)],
         }
     }
@@ -309,6 +377,41 @@ mod tests {
         assert_eq!((&page["writable"], &page["reason"]), (&false.into(), &"no_majority".into()));
         assert_eq!(page["missing"], serde_json::json!(["node-2", "node-3"]));
         assert!(page["advice"].as_str().is_some_and(|text| text.contains("node-2")));
+    }
+
+    #[test]
+    fn a_life_that_is_over_is_shown_as_long_as_a_group_counts_on_it() {
+        let mut members = [1, 3, 4].map(|peer| member(peer, NodeState::Ready)).to_vec();
+        let former = member(2, NodeState::Lost);
+        members.push(Member { is_former: true, ..former });
+        let peers = |numbers: [u64; 3]| numbers.map(PeerId).to_vec();
+        let mut look = led_here();
+        let shown = |look: &GroupLook| {
+            let page = group_page(&members, look);
+            let replicas = page.replicas.into_iter();
+            replicas.map(|replica| (replica.node, replica.role)).collect::<Vec<_>>()
+        };
+        let of = |node: &str, role| (node.to_owned(), role);
+        let (one, three) = (of("node-1", "voter"), of("node-3", "voter"));
+        let gone = "node-2 (replaced)";
+        look.members.learners = vec![PeerId(4)];
+        let all = [one.clone(), three.clone(), of("node-4", "learner"), of(gone, "voter")];
+        assert_eq!(shown(&look), all);
+        look.members.learners.clear();
+        (look.members.voters, look.members.voters_outgoing) = (peers([1, 3, 4]), peers([1, 2, 3]));
+        let all = [one.clone(), three.clone(), of("node-4", "joining"), of(gone, "leaving")];
+        assert_eq!(shown(&look), all);
+        look.members.voters_outgoing.clear();
+        assert_eq!(shown(&look), [one, three, of("node-4", "voter")]);
+    }
+
+    #[test]
+    fn a_replacement_is_shown_until_every_group_follows_the_list() {
+        let progress = |number, done| Progress { number, groups: 8, done, replacing: vec![] };
+        assert_eq!(replacing_page(&progress(0, 0), 8), None);
+        assert_eq!(replacing_page(&progress(1, 8), 8), None);
+        let page = replacing_page(&progress(1, 7), 8).expect("one is left");
+        assert_eq!((page.groups_done, page.groups), (7, 8));
     }
 
     #[test]

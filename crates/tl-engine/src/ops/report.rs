@@ -175,6 +175,7 @@ mod tests {
             last: Index(0),
             committed: Index(0),
             applied: Index(0),
+            members: tl_raft::Members::founding(&[]),
             followers: vec![replica],
         }
     }

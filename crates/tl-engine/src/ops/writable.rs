@@ -52,6 +52,9 @@ impl Unwritable {
     #[must_use]
     pub fn advice(&self) -> String {
         match self {
+            Unwritable::NoMajority { missing } if missing.is_empty() => {
+                "wait: a member is being replaced".to_owned()
+            }
             Unwritable::NoMajority { missing } => {
                 format!("start or reconnect {}", missing.join(" or "))
             }
@@ -78,21 +81,27 @@ pub struct MemberView<'a> {
     pub is_disk_full: bool,
     /// Whether it stopped this group because of damage.
     pub has_stopped: bool,
+    /// Its life is over: it will not be heard again.
+    pub is_former: bool,
 }
 
-/// Why the group takes no writes; `None` when nothing is known to be in the way. `leader` is a
-/// place in `members`.
+/// Why the group takes no writes; `None` when nothing is known to be in the way. While a member
+/// is replaced there are two sets of voters, and each has to have a majority.
 #[must_use]
-pub fn unwritable(members: &[MemberView<'_>], leader: Option<usize>) -> Option<Unwritable> {
-    let missing: Vec<String> = members
-        .iter()
-        .filter(|member| !member.state.is_heard())
-        .map(|member| member.name.to_owned())
-        .collect();
-    if (members.len() - missing.len()) * 2 <= members.len() {
-        return Some(Unwritable::NoMajority { missing });
+pub fn unwritable(
+    majorities: [&[MemberView<'_>]; 2],
+    leader: Option<MemberView<'_>>,
+) -> Option<Unwritable> {
+    for voters in majorities.into_iter().filter(|voters| !voters.is_empty()) {
+        let silent = || voters.iter().filter(|voter| !voter.state.is_heard());
+        if (voters.len() - silent().count()) * 2 <= voters.len() {
+            // A life that is over is missing too, and nobody can start it.
+            let missing = silent().filter(|voter| !voter.is_former);
+            let missing = missing.map(|voter| voter.name.to_owned()).collect();
+            return Some(Unwritable::NoMajority { missing });
+        }
     }
-    let Some(leader) = leader.and_then(|leader| members.get(leader)) else {
+    let Some(leader) = leader else {
         return Some(Unwritable::NoLeader);
     };
     let member = leader.name.to_owned();
@@ -110,7 +119,11 @@ mod tests {
     use super::*;
 
     fn member(name: &str, state: NodeState) -> MemberView<'_> {
-        MemberView { name, state, is_disk_full: false, has_stopped: false }
+        MemberView { name, state, is_disk_full: false, has_stopped: false, is_former: false }
+    }
+
+    fn why(members: &[MemberView<'_>], leader: Option<usize>) -> Option<Unwritable> {
+        unwritable([members, &[]], leader.and_then(|leader| members.get(leader)).copied())
     }
 
     const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -118,7 +131,7 @@ mod tests {
     fn words(silent: &[usize], of: usize, leader: Option<usize>) -> Option<&'static str> {
         let state = |n| if silent.contains(&n) { NodeState::Suspect } else { NodeState::Drained };
         let members: Vec<_> = (0..of).map(|n| member(NAMES[n], state(n))).collect();
-        unwritable(&members, leader).map(|why| why.word())
+        why(&members, leader).map(|why| why.word())
     }
 
     #[test]
@@ -147,7 +160,22 @@ mod tests {
             member("c", NodeState::Suspect),
         ];
         let missing = vec!["b".to_owned(), "c".to_owned()];
-        assert_eq!(unwritable(&members, None), Some(Unwritable::NoMajority { missing }));
+        assert_eq!(why(&members, None), Some(Unwritable::NoMajority { missing }));
+    }
+
+    #[test]
+    fn while_a_member_is_replaced_both_sets_of_voters_need_a_majority() {
+        let up = ["a", "c"].map(|name| member(name, NodeState::Ready));
+        let former = MemberView { is_former: true, ..member("b", NodeState::Lost) };
+        let new = member("b", NodeState::Ready);
+        let (old_ones, new_ones) = ([up[0], former, up[1]], [up[0], new, up[1]]);
+        assert_eq!(unwritable([&new_ones, &old_ones], Some(up[0])), None);
+        let silent = member("c", NodeState::Suspect);
+        let (old_ones, new_ones) = ([up[0], former, silent], [up[0], new, silent]);
+        let missing = vec!["c".to_owned()];
+        let blocked = Some(Unwritable::NoMajority { missing });
+        assert_eq!(unwritable([&new_ones, &old_ones], Some(up[0])), blocked, "who can be started");
+        assert_eq!(unwritable([&new_ones, &[]], Some(up[0])), None, "when it is done");
     }
 
     #[test]
@@ -155,8 +183,8 @@ mod tests {
         let full = MemberView { is_disk_full: true, ..member("a", NodeState::Ready) };
         let torn = MemberView { has_stopped: true, ..member("b", NodeState::Ready) };
         let members = [full, torn, member("c", NodeState::Ready)];
-        assert_eq!(unwritable(&members, Some(2)), None, "followers do not refuse writes");
-        let why = |leader| unwritable(&members, Some(leader)).expect("a reason");
+        assert_eq!(why(&members, Some(2)), None, "followers do not refuse writes");
+        let why = |leader| why(&members, Some(leader)).expect("a reason");
         assert_eq!(why(0), Unwritable::DiskFull { member: "a".to_owned() });
         assert_eq!(why(1), Unwritable::Damaged { member: "b".to_owned() });
         assert!(why(1).advice().contains("drain b"));

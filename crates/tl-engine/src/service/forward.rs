@@ -280,7 +280,9 @@ fn told(answer: Result<PeerAnswer, NoAnswer>) -> Tried {
         Ok(PeerAnswer::Refused(error)) => Tried::Refused(error),
         Ok(PeerAnswer::NotTaken { leader }) => Tried::NotTaken(leader),
         Ok(PeerAnswer::Unknown) | Err(NoAnswer::Unknown) => Tried::Unknown,
-        Ok(PeerAnswer::Clock { .. } | PeerAnswer::Report(_)) => Tried::Unknown,
+        Ok(PeerAnswer::Clock { .. } | PeerAnswer::Report(_) | PeerAnswer::Members(_)) => {
+            Tried::Unknown
+        }
         Err(NoAnswer::NotSent) => Tried::NotTaken(None),
     }
 }

@@ -3,10 +3,11 @@
 //! Everything is answered from what this node knows and was told; nothing here needs a majority,
 //! so a survivor still says who is missing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tl_raft::PeerId;
+use tl_raft::{Members, PeerId};
 use tl_store::OrderedStore;
 use tl_types::{ErrorCode, GroupId};
 use tokio::sync::oneshot;
@@ -16,15 +17,17 @@ use crate::api::{Readiness, ServiceError};
 use crate::node::Input;
 use crate::ops::pages::{
     GroupPage, Member, NodePage, NotWritable, ObserverPage, StatusPage, StoragePage, group_page,
-    lag_at, node_page, why_not,
+    lag_at, node_page, replacing_page, why_not,
 };
 use crate::ops::report::lag_of;
 use crate::ops::states::{Left, NodeState, Standing, standing, state_of};
 use crate::ops::{GroupLook, Ops, Report};
 use crate::peer::{Answer, Question};
+use crate::shell::links::Links;
 use crate::shell::{Mail, time};
 
 mod change;
+mod replace;
 
 pub use change::{Awaited, WAIT_MAX};
 
@@ -83,10 +86,10 @@ impl<S: OrderedStore + 'static> Service<S> {
         if let Some(links) = &self.inner.links
             && let Some(group) = links.leaderless()
         {
-            let missing = self.missing();
-            if (self.members_count() - missing.len()) * 2 > self.members_count() {
-                return Some(of(group, "no_leader".to_owned()));
-            }
+            let Some(missing) = self.majority_is_missing(group) else {
+                let is_member = self.is_member(group);
+                return Some(of(group, if is_member { "no_leader" } else { "joining" }.to_owned()));
+            };
             let mut detail = of(group, "quorum_unreachable".to_owned());
             detail.push(("missing", missing.join(",")));
             return Some(detail);
@@ -94,6 +97,16 @@ impl<S: OrderedStore + 'static> Service<S> {
         if !*self.inner.ready.borrow() {
             let group = self.inner.ops.groups_confirmed().min(self.inner.groups - 1);
             return Some(of(GroupId(group), "startup_sync".to_owned()));
+        }
+        if let Some(roster) = &self.inner.ops.roster {
+            let progress = roster.progress();
+            if progress.replacing.iter().any(|name| **name == *self.inner.info.name) {
+                return Some(vec![
+                    ("checked_groups", groups),
+                    ("probe_result", "joining".to_owned()),
+                    ("groups_done", progress.done.to_string()),
+                ]);
+            }
         }
         let lag = self.inner.ops.sights.own_lag(time::now().boot_ms)?;
         let mut detail = of(lag.worst, "behind".to_owned());
@@ -148,7 +161,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     }
 
     /// How the groups are now, or as they were seen last when the driver does not say.
-    async fn look(&self) -> Arc<[GroupLook]> {
+    pub(super) async fn look(&self) -> Arc<[GroupLook]> {
         let ops = &self.inner.ops;
         if self.is_running() {
             let (answer, answered) = oneshot::channel();
@@ -163,15 +176,45 @@ impl<S: OrderedStore + 'static> Service<S> {
 
     // How the cluster is, seen from here.
 
-    fn members_count(&self) -> usize {
-        self.inner.links.as_ref().map_or(1, |links| links.others().count() + 1)
+    /// The members of a group as they were seen last here; all nodes before the first look.
+    fn members_of(&self, links: &Links, group: GroupId) -> Members {
+        let looked = self.inner.ops.looked();
+        let look = looked.iter().find(|look| look.group == group);
+        look.map_or_else(
+            || {
+                let mut all = links.others();
+                all.push(links.me());
+                Members::founding(&all)
+            },
+            |look| look.members.clone(),
+        )
     }
 
-    /// Names of members of which nothing is heard.
-    fn missing(&self) -> Vec<String> {
-        let Some(links) = &self.inner.links else { return Vec::new() };
-        let silent = links.others().filter(|peer| !self.state_of(*peer).is_heard());
-        silent.map(|peer| links.name(peer).to_owned()).collect()
+    /// Whether this node's replica belongs to a group.
+    fn is_member(&self, group: GroupId) -> bool {
+        let Some(links) = &self.inner.links else { return true };
+        self.members_of(links, group).contains(links.me())
+    }
+
+    /// Names of a group's silent voters, if too few are heard of.
+    fn majority_is_missing(&self, group: GroupId) -> Option<Vec<String>> {
+        let links = self.inner.links.as_ref()?;
+        let members = self.members_of(links, group);
+        let present = links.others();
+        let is_heard = |peer: &PeerId| *peer == links.me() || self.state_of(*peer).is_heard();
+        let voters = [&members.voters, &members.voters_outgoing].into_iter();
+        let mut lost = voters.filter(|voters| {
+            !voters.is_empty()
+                && voters.iter().filter(|peer| is_heard(peer)).count() * 2 <= voters.len()
+        });
+        let silent = lost.next()?.iter().filter(|peer| present.contains(peer) && !is_heard(peer));
+        Some(silent.map(|peer| links.name(*peer).to_string()).collect())
+    }
+
+    /// Members of which nothing is heard.
+    fn silent(&self) -> usize {
+        let others = self.inner.links.iter().flat_map(|links| links.others());
+        others.filter(|peer| !self.state_of(*peer).is_heard()).count()
     }
 
     /// The state of another member.
@@ -191,20 +234,25 @@ impl<S: OrderedStore + 'static> Service<S> {
             state: report.standing.into(),
             silent_ms: 0,
             report: Some(Arc::new(report)),
+            is_former: false,
         }];
         if let Some(links) = &self.inner.links {
             let sights = &self.inner.ops.sights;
             let now_ms = time::now().boot_ms;
-            members.extend(links.others().map(|peer| Member {
+            let others = links.others();
+            let former = former_voters(look, me, &others);
+            let all = others.into_iter().map(|peer| (peer, false));
+            members.extend(all.chain(former).map(|(peer, is_former)| Member {
                 peer,
-                name: links.name(peer).to_owned(),
+                name: links.name(peer).to_string(),
                 is_local: false,
                 state: self.state_of(peer),
                 silent_ms: sights.sight(peer, now_ms).silent_ms,
                 report: sights.report(peer),
+                is_former,
             }));
         }
-        members.sort_by(|a, b| a.name.cmp(&b.name));
+        members.sort_by(|a, b| (a.is_former, &a.name).cmp(&(b.is_former, &b.name)));
         members
     }
 
@@ -214,7 +262,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let members = self.members(&look);
         let readiness = self.readiness();
         let named = |wanted: &dyn Fn(NodeState) -> bool| {
-            let members = members.iter().filter(|member| wanted(member.state));
+            let members = members.iter().filter(|member| !member.is_former && wanted(member.state));
             members.map(|member| member.name.clone()).collect::<Vec<String>>()
         };
         let not_writable = look.iter().filter_map(|group| {
@@ -224,6 +272,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let bytes = |gauge: i64| u64::try_from(gauge).unwrap_or(0);
         let metrics = &self.inner.metrics;
         let state = NodeState::from(self.standing());
+        let roster = self.inner.ops.roster.as_ref();
         StatusPage {
             node: self.inner.info.name.to_string(),
             state,
@@ -233,7 +282,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             local_drained: state == NodeState::Drained,
             reason: Some(reason(&readiness)).filter(|reason| !reason.is_empty()),
             write_nodes: named(&|_| true),
-            write_replication_factor: members.len(),
+            write_replication_factor: present(&members).count(),
             num_groups: self.inner.groups,
             local_groups: look.len(),
             groups_led: u16::try_from(self.groups_led()).unwrap_or(u16::MAX),
@@ -248,14 +297,17 @@ impl<S: OrderedStore + 'static> Service<S> {
                 visible_nodes: named(&NodeState::is_heard),
                 ready_nodes: named(&|state| state == NodeState::Ready),
             },
-            nodes: members.iter().map(|member| node_page(member, &look)).collect(),
+            nodes: present(&members).map(|member| node_page(member, &look)).collect(),
+            members_number: roster.map_or(0, |roster| roster.list().number),
+            replacing: roster
+                .and_then(|roster| replacing_page(&roster.progress(), self.inner.groups)),
         }
     }
 
     /// Every member, by name.
     pub async fn ops_nodes(&self) -> Vec<NodePage> {
         let look = self.look().await;
-        self.members(&look).iter().map(|member| node_page(member, &look)).collect()
+        present(&self.members(&look)).map(|member| node_page(member, &look)).collect()
     }
 
     /// Every group with a replica here.
@@ -296,13 +348,13 @@ impl<S: OrderedStore + 'static> Service<S> {
         let own = &*self.inner.info.name;
         let Some(name) = name.filter(|name| *name != own) else { return Ok(None) };
         let links = self.inner.links.as_ref();
-        let others =
-            || links.into_iter().flat_map(|links| links.others().map(move |peer| (links, peer)));
-        if let Some((_, peer)) = others().find(|(links, peer)| links.name(*peer) == name) {
-            return Ok(Some(peer));
+        let others = links.map(|links| links.others()).unwrap_or_default();
+        let named = |peer: PeerId| links.map_or_else(|| "?".into(), |links| links.name(peer));
+        if let Some(peer) = others.iter().find(|peer| *named(**peer) == *name) {
+            return Ok(Some(*peer));
         }
-        let mut known: Vec<&str> = others().map(|(links, peer)| links.name(peer)).collect();
-        known.push(own);
+        let mut known: Vec<String> = others.iter().map(|peer| named(*peer).to_string()).collect();
+        known.push(own.to_owned());
         known.sort_unstable();
         let what = format!("No node is called {name:?}; there are: {}", known.join(", "));
         Err(ServiceError::new(ErrorCode::UnknownNode, what))
@@ -330,6 +382,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         match question {
             Question::Propose { .. } | Question::Clock => return None,
             Question::Report => {}
+            Question::Members { number } => return Some(self.newer_members(*number)),
             Question::Drain { on } => {
                 if let Err(error) = self.set_drain(*on).await {
                     return Some(Answer::Refused(error));
@@ -353,9 +406,9 @@ impl<S: OrderedStore + 'static> Service<S> {
             let Some(links) = &self.inner.links else { return };
             for peer in links.others() {
                 let (behind, entries) = lag_at(peer, &look);
-                self.inner.metrics.replicas_at(links.name(peer), behind, entries);
+                self.inner.metrics.replicas_at(&links.name(peer), behind, entries);
             }
-            self.inner.metrics.members_unreachable.set(self.missing().len() as i64);
+            self.inner.metrics.members_unreachable.set(self.silent() as i64);
             self.give_away_stopped();
         }
     }
@@ -380,6 +433,20 @@ impl<S: OrderedStore + 'static> Service<S> {
         let report = self.inner.ops.sights.report(peer);
         report.is_some_and(|report| report.stopped.contains(&group))
     }
+}
+
+fn present(members: &[Member]) -> impl Iterator<Item = &Member> {
+    members.iter().filter(|member| !member.is_former)
+}
+
+/// Lives that are over and on which some group still counts.
+fn former_voters(look: &[GroupLook], me: PeerId, others: &[PeerId]) -> Vec<(PeerId, bool)> {
+    let voters = look.iter().flat_map(|group| {
+        group.members.voters.iter().chain(&group.members.voters_outgoing).copied()
+    });
+    let former: BTreeSet<PeerId> =
+        voters.filter(|peer| *peer != me && !others.contains(peer)).collect();
+    former.into_iter().map(|peer| (peer, true)).collect()
 }
 
 /// Why a node is not ready, in one line; empty when it is.

@@ -149,6 +149,7 @@ impl<S: OrderedStore> Loop<'_, S> {
                     inbox.push(match ask {
                         Ask::Propose(group, entry) => Input::Propose { group, token, entry },
                         Ask::Read(group) => Input::Read { group, token },
+                        Ask::Change(group, change) => Input::ChangeMembers { group, token, change },
                     });
                 }
                 Mail::Input(input) => inbox.push(input),

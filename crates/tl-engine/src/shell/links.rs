@@ -26,6 +26,7 @@ use tl_raft::{PeerId, Role, RoleChange};
 use tl_types::GroupId;
 use tokio::sync::{Notify, oneshot};
 
+use crate::cluster::MemberList;
 use crate::metrics::Metrics;
 use crate::node::Now;
 use crate::peer::{Answer, Question};
@@ -73,11 +74,29 @@ struct Clock {
     at: Instant,
 }
 
+/// Who the members are, and who was one.
+#[derive(Debug)]
+struct Names {
+    /// In order of their names, which stay while lives change.
+    members: Vec<PeerId>,
+    names: BTreeMap<PeerId, Arc<str>>,
+}
+
+impl Names {
+    fn of(list: &MemberList) -> Names {
+        let former = list.former.iter().map(|former| (former.peer, &former.name));
+        let members = list.members.iter().map(|member| (member.peer, &member.name));
+        let all = former.chain(members).map(|(peer, name)| (PeerId(peer), name.as_str().into()));
+        let members = list.members.iter().map(|member| PeerId(member.peer)).collect();
+        Names { members, names: all.collect() }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Links {
     me: PeerId,
-    names: BTreeMap<PeerId, String>,
+    names: RwLock<Arc<Names>>,
     sender: RwLock<Option<TransportSender>>,
     inbound_bytes: AtomicUsize,
     /// By group: who leads it as far as this node knows; 0 for nobody.
@@ -89,15 +108,10 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn new(
-        me: PeerId,
-        names: BTreeMap<PeerId, String>,
-        groups: u16,
-        metrics: Arc<Metrics>,
-    ) -> Links {
+    pub(crate) fn new(me: PeerId, list: &MemberList, groups: u16, metrics: Arc<Metrics>) -> Links {
         Links {
             me,
-            names,
+            names: RwLock::new(Arc::new(Names::of(list))),
             sender: RwLock::new(None),
             inbound_bytes: AtomicUsize::new(0),
             leaders: (0..groups).map(|_| AtomicU64::new(0)).collect(),
@@ -126,14 +140,30 @@ impl Links {
         self.me
     }
 
-    /// All other members.
-    pub(crate) fn others(&self) -> impl Iterator<Item = PeerId> + '_ {
-        self.names.keys().copied().filter(|peer| *peer != self.me)
+    fn names(&self) -> Arc<Names> {
+        Arc::clone(&self.names.read())
     }
 
-    /// A member's name, for people.
-    pub(crate) fn name(&self, peer: PeerId) -> &str {
-        self.names.get(&peer).map_or("?", String::as_str)
+    /// All other members, in order of their names.
+    pub(crate) fn others(&self) -> Vec<PeerId> {
+        let names = self.names();
+        names.members.iter().copied().filter(|peer| *peer != self.me).collect()
+    }
+
+    /// A member's name, for people; also that of a life that is over.
+    pub(crate) fn name(&self, peer: PeerId) -> Arc<str> {
+        self.names().names.get(&peer).map_or_else(|| "?".into(), Arc::clone)
+    }
+
+    /// From now on these are the members. Nobody waits any more for what those that are gone say,
+    /// and their clocks do not count.
+    pub(crate) fn set_members(&self, list: &MemberList) {
+        let names = Arc::new(Names::of(list));
+        let former = std::mem::replace(&mut *self.names.write(), Arc::clone(&names));
+        self.clocks.lock().retain(|peer, _| names.members.contains(peer));
+        for gone in former.members.iter().filter(|peer| !names.members.contains(peer)) {
+            self.lost(*gone);
+        }
     }
 
     // Frames of the driver.
@@ -208,7 +238,8 @@ impl Links {
 
     /// Groups that this node leads and others should: each group's turn goes to one member.
     pub(crate) fn led_for_others(&self) -> Vec<(GroupId, PeerId)> {
-        let (members, present) = (Vec::from_iter(self.names.keys().copied()), self.present());
+        let (names, present) = (self.names(), self.present());
+        let members = &names.members;
         let groups = (0..).map(GroupId).zip(&self.leaders);
         groups
             .filter(|(_, leader)| leader.load(Ordering::Acquire) == self.me.0)
@@ -274,6 +305,7 @@ impl Links {
             // A transfer ends with the leader that it takes away.
             Question::Clock
             | Question::Report
+            | Question::Members { .. }
             | Question::Drain { .. }
             | Question::Transfer { .. } => NO_GROUP,
         };
@@ -317,7 +349,7 @@ impl Links {
         match Answer::decode(payload) {
             Ok((id, answer)) => self.end(from, id, Ok(answer)),
             Err(error) => {
-                tracing::warn!(peer = self.name(from), %error, "an answer of a peer is none");
+                tracing::warn!(peer = %self.name(from), %error, "an answer of a peer is none");
             }
         }
     }
@@ -365,7 +397,7 @@ impl Links {
             clock.ahead_ms.abs_diff(ahead_ms) <= CLOCKS_AGREE_MS
                 && clock.at.elapsed() <= CLOCK_FRESH
         };
-        (clocks.values().filter(agree).count() + 1) * 2 > self.names.len()
+        (clocks.values().filter(agree).count() + 1) * 2 > self.names().members.len()
     }
 }
 
@@ -398,8 +430,22 @@ mod tests {
     const NOW: Now = Now { boot_ms: 5_000, wall_ms: 1_800_000_000_000 };
 
     fn links() -> Links {
-        let names = [1, 2, 3].map(|peer| (PeerId(peer), format!("node-{peer}")));
-        Links::new(PeerId(1), names.into(), 4, Arc::default())
+        Links::new(PeerId(1), &list(&["node-1", "node-2", "node-3"]), 4, Arc::default())
+    }
+
+    /// The list of a founding with these names.
+    fn list(names: &[&str]) -> MemberList {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let name = |name: &&str| ((*name).to_owned(), dir.path().join(name));
+        let members: Vec<_> = names.iter().map(name).collect();
+        let ids = std::cell::Cell::new(0);
+        let fresh = || {
+            ids.set(ids.get() + 1);
+            [ids.get(); 16]
+        };
+        crate::cluster::found(&members, 4, tl_types::UnixMs(1), fresh).expect("founded");
+        let identity = crate::identity::Identity::open(&members[0].1).expect("read");
+        MemberList::of_founding(&identity.expect("there"))
     }
 
     fn wait(links: &Links, group: GroupId) -> (u64, oneshot::Receiver<Result<Answer, NoAnswer>>) {
@@ -486,6 +532,25 @@ mod tests {
         );
         links.roles_changed(&[leads(1, 2)]);
         assert_eq!(links.led_for_others(), both[1..]);
+    }
+
+    #[test]
+    fn a_member_that_was_replaced_is_waited_for_no_more() {
+        let links = links();
+        let (_, mut lost) = wait(&links, GroupId(3));
+        for peer in [PEER, PeerId(3)] {
+            links.saw_clock(peer, NOW.wall_ms, NOW, true);
+        }
+        let next = list(&["node-1", "node-2", "node-3"]).replaced("node-2", [9; 16]);
+        links.set_members(&next.expect("a member"));
+        assert_eq!(lost.try_recv(), Ok(Err(NoAnswer::Unknown)));
+        assert_eq!(links.others(), [PeerId(4), PeerId(3)], "in order of their names");
+        assert_eq!((&*links.name(PeerId(4)), &*links.name(PEER)), ("node-2", "node-2"));
+        assert_eq!(links.present(), [PeerId(3)]);
+        links.roles_changed(&[1, 2].map(|group| leads(group, 1)));
+        links.saw_clock(PeerId(4), NOW.wall_ms, NOW, true);
+        let turns = [(GroupId(1), PeerId(4)), (GroupId(2), PeerId(3))];
+        assert_eq!(links.led_for_others(), turns, "the new life has the turn of the old one");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tl_types::{ErrorCode, Seq, UnixMs};
 use crate::support::{append, caller, create, event, id, settings, stop};
 
 mod ops;
+mod replace;
 
 const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
 

@@ -52,6 +52,7 @@ pub fn describe(endpoint: Endpoint) -> Operation {
         Endpoint::OpsWaitDrained => ops::wait("waitDrained", "Wait until a member is drained"),
         Endpoint::OpsUndrain => ops::undrain(),
         Endpoint::OpsTransfer => ops::transfer(),
+        Endpoint::OpsReplace => ops::replace(),
         Endpoint::OpenApi => openapi(),
         Endpoint::Docs => docs(),
         Endpoint::Home => home(),

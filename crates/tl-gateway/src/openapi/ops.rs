@@ -126,6 +126,24 @@ pub fn transfer() -> Operation {
     }
 }
 
+pub fn replace() -> Operation {
+    let mut errors = drain_errors();
+    errors.extend([ErrorCode::MemberPresent, ErrorCode::ReplacementUnderWay]);
+    Operation {
+        body: Some(json_body("OpsReplaceRequest", true)),
+        answers: vec![(200, answer("What the new life's directory is made from", "OpsNewLife"))],
+        errors,
+        ..ops(
+            "replace",
+            "Give a member whose disk is lost a new life",
+            "The cluster agrees that the former life is over; it is refused from then on. The new \
+             one starts with a directory made from the answer, as `tl ops replace` does, and gets a \
+             vote in each group once it has all of it. Needs a majority. A member that is heard is \
+             refused unless force is true.",
+        )
+    }
+}
+
 /// Bodies.
 pub fn schemas() -> Value {
     json!({
@@ -141,6 +159,11 @@ pub fn schemas() -> Value {
             &["node", "state"],
         ),
         "OpsDrainRequest": object(json!({"node": text()}), &[]),
+        "OpsReplaceRequest": object(
+            json!({"node": text(), "force": {"type": "boolean", "default": false}}),
+            &["node"],
+        ),
+        "OpsNewLife": new_life(),
         "OpsTransferRequest": object(json!({"group": number(0), "to": text()}), &["group", "to"]),
     })
 }
@@ -193,6 +216,14 @@ fn status_page() -> Value {
                 &["visible_nodes", "ready_nodes"],
             ),
             "nodes": {"type": "array", "items": reference("OpsNode")},
+            "members_number": number(0),
+            "replacing": {"oneOf": [
+                object(
+                    json!({"nodes": names, "groups_done": number(0), "groups": number(1)}),
+                    &["nodes", "groups_done", "groups"],
+                ),
+                {"type": "null"},
+            ]},
         }),
         &[
             "node",
@@ -211,7 +242,31 @@ fn status_page() -> Value {
             "storage",
             "observer",
             "nodes",
+            "members_number",
+            "replacing",
         ],
+    )
+}
+
+fn new_life() -> Value {
+    let life = json!({"name": text(), "peer": number(1)});
+    let mut member = life.clone();
+    member["node_id"] = text();
+    let lives = |members: Value, required: &[&str]| json!({"type": "array", "items": object(members, required)});
+    let list = object(
+        json!({
+            "format": {"const": 1}, "number": number(0), "next_peer": number(1),
+            "members": lives(member, &["name", "node_id", "peer"]),
+            "former": lives(life, &["name", "peer"]),
+        }),
+        &["format", "number", "next_peer", "members", "former"],
+    );
+    object(
+        json!({
+            "name": text(), "cluster_id": text(), "groups": number(1), "founded_at_ms": number(0),
+            "list": list,
+        }),
+        &["name", "cluster_id", "groups", "founded_at_ms", "list"],
     )
 }
 
@@ -245,10 +300,12 @@ fn node_page() -> Value {
 fn group_page() -> Value {
     let replica = object(
         json!({
-            "node": text(), "state": state(), "matched_index": maybe("integer"),
+            "node": text(), "state": state(),
+            "role": {"enum": ["voter", "learner", "joining", "leaving", "none"]},
+            "matched_index": maybe("integer"),
             "lag_entries": maybe("integer"), "cut_off": maybe("boolean"),
         }),
-        &["node", "state", "matched_index", "lag_entries", "cut_off"],
+        &["node", "state", "role", "matched_index", "lag_entries", "cut_off"],
     );
     object(
         json!({

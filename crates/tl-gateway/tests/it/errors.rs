@@ -12,12 +12,14 @@ use crate::server::{Server, event};
 use crate::websocket::{Socket, UPGRADE};
 
 /// Codes provoked where their cause is at hand: a panicking endpoint in this crate's unit tests,
-/// trimmed events and a full disk in the engine's tests, callers from elsewhere in unit tests.
-const ELSEWHERE: [ErrorCode; 4] = [
+/// trimmed events and a full disk in the engine's tests, callers from elsewhere in unit tests, a
+/// second replacement in the engine's tests of several nodes.
+const ELSEWHERE: [ErrorCode; 5] = [
     ErrorCode::InternalError,
     ErrorCode::EventGapDetected,
     ErrorCode::DiskFull,
     ErrorCode::OpsNotLocal,
+    ErrorCode::ReplacementUnderWay,
 ];
 
 /// Asserts the code with its status, body and wait; gives it back for counting.
@@ -261,6 +263,11 @@ async fn operations() -> Vec<ErrorCode> {
     let reply = server.post("/v1/ops/drain", &json!({"node": "nobody"})).await;
     seen.push(is(ErrorCode::UnknownNode, &reply));
     assert!(reply.json()["message"].as_str().unwrap().contains("there are: "), "{reply:?}");
+    let own = server.get("/v1/ops/status").await.json()["node"].clone();
+    let reply = server.post("/v1/ops/replace", &json!({"node": own})).await;
+    seen.push(is(ErrorCode::MemberPresent, &reply));
+    let reply = server.post("/v1/ops/replace", &json!({"node": "nobody", "force": true})).await;
+    is(ErrorCode::UnknownNode, &reply);
     let reply = server.get("/v1/ops/wait-drained?timeout_ms=0").await;
     seen.push(is(ErrorCode::WaitTimedOut, &reply));
     assert_eq!(reply.json()["state"], "ready");

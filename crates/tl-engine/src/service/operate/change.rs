@@ -190,7 +190,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             (Some(peer), Some(links)) => {
                 let report = self.inner.ops.sights.report(peer);
                 let reason = report.map(|report| report.reason.clone()).unwrap_or_default();
-                (links.name(peer).to_owned(), reason)
+                (links.name(peer).to_string(), reason)
             }
             (None, _) | (_, None) => (self.inner.info.name.to_string(), reason(&self.readiness())),
         };

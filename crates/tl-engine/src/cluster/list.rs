@@ -1,0 +1,284 @@
+//! The list of a cluster's members: who they are, and in which of their lives.
+//!
+//! ```text
+//!   founding: number 0 ── replace ──► number 1 ── replace ──► number 2 …
+//!   (node.json)                       (a row of one group, and members.json of every node)
+//! ```
+//!
+//! Invariants:
+//!  - M1 a Raft number belongs to one life and is given out once: `next_peer` only rises, and
+//!    every number below it that is no member's is a life that is over for good;
+//!  - M2 of two lists of a cluster the one with the higher number holds;
+//!  - M3 names stay: a replacement changes the life behind one of them.
+//!
+//! One form for the row, the file and the answer of a peer: JSON with a format number, at most
+//! [`MEMBER_LIST_BYTES_MAX`] bytes. A later release that writes another form counts it up; this
+//! one then refuses to read it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use tl_raft::PeerId;
+use tl_raft::transport::REMOVED_MAX;
+use tl_types::NodeId;
+use tl_types::limits::MEMBER_LIST_BYTES_MAX;
+
+use super::{MEMBERS_MAX, MEMBERS_MIN};
+use crate::identity::{Identity, Member, hex_bytes};
+
+const FORMAT: u32 = 1;
+/// Longest name of a member, bytes.
+const NAME_BYTES_MAX: usize = 64;
+/// Former lives that are remembered by name, for people; of older ones only the number is known.
+const FORMER_MAX: usize = 64;
+/// Numbers that a cluster may give out. One past: no life can be replaced any more.
+const PEERS_GIVEN_MAX: u64 = REMOVED_MAX as u64;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberList {
+    format: u32,
+    /// Which list this is; rises by one with each change.
+    pub number: u64,
+    /// The Raft number of the next new life.
+    pub next_peer: u64,
+    /// All members, in order of their names.
+    pub members: Vec<Member>,
+    /// Lives that are over, the latest last.
+    pub former: Vec<Former>,
+}
+
+/// A life that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Former {
+    /// Whose life it was.
+    pub name: String,
+    /// What Raft knew it by.
+    pub peer: u64,
+}
+
+/// Why a list cannot be used, or not be changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    /// The bytes are no list that this release can read.
+    #[error("not a list of members that this release can read: {0}")]
+    Foreign(String),
+    /// Nobody has this name.
+    #[error("no member is called {0:?}")]
+    Unknown(String),
+    /// As many lives as there may be have been.
+    #[error("all {PEERS_GIVEN_MAX} numbers of this cluster are given out")]
+    NoMoreNumbers,
+}
+
+impl MemberList {
+    /// The list that a cluster was founded with, or that a directory was made under.
+    #[must_use]
+    pub fn of_founding(identity: &Identity) -> MemberList {
+        let mut members = identity.members.clone();
+        members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let last = members.iter().map(|member| member.peer).max().unwrap_or(0);
+        MemberList {
+            format: FORMAT,
+            number: 0,
+            next_peer: last.saturating_add(1),
+            members,
+            former: Vec::new(),
+        }
+    }
+
+    /// Reads what [`MemberList::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`ListError::Foreign`].
+    pub fn decode(bytes: &[u8]) -> Result<MemberList, ListError> {
+        if bytes.len() > MEMBER_LIST_BYTES_MAX {
+            return Err(ListError::Foreign(format!("{} bytes", bytes.len())));
+        }
+        let list: MemberList =
+            serde_json::from_slice(bytes).map_err(|error| ListError::Foreign(error.to_string()))?;
+        match list.fault() {
+            None => Ok(list),
+            Some(fault) => Err(ListError::Foreign(fault.to_owned())),
+        }
+    }
+
+    /// The list's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("names, numbers and texts can always be written as JSON")
+    }
+
+    fn fault(&self) -> Option<&'static str> {
+        let (names, lives): (Vec<&str>, Vec<u64>) =
+            self.members.iter().map(|member| (member.name.as_str(), member.peer)).unzip();
+        let former: Vec<u64> = self.former.iter().map(|former| former.peer).collect();
+        let mut seen = BTreeSet::new();
+        let once = lives.iter().chain(&former).all(|peer| seen.insert(*peer));
+        let ids: BTreeSet<Option<[u8; 16]>> =
+            self.members.iter().map(|member| hex_bytes(&member.node_id)).collect();
+        let plain = |name: &str| (1..=NAME_BYTES_MAX).contains(&name.len());
+        let all_plain = names.iter().copied().all(plain)
+            && self.former.iter().all(|former| plain(&former.name));
+        if self.format != FORMAT {
+            Some("its format is another one")
+        } else if !(MEMBERS_MIN..=MEMBERS_MAX).contains(&names.len()) {
+            Some("the number of members")
+        } else if !names.is_sorted_by(|a, b| a < b) || !all_plain {
+            Some("the names of its members")
+        } else if ids.contains(&None) || ids.len() != names.len() {
+            Some("the ids of its members")
+        } else if !once || seen.contains(&0) || seen.iter().any(|peer| *peer >= self.next_peer) {
+            Some("the numbers of its members")
+        } else if self.former.len() > FORMER_MAX || self.next_peer > PEERS_GIVEN_MAX {
+            Some("the number of lives")
+        } else {
+            None
+        }
+    }
+
+    /// The list in which a member has a new life.
+    ///
+    /// # Errors
+    /// [`ListError`]: nobody has that name, or there are no numbers left.
+    pub fn replaced(&self, name: &str, node_id: [u8; 16]) -> Result<MemberList, ListError> {
+        let mut list = self.clone();
+        let member = list.members.iter_mut().find(|member| member.name == name);
+        let member = member.ok_or_else(|| ListError::Unknown(name.to_owned()))?;
+        if self.next_peer >= PEERS_GIVEN_MAX {
+            return Err(ListError::NoMoreNumbers);
+        }
+        list.former.push(Former { name: name.to_owned(), peer: member.peer });
+        let excess = list.former.len().saturating_sub(FORMER_MAX);
+        list.former.drain(..excess);
+        *member = Member::new(name.to_owned(), node_id, self.next_peer);
+        list.next_peer += 1;
+        list.number += 1;
+        Ok(list)
+    }
+
+    /// The Raft numbers of all members.
+    #[must_use]
+    pub fn peers(&self) -> BTreeSet<PeerId> {
+        self.members.iter().map(|member| PeerId(member.peer)).collect()
+    }
+
+    /// The Raft numbers of all lives that are over.
+    #[must_use]
+    pub fn removed(&self) -> BTreeSet<PeerId> {
+        let members = self.peers();
+        (1..self.next_peer).map(PeerId).filter(|peer| !members.contains(peer)).collect()
+    }
+
+    /// The member that has this life.
+    #[must_use]
+    pub fn member_of(&self, node: NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| NodeId(member.node_id_bytes()) == node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn founding() -> MemberList {
+        let member = |name: &str, peer| Member::new(name.to_owned(), [peer as u8; 16], peer);
+        let members = vec![member("a", 1), member("b", 2), member("c", 3)];
+        MemberList { format: FORMAT, number: 0, next_peer: 4, members, former: Vec::new() }
+    }
+
+    #[test]
+    fn a_replaced_member_has_a_number_that_nobody_ever_had() {
+        let mut list = founding();
+        let mut given = list.peers();
+        for life in 10..20 {
+            list = list.replaced("b", [life; 16]).expect("a member");
+            let member = list.member_of(NodeId([life; 16])).expect("it is on the list");
+            assert_eq!(member.name, "b");
+            assert!(given.insert(PeerId(member.peer)), "given out again: {}", member.peer);
+            assert_eq!(MemberList::decode(&list.encode()), Ok(list.clone()));
+        }
+        assert_eq!((list.number, list.next_peer), (10, 14));
+        assert_eq!(list.peers(), [1, 3, 13].map(PeerId).into());
+        assert_eq!(list.removed().len(), 10);
+        assert!(list.removed().is_disjoint(&list.peers()));
+        assert_eq!(list.replaced("d", [1; 16]), Err(ListError::Unknown("d".to_owned())));
+    }
+
+    #[test]
+    fn former_names_and_numbers_have_limits() {
+        let mut list = founding();
+        for life in 0..FORMER_MAX as u64 + 5 {
+            let id = u128::from(life + 100).to_be_bytes();
+            list = list.replaced("c", id).expect("a member");
+        }
+        assert_eq!(list.former.len(), FORMER_MAX);
+        assert_eq!(list.removed().len(), FORMER_MAX + 5, "numbers are not forgotten");
+        assert!(MemberList::decode(&list.encode()).is_ok());
+        list.next_peer = PEERS_GIVEN_MAX - 1;
+        let last = list.replaced("a", [77; 16]).expect("the last number");
+        assert!(MemberList::decode(&last.encode()).is_ok());
+        assert_eq!(last.replaced("a", [78; 16]), Err(ListError::NoMoreNumbers));
+    }
+
+    #[test]
+    fn a_longest_list_fits_its_limit() {
+        let name = |at: u8| format!("{}{at}", "n".repeat(NAME_BYTES_MAX - 1));
+        let number = |at: usize| PEERS_GIVEN_MAX - 1 - at as u64;
+        let members = (0..MEMBERS_MAX as u8)
+            .map(|at| Member::new(name(at), [at; 16], number(at.into())))
+            .collect();
+        let former = (0..FORMER_MAX)
+            .map(|at| Former { name: name(9), peer: number(at + MEMBERS_MAX) })
+            .collect();
+        let (next_peer, number) = (PEERS_GIVEN_MAX, u64::MAX);
+        let list = MemberList { format: FORMAT, number, next_peer, members, former };
+        assert!(list.encode().len() <= MEMBER_LIST_BYTES_MAX);
+        assert_eq!(MemberList::decode(&list.encode()), Ok(list));
+    }
+
+    #[test]
+    fn the_form_is_a_promise_golden() {
+        let list = founding().replaced("b", [0xab; 16]).expect("a member");
+        let golden = concat!(
+            r#"{"format":1,"number":1,"next_peer":5,"members":["#,
+            r#"{"name":"a","node_id":"01010101010101010101010101010101","peer":1},"#,
+            r#"{"name":"b","node_id":"abababababababababababababababab","peer":4},"#,
+            r#"{"name":"c","node_id":"03030303030303030303030303030303","peer":3}],"#,
+            r#""former":[{"name":"b","peer":2}]}"#,
+        );
+        assert_eq!(String::from_utf8(list.encode()).expect("text"), golden);
+        assert_eq!(MemberList::decode(golden.as_bytes()), Ok(list));
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        let said = |change: &dyn Fn(&mut MemberList)| {
+            let mut list = founding().replaced("b", [9; 16]).expect("a member");
+            change(&mut list);
+            MemberList::decode(&list.encode()).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(said(&|_| {}), Ok(()));
+        let bad: [(&dyn Fn(&mut MemberList), &str); 10] = [
+            (&|list| list.format = 2, "its format is another one"),
+            (&|list| list.members.truncate(2), "the number of members"),
+            (&|list| list.members.swap(0, 1), "the names of its members"),
+            (&|list| list.members[0].name.clear(), "the names of its members"),
+            (&|list| list.former[0].name = "n".repeat(65), "the names of its members"),
+            (&|list| list.members[0].node_id.pop().map(drop).unwrap_or(()), "the ids"),
+            (&|list| list.members[0].node_id = list.members[1].node_id.clone(), "the ids"),
+            (&|list| list.members[0].peer = 2, "the numbers of its members"),
+            (&|list| list.members[0].peer = 0, "the numbers of its members"),
+            (&|list| list.next_peer = 4, "the numbers of its members"),
+        ];
+        for (change, why) in bad {
+            let error = said(change).expect_err(why);
+            assert!(error.contains(why), "{error}");
+        }
+        for bytes in [&b""[..], b"{}", b"[1]", b"\xff", &[b' '; MEMBER_LIST_BYTES_MAX + 1]] {
+            assert!(MemberList::decode(bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What the leader of a group does next when the group's members are not those of the list.
+//!
+//! ```text
+//!   old votes ─ add learner ─► new one is given rows ─ swap ─► both majorities ─ leave ─► new votes
+//! ```
+//!
+//! Everything is found by looking at the group, so whoever leads it next goes on where the last
+//! one stopped. A step that Raft refuses is taken again later.
+//!
+//! Invariants:
+//!  - P1 one number comes in for one that goes out, so a group has as many voters as before;
+//!  - P2 a number that is not on the list never comes in, and one that is on it never goes out;
+//!  - P3 a node begins no further group while [`AT_ONCE`] of those that it leads are under way.
+
+use std::collections::BTreeSet;
+
+use tl_raft::{MemberChange, Members, PeerId, Role};
+use tl_types::GroupId;
+
+use super::look::GroupLook;
+use crate::cluster::MemberList;
+
+/// Groups under way at a time on a node that leads them.
+pub const AT_ONCE: usize = 2;
+/// A learner that lacks no more entries than this may be swapped in; Raft judges for itself, more
+/// strictly, and what it refuses is asked for again.
+const CAUGHT_UP_ENTRIES: u64 = 1_024;
+
+/// What is to be done next in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: its members are those of the list.
+    Done,
+    /// Nothing now: the learner is given rows or entries.
+    Wait,
+    /// This, by its leader.
+    Change(MemberChange),
+}
+
+/// The next step of a group with these members; `wanted` are those of the list.
+#[must_use]
+pub fn next_step(
+    members: &Members,
+    wanted: &BTreeSet<PeerId>,
+    is_caught_up: impl Fn(PeerId) -> bool,
+) -> Step {
+    if members.is_joint() {
+        return Step::Change(MemberChange::LeaveJoint);
+    }
+    let comes = wanted.iter().copied().find(|peer| !members.is_voter(*peer));
+    // A learner that is not the one to come in was a life that was lost before it had a vote.
+    let stale = members.learners.iter().copied().find(|peer| Some(*peer) != comes);
+    if let Some(stale) = stale {
+        return Step::Change(MemberChange::RemoveLearner(stale));
+    }
+    let goes = members.voters.iter().copied().find(|peer| !wanted.contains(peer));
+    let (Some(new_in), Some(old_out)) = (comes, goes) else { return Step::Done };
+    if !members.is_learner(new_in) {
+        return Step::Change(MemberChange::AddLearner(new_in));
+    }
+    match is_caught_up(new_in) {
+        true => Step::Change(MemberChange::Swap { new_in, old_out }),
+        false => Step::Wait,
+    }
+}
+
+fn is_under_way(members: &Members) -> bool {
+    members.is_joint() || !members.learners.is_empty()
+}
+
+fn step_of(look: &GroupLook, wanted: &BTreeSet<PeerId>) -> Step {
+    next_step(&look.members, wanted, |peer| {
+        let replica = look.followers.iter().find(|replica| replica.peer == peer);
+        replica.is_some_and(|replica| {
+            let has_some = replica.matched.is_some() && !replica.is_cut_off;
+            has_some && replica.lag_entries <= CAUGHT_UP_ENTRIES
+        })
+    })
+}
+
+/// What this node proposes now, of the groups that it leads.
+#[must_use]
+pub fn due(looks: &[GroupLook], wanted: &BTreeSet<PeerId>) -> Vec<(GroupId, MemberChange)> {
+    let led = || looks.iter().filter(|look| look.role == Role::Leader);
+    let under_way = led().filter(|look| is_under_way(&look.members)).count();
+    let mut room = AT_ONCE.saturating_sub(under_way);
+    let mut due = Vec::new();
+    for look in led() {
+        let Step::Change(change) = step_of(look, wanted) else { continue };
+        if !is_under_way(&look.members) {
+            if room == 0 {
+                continue;
+            }
+            room -= 1;
+        }
+        due.push((look.group, change));
+    }
+    due
+}
+
+/// How far a node's groups follow the list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Number of the list.
+    pub number: u64,
+    /// Groups that were looked at.
+    pub groups: usize,
+    /// Those of them whose members are those of the list.
+    pub done: usize,
+    /// Members whose present life does not vote in every group yet, in order of their names.
+    pub replacing: Vec<String>,
+}
+
+impl Progress {
+    /// Whether every one of the cluster's groups was looked at and follows the list.
+    #[must_use]
+    pub fn is_complete(&self, groups: u16) -> bool {
+        self.done == usize::from(groups)
+    }
+}
+
+/// Counts the groups that follow the list.
+#[must_use]
+pub fn progress(looks: &[GroupLook], list: &MemberList) -> Progress {
+    let wanted = list.peers();
+    let is_done = |look: &&GroupLook| step_of(look, &wanted) == Step::Done;
+    let votes_everywhere = |peer| looks.iter().all(|look| look.members.is_voter(peer));
+    let replacing = list.members.iter().filter(|member| !votes_everywhere(PeerId(member.peer)));
+    Progress {
+        number: list.number,
+        groups: looks.len(),
+        done: looks.iter().filter(is_done).count(),
+        replacing: replacing.map(|member| member.name.clone()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

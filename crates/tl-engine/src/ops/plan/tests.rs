@@ -1,0 +1,115 @@
+use tl_types::{Index, Term};
+
+use super::*;
+use crate::ops::look::Replica;
+
+fn members(voters: &[u64], outgoing: &[u64], learners: &[u64]) -> Members {
+    let peers = |numbers: &[u64]| numbers.iter().copied().map(PeerId).collect::<Vec<_>>();
+    Members {
+        voters: peers(voters),
+        voters_outgoing: peers(outgoing),
+        learners: peers(learners),
+        ..Members::founding(&peers(&[1, 2, 3]))
+    }
+}
+
+fn wanted(numbers: &[u64]) -> BTreeSet<PeerId> {
+    numbers.iter().copied().map(PeerId).collect()
+}
+
+fn step(members: &Members, list: &[u64], is_caught_up: bool) -> Step {
+    next_step(members, &wanted(list), |_| is_caught_up)
+}
+
+const ADD: MemberChange = MemberChange::AddLearner(PeerId(4));
+const SWAP: MemberChange = MemberChange::Swap { new_in: PeerId(4), old_out: PeerId(2) };
+
+#[test]
+fn each_step_is_found_by_looking_at_the_group() {
+    let list = [1, 3, 4];
+    assert_eq!(step(&members(&[1, 2, 3], &[], &[]), &[1, 2, 3], false), Step::Done);
+    assert_eq!(step(&members(&[1, 2, 3], &[], &[]), &list, false), Step::Change(ADD));
+    assert_eq!(step(&members(&[1, 2, 3], &[], &[4]), &list, false), Step::Wait);
+    assert_eq!(step(&members(&[1, 2, 3], &[], &[4]), &list, true), Step::Change(SWAP));
+    let joint = members(&[1, 3, 4], &[1, 2, 3], &[]);
+    assert_eq!(step(&joint, &list, true), Step::Change(MemberChange::LeaveJoint));
+    assert_eq!(step(&members(&[1, 3, 4], &[], &[]), &list, false), Step::Done);
+}
+
+#[test]
+fn a_new_life_that_is_lost_too_makes_way_for_the_next() {
+    let list = [1, 3, 5];
+    let remove = MemberChange::RemoveLearner(PeerId(4));
+    assert_eq!(step(&members(&[1, 2, 3], &[], &[4]), &list, true), Step::Change(remove));
+    let add = Step::Change(MemberChange::AddLearner(PeerId(5)));
+    assert_eq!(step(&members(&[1, 2, 3], &[], &[]), &list, true), add, "it never voted");
+    assert_eq!(step(&members(&[1, 3, 4], &[], &[]), &list, true), add, "it voted already");
+    let swap = MemberChange::Swap { new_in: PeerId(5), old_out: PeerId(4) };
+    assert_eq!(step(&members(&[1, 3, 4], &[], &[5]), &list, true), Step::Change(swap));
+    // What is joint is left first, whoever was meant.
+    let joint = members(&[1, 3, 4], &[1, 2, 3], &[]);
+    assert_eq!(step(&joint, &list, true), Step::Change(MemberChange::LeaveJoint));
+}
+
+fn look(group: u16, role: Role, members: Members, lag: Option<u64>) -> GroupLook {
+    let followers = lag.map(|lag| Replica {
+        peer: PeerId(4),
+        matched: Some(Index(1)),
+        lag_entries: lag,
+        is_cut_off: false,
+    });
+    GroupLook {
+        group: GroupId(group),
+        role,
+        term: Term(1),
+        leader: Some(PeerId(1)),
+        last: Index(9),
+        committed: Index(9),
+        applied: Index(9),
+        members,
+        followers: followers.into_iter().collect(),
+    }
+}
+
+#[test]
+fn two_groups_at_a_time_and_only_those_led_here() {
+    let old = || members(&[1, 2, 3], &[], &[]);
+    let list = wanted(&[1, 3, 4]);
+    let begun = |group, lag| look(group, Role::Leader, members(&[1, 2, 3], &[], &[4]), Some(lag));
+    let mut looks = vec![look(0, Role::Follower, old(), None)];
+    looks.extend((1..6).map(|group| look(group, Role::Leader, old(), None)));
+    assert_eq!(due(&looks, &list), [(GroupId(1), ADD), (GroupId(2), ADD)]);
+    looks[1] = begun(1, CAUGHT_UP_ENTRIES + 1);
+    looks[2] = begun(2, CAUGHT_UP_ENTRIES);
+    assert_eq!(due(&looks, &list), [(GroupId(2), SWAP)], "one waits, one goes on");
+    looks[2] = look(2, Role::Leader, members(&[1, 3, 4], &[], &[]), Some(0));
+    assert_eq!(due(&looks, &list), [(GroupId(3), ADD)], "there is room for one");
+    // What others began is gone on with, however much it is.
+    for (at, look) in looks.iter_mut().enumerate() {
+        *look = begun(at as u16, 0);
+    }
+    assert_eq!(due(&looks, &list).len(), 6);
+}
+
+#[test]
+fn progress_counts_groups_and_names_who_is_replaced() {
+    let identity = tempfile::tempdir().expect("temp dir");
+    let names = ["a", "b", "c"].map(|name| (name.to_owned(), identity.path().join(name)));
+    let ids = std::cell::Cell::new(0);
+    let fresh = || {
+        ids.set(ids.get() + 1);
+        [ids.get(); 16]
+    };
+    crate::cluster::found(&names, 2, tl_types::UnixMs(1), fresh).expect("founded");
+    let identity = crate::identity::Identity::open(&names[0].1).expect("read").expect("there");
+    let list = MemberList::of_founding(&identity).replaced("b", [9; 16]).expect("a member");
+    let old = look(0, Role::Follower, members(&[1, 2, 3], &[], &[4]), None);
+    let new = look(1, Role::Leader, members(&[1, 3, 4], &[], &[]), None);
+    let half = progress(&[old, new.clone()], &list);
+    assert_eq!((half.number, half.done, half.groups), (1, 1, 2));
+    assert_eq!(half.replacing, ["b"]);
+    assert!(!half.is_complete(2));
+    let all = progress(&[new.clone(), new], &list);
+    assert!(all.is_complete(2) && all.replacing.is_empty());
+    assert!(!progress(&[], &list).is_complete(2), "nothing was seen");
+}
