@@ -51,7 +51,7 @@ pub async fn run(args: &ReplaceArgs, out: &Out) -> anyhow::Result<()> {
          in\n\n  {dir}\n\n\
          1. With certificates: `tl ops ca issue --ca AUTHORITY --data {dir} --out CERTIFICATES`.\n\
          2. Bring the directory to the machine of {name}, whole and only there, as \
-         engine.data_dir, and\n   start it with the settings that it had.\n\
+         engine.data_dir, and\n   start it with the settings that it had and the new certificate.\n\
          3. `tl ops status` shows how many groups are done; `tl ops wait-ready {name}` waits for \
          all.\n\n\
          Until then the cluster bears the loss of no other member.",

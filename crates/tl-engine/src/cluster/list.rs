@@ -261,7 +261,8 @@ mod tests {
             MemberList::decode(&list.encode()).map(|_| ()).map_err(|error| error.to_string())
         };
         assert_eq!(said(&|_| {}), Ok(()));
-        let bad: [(&dyn Fn(&mut MemberList), &str); 10] = [
+        type Change<'a> = &'a dyn Fn(&mut MemberList);
+        let bad: [(Change<'_>, &str); 10] = [
             (&|list| list.format = 2, "its format is another one"),
             (&|list| list.members.truncate(2), "the number of members"),
             (&|list| list.members.swap(0, 1), "the names of its members"),
