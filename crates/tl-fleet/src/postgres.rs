@@ -69,11 +69,12 @@ pub use options::{CONNECTIONS_DEFAULT, CONNECTIONS_MAX, PostgresOptions};
 pub use schema::{SCHEMA_VERSION, grants, migrate};
 
 /// Statements of each sort that one store has under way at once. Claims meet on the same rows, so
-/// side by side they would only pass over each other's; small calls wait for syncs of one disk.
+/// side by side they would only pass over each other's; of small calls a transaction costs more than
+/// what is in it, so those that wait make one.
 const SUBMITS_ABREAST: usize = 2;
 const CLAIMS_ABREAST: usize = 1;
 const FINISHES_ABREAST: usize = 2;
-const LIGHT_ABREAST: usize = 3;
+const LIGHT_ABREAST: usize = 1;
 
 /// A store in a Postgres database.
 #[derive(Debug)]
