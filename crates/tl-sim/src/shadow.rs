@@ -24,6 +24,9 @@ pub(crate) struct GroupShadow {
     /// Index of the first of `entries`.
     first: u64,
     entries: VecDeque<LogEntry>,
+    /// What stood there before rows took its place, from this index on: some of it may be applied
+    /// until the record of the rows is on disk.
+    former: (u64, VecDeque<LogEntry>),
     /// Entries up to here are confirmed as they stand.
     pub(crate) synced: Index,
     /// Term and vote, as confirmed.
@@ -53,13 +56,23 @@ impl GroupShadow {
         self.entries.get(usize::try_from(at).ok()?).copied()
     }
 
+    /// The same of an entry that is applied now.
+    pub(crate) fn get_applied(&self, index: Index) -> Option<LogEntry> {
+        let (first, former) = &self.former;
+        let former = || {
+            let at = index.0.checked_sub(*first)?;
+            former.get(usize::try_from(at).ok()?).copied()
+        };
+        self.get(index).or_else(former)
+    }
+
     pub(crate) fn first(&self) -> Index {
         Index(self.first)
     }
 
     /// Rows take the place of all entries up to here, and of what followed them.
     fn restart_behind(&mut self, index: Index) {
-        self.entries.clear();
+        self.former = (self.first, std::mem::take(&mut self.entries));
         self.first = index.0 + 1;
         self.synced = index;
     }

@@ -295,7 +295,7 @@ impl World {
     }
 
     fn applied_one(&mut self, machine: MachineNo, group: GroupId, index: Index) -> Checked {
-        let Some(entry) = self.machines[machine].shadow.group(group).get(index) else {
+        let Some(entry) = self.machines[machine].shadow.group(group).get_applied(index) else {
             let what = format!("machine {machine}, group {group}: entry {index} is not in its log");
             return Err(Violation::new("what is applied is in the log", what));
         };
