@@ -24,6 +24,7 @@ pub mod drain;
 pub mod look;
 pub mod pages;
 pub mod plan;
+pub mod repair;
 pub mod report;
 pub(crate) mod roster;
 pub mod sights;
@@ -55,6 +56,8 @@ pub(crate) struct Ops {
     stopping: AtomicBool,
     /// How often groups were handed over since the start.
     hand_overs: AtomicUsize,
+    /// The group that was handed over last.
+    handed_last: AtomicU16,
     /// Groups that were confirmed since the start.
     confirmed: AtomicU16,
     /// The last look at the groups, for whoever cannot wait for one.
@@ -81,6 +84,7 @@ impl Ops {
             drain_file: DrainFile::in_dir(dir),
             stopping: AtomicBool::new(false),
             hand_overs: AtomicUsize::new(0),
+            handed_last: AtomicU16::new(u16::MAX),
             confirmed: AtomicU16::new(0),
             looked: Mutex::new(Arc::new([])),
             held: Mutex::default(),
@@ -101,6 +105,23 @@ impl Ops {
     /// Counts a hand-over; returns how many were before.
     pub(crate) fn next_hand_over(&self) -> usize {
         self.hand_overs.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Which of these groups, in order of their numbers, are handed over next: those behind the
+    /// one that was last, and then around, so that groups which nobody can take hold up no others.
+    pub(crate) fn behind_last_handed(
+        &self,
+        mut groups: Vec<(GroupId, PeerId)>,
+        most: usize,
+    ) -> Vec<(GroupId, PeerId)> {
+        let last = GroupId(self.handed_last.load(Ordering::Relaxed));
+        let begin = groups.partition_point(|(group, _)| *group <= last);
+        groups.rotate_left(begin);
+        groups.truncate(most);
+        if let Some((last, _)) = groups.last() {
+            self.handed_last.store(last.0, Ordering::Relaxed);
+        }
+        groups
     }
 
     /// So many groups have been confirmed since the start, in order.
@@ -136,11 +157,37 @@ impl Ops {
 mod tests {
     use super::*;
 
+    fn ops(dir: &Path) -> Ops {
+        let patience = Patience { suspect_after_ms: 500, lost_after_ms: 120_000 };
+        Ops::new(dir, [], None, patience, 0)
+    }
+
+    #[test]
+    fn groups_that_nobody_can_take_hold_up_no_others() {
+        const STUCK: u16 = 100;
+        let dir = tempfile::tempdir().expect("temp dir");
+        let ops = ops(dir.path());
+        let mut led: Vec<_> = (0..200).map(|group| (GroupId(group), PeerId(2))).collect();
+        let mut times = [0; STUCK as usize];
+        for _ in 0..7 {
+            let asked = ops.behind_last_handed(led.clone(), 64);
+            assert!(asked.len() <= 64);
+            for (group, _) in &asked {
+                if let Some(times) = times.get_mut(usize::from(group.0)) {
+                    *times += 1;
+                }
+            }
+            led.retain(|of| of.0.0 < STUCK || !asked.contains(of));
+        }
+        assert_eq!(led.len(), usize::from(STUCK), "all others are given");
+        assert!(times.iter().all(|times| *times >= 2), "and these are asked again: {times:?}");
+        assert_eq!(ops.behind_last_handed(Vec::new(), 64), []);
+    }
+
     #[test]
     fn a_group_is_held_for_some_minutes() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let patience = Patience { suspect_after_ms: 500, lost_after_ms: 120_000 };
-        let ops = Ops::new(dir.path(), [], None, patience, 0);
+        let ops = ops(dir.path());
         assert!(!ops.holds(GroupId(3), 1));
         ops.hold(GroupId(3), 1);
         assert!(ops.holds(GroupId(3), HELD_MS) && !ops.holds(GroupId(4), 1));

@@ -7,25 +7,33 @@
 //! Format 1 is an object with `format` and `since_ms`. A file of another format, or one that
 //! cannot be read as one, means "drained" all the same: somebody wanted it.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tl_types::UnixMs;
 
-use crate::durable;
-
 const FILE: &str = "drained.json";
 const FORMAT: u32 = 1;
 
-/// The file system refused; the drain is as it was before.
+/// The file system refused.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {what} {}", path.display())]
 pub struct DrainError {
     what: &'static str,
     path: PathBuf,
     source: io::Error,
+    stands: bool,
+}
+
+impl DrainError {
+    /// Whether the file is as was wanted all the same, so that a start would find it so, and only
+    /// a loss of power may undo it. Else it is as it was before.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        self.stands
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,13 +47,22 @@ struct Content {
 #[derive(Debug, Clone)]
 pub struct DrainFile {
     dir: PathBuf,
+    /// Makes what was done in the folder outlive a loss of power.
+    sync_dir: fn(&Path) -> io::Result<()>,
 }
 
 impl DrainFile {
     /// The file of a data directory, whether it is there or not.
     #[must_use]
     pub fn in_dir(dir: &Path) -> DrainFile {
-        DrainFile { dir: dir.to_owned() }
+        DrainFile { dir: dir.to_owned(), sync_dir: crate::durable::sync_dir }
+    }
+
+    /// The same on a disk that does not sync folders.
+    #[cfg(test)]
+    pub(crate) fn on_bad_disk(dir: &Path) -> DrainFile {
+        let sync_dir = |_: &Path| Err(io::Error::other("this folder is not synced"));
+        DrainFile { dir: dir.to_owned(), sync_dir }
     }
 
     /// The data directory.
@@ -64,34 +81,46 @@ impl DrainFile {
     /// The file system does not say.
     pub fn is_there(&self) -> Result<bool, DrainError> {
         let path = self.path();
-        path.try_exists().map_err(|source| DrainError { what: "look for", path, source })
+        path.try_exists().map_err(self.failed("look for", false))
     }
 
     /// Remembers for good that the node shall be drained.
     ///
     /// # Errors
-    /// [`DrainError`]; nothing is remembered then.
+    /// [`DrainError`], which says whether it is remembered.
     pub fn put(&self, since: UnixMs) -> Result<(), DrainError> {
-        let path = self.path();
-        let written = || -> io::Result<()> {
-            let content = Content { format: FORMAT, since_ms: since.0 };
-            let mut bytes = serde_json::to_vec(&content)?;
-            bytes.push(b'\n');
-            durable::put(&self.dir, FILE, &bytes)
+        let place = || {
+            let temporary = self.dir.join("drained.json.new");
+            let mut file = File::create(&temporary)?;
+            serde_json::to_writer(&mut file, &Content { format: FORMAT, since_ms: since.0 })?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, self.path())
         };
-        written().map_err(|source| DrainError { what: "write", path: path.clone(), source })
+        place().map_err(self.failed("write", false))?;
+        self.make_last()
     }
 
-    /// Forgets it for good; does nothing when there is nothing to forget.
+    /// Forgets it for good.
     ///
     /// # Errors
-    /// [`DrainError`]; it is remembered then as before.
+    /// [`DrainError`], which says whether it is forgotten.
     pub fn take_away(&self) -> Result<(), DrainError> {
-        let path = self.path();
-        match fs::remove_file(&path).and_then(|()| durable::sync_dir(&self.dir)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done.map_err(|source| DrainError { what: "remove", path, source }),
+        match fs::remove_file(self.path()) {
+            // An earlier attempt may have taken it away without being sure that it lasts.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done.map_err(self.failed("remove", false))?,
         }
+        self.make_last()
+    }
+
+    fn make_last(&self) -> Result<(), DrainError> {
+        (self.sync_dir)(&self.dir).map_err(self.failed("sync the folder of", true))
+    }
+
+    fn failed(&self, what: &'static str, stands: bool) -> impl FnOnce(io::Error) -> DrainError {
+        let path = self.path();
+        move |source| DrainError { what, path, source, stands }
     }
 }
 
@@ -128,6 +157,19 @@ mod tests {
         let gone = DrainFile::in_dir(&dir.path().join("gone"));
         let error = gone.put(UnixMs(1)).expect_err("no directory");
         assert!(error.to_string().starts_with("failed to write"), "{error}");
-        assert!(!gone.is_there().expect("looked"));
+        assert!(!error.stands() && !gone.is_there().expect("looked"));
+    }
+
+    #[test]
+    fn a_change_whose_folder_is_not_synced_stands_and_says_so() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = DrainFile::on_bad_disk(dir.path());
+        let error = file.put(UnixMs(1)).expect_err("not synced");
+        assert!(error.stands() && file.is_there().expect("looked"), "{error}");
+        // The second time there is nothing left to remove, and still nobody knows that it lasts.
+        for _ in 0..2 {
+            let error = file.take_away().expect_err("not synced");
+            assert!(error.stands() && !file.is_there().expect("looked"), "{error}");
+        }
     }
 }

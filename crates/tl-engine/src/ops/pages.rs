@@ -194,7 +194,7 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    fn view(&self, group: tl_types::GroupId) -> MemberView<'_> {
+    pub(crate) fn view(&self, group: tl_types::GroupId) -> MemberView<'_> {
         let report = self.report.as_deref();
         MemberView {
             name: &self.name,

@@ -202,8 +202,10 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Asks other members to lead what this node leads, some groups at a time; it goes away.
     pub(crate) fn hand_over(&self) {
         let Some(links) = &self.inner.links else { return };
-        let turn = self.inner.ops.next_hand_over() / ASKED_ALIKE;
-        for (group, to) in self.to_hand_over(links, turn).take(HANDED_AT_ONCE) {
+        let ops = &self.inner.ops;
+        let turn = ops.next_hand_over() / ASKED_ALIKE;
+        let led = self.to_hand_over(links, turn).collect();
+        for (group, to) in ops.behind_last_handed(led, HANDED_AT_ONCE) {
             self.inner.mailer.send(Mail::Input(Input::Transfer { group, to }));
         }
     }

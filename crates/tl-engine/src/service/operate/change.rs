@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::{REPORT_WITHIN, Service, reason};
 use crate::api::ServiceError;
 use crate::node::Input;
+use crate::ops::DrainError;
 use crate::ops::pages::{GroupPage, NodePage};
 use crate::ops::states::NodeState;
 use crate::peer::{Answer, Question};
@@ -17,11 +18,11 @@ use crate::shell::links::NoAnswer;
 use crate::shell::{Mail, time};
 
 /// Between two looks while somebody waits for a state, or while a drain goes on.
-const WAIT_EVERY: Duration = Duration::from_millis(100);
-/// Longest wait for another member to begin or end its drain.
-const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const WAIT_EVERY: Duration = Duration::from_millis(100);
+/// Longest wait for another member to begin or end its drain, or to begin a repair.
+pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Longest wait for another member to lead a group.
-const TRANSFER_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const TRANSFER_WITHIN: Duration = Duration::from_secs(5);
 /// Longest wait that may be asked for.
 pub const WAIT_MAX: Duration = Duration::from_secs(600);
 
@@ -84,19 +85,20 @@ impl<S: OrderedStore + 'static> Service<S> {
         let file = ops.drain_file.clone();
         let now = UnixMs(time::now().wall_ms);
         let written = self.beside(move || if on { file.put(now) } else { file.take_away() });
-        if let Err(error) = written.await? {
-            let error = crate::chain(&error);
-            tracing::error!(%error, on, "a drain cannot be remembered");
-            let what = "The node cannot write the file that remembers its drain; its log says why";
-            return Err(ServiceError::new(ErrorCode::InternalError, what));
+        let (is_changed, outcome) = judged(written.await?);
+        if let Err(error) = &outcome {
+            tracing::error!(%error, on, "a drain cannot be remembered for good");
         }
-        tracing::info!(on, "the operator changed the drain of this node");
-        if on {
-            self.drain_on();
-        } else {
-            end_drain(&self.inner.draining, || ops.is_stopping());
+        // The node does what its file says, or it would change at its next start.
+        if is_changed {
+            tracing::info!(on, "the operator changed the drain of this node");
+            if on {
+                self.drain_on();
+            } else {
+                end_drain(&self.inner.draining, || ops.is_stopping());
+            }
         }
-        Ok(())
+        outcome
     }
 
     async fn ask_drain(&self, peer: PeerId, on: bool) -> Result<(), ServiceError> {
@@ -266,7 +268,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
     }
 
-    async fn tell_transfer(&self, whom: PeerId, group: GroupId, to: PeerId) {
+    pub(super) async fn tell_transfer(&self, whom: PeerId, group: GroupId, to: PeerId) {
         let Some(links) = &self.inner.links else { return };
         if whom == links.me() {
             return self.take_transfer(group, to);
@@ -289,6 +291,20 @@ impl<S: OrderedStore + 'static> Service<S> {
     }
 }
 
+/// Whether a drain is changed, and what the operator is told, once the file was written or not.
+fn judged(written: Result<(), DrainError>) -> (bool, Result<(), ServiceError>) {
+    let Err(error) = written else { return (true, Ok(())) };
+    let what = match error.stands() {
+        true => {
+            "It is done, but it is not certain that it outlives a loss of power; repeat the \
+             request, and look at the disk"
+        }
+        false => "Nothing was changed, since the node cannot write the file that remembers a drain",
+    };
+    let what = format!("{what}: {}", crate::chain(&error));
+    (error.stands(), Err(ServiceError::new(ErrorCode::InternalError, what)))
+}
+
 /// Ends an operator's drain, but for one of a node that stops. That is asked while the value is
 /// held: whoever stops says so before it sets the value, so the last word is its own.
 fn end_drain(draining: &watch::Sender<bool>, is_stopping: impl Fn() -> bool) {
@@ -302,6 +318,7 @@ fn end_drain(draining: &watch::Sender<bool>, is_stopping: impl Fn() -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::DrainFile;
 
     #[test]
     fn the_drain_of_a_node_that_stops_is_not_taken_back() {
@@ -311,5 +328,19 @@ mod tests {
         end_drain(&draining, || false);
         assert!(!*seen.borrow());
         assert!(seen.has_changed().expect("the sender lives"), "who waits is told");
+    }
+
+    #[test]
+    fn a_drain_is_what_its_file_says_and_the_answer_says_how_certain_that_is() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = DrainFile::in_dir(dir.path());
+        assert_eq!(judged(file.put(UnixMs(1))), (true, Ok(())));
+        let (is_changed, told) = judged(DrainFile::on_bad_disk(dir.path()).take_away());
+        let told = told.expect_err("not synced").message;
+        assert!(is_changed && !file.is_there().expect("looked"));
+        assert!(told.starts_with("It is done, but"), "{told}");
+        let (is_changed, told) = judged(DrainFile::in_dir(&dir.path().join("gone")).put(UnixMs(1)));
+        let told = told.expect_err("no folder").message;
+        assert!(!is_changed && told.starts_with("Nothing was changed"), "{told}");
     }
 }
