@@ -41,6 +41,10 @@ const MEMBER_LOG_KEEP_BYTES_MIN: u64 = 256 * 1024 * 1024;
 const LOG_PIECES_PER_SEGMENT: u64 = 4;
 /// Longest wait at a stop for other members to take over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
+/// Entries that are kept for followers may have this part of the memory budget.
+const ENTRIES_OF_BUDGET: u64 = 8;
+/// One group may have this part of them for a follower that lags.
+const LAG_OF_ENTRIES: usize = 4;
 /// Longest wait for all groups to have applied what the log holds, at a start.
 const READY_WITHIN: Duration = Duration::from_secs(600);
 /// Rest of a member between two such waits.
@@ -160,7 +164,7 @@ impl Engine {
                 must_exist: identity.has_log,
                 ..WalOptions::default()
             },
-            driver: DriverConfig::new(me, seed),
+            driver: driver_config(me, seed, settings.memory_budget_bytes),
         };
         let now = time::now();
         let (mut node, wal, found) = recover(Arc::clone(&store), Arc::new(disk), plan, now)?;
@@ -354,6 +358,15 @@ impl Drop for Engine {
     }
 }
 
+/// The usual settings, with no more entries kept for followers than fit the node's memory.
+fn driver_config(me: PeerId, seed: u64, memory_budget_bytes: u64) -> DriverConfig {
+    let usual = DriverConfig::new(me, seed);
+    let share = usize::try_from(memory_budget_bytes / ENTRIES_OF_BUDGET).unwrap_or(usize::MAX);
+    let entry_cache_bytes = usual.entry_cache_bytes.min(share);
+    let follower_lag_bytes = usual.follower_lag_bytes.min(entry_cache_bytes / LAG_OF_ENTRIES);
+    DriverConfig { entry_cache_bytes, follower_lag_bytes, ..usual }
+}
+
 /// What a write looks at before it is proposed: room on disk and in memory.
 fn watched(
     settings: &EngineSettings,
@@ -395,4 +408,19 @@ fn random_source() -> Result<impl Fn() -> [u8; 16], EngineError> {
         source: std::io::Error::other(error.to_string()),
     })?;
     Ok(move || fill().expect("the operating system gave random bytes before"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_for_followers_follow_the_memory_budget_up_to_the_usual() {
+        let kept = |budget_mib: u64| {
+            let config = driver_config(ONLY_PEER, 1, budget_mib << 20);
+            (config.entry_cache_bytes >> 20, config.follower_lag_bytes >> 20)
+        };
+        assert_eq!(kept(128), (16, 4));
+        assert_eq!((kept(1_024), kept(1 << 20)), ((128, 32), (128, 32)));
+    }
 }

@@ -14,6 +14,8 @@ use prometheus_client::registry::Registry;
 
 pub use stages::{Stage, Stages, Trace};
 
+use crate::node::CatchUpOpen;
+
 mod stages;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -25,6 +27,14 @@ struct BudgetLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MemberLabel {
     member: String,
+}
+
+/// Label of transfers of rows that are under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabel {
+    /// `given` or `taken`.
+    rows: &'static str,
+    step: &'static str,
 }
 
 /// The engine's own metrics; fronts register theirs beside them.
@@ -91,6 +101,15 @@ pub struct Metrics {
     pub snapshots_taken: Counter,
     /// Bytes of rows given.
     pub snapshot_bytes: Counter,
+    /// Groups whose rows were offered to a node that wanted none then.
+    pub snapshots_not_wanted: Counter,
+    /// Groups whose rows could not be given, or not to the end.
+    pub snapshots_given_up: Counter,
+    /// Groups whose rows were being taken and did not come to the end.
+    pub snapshots_let_go: Counter,
+    snapshots_open: Family<StepLabel, Gauge>,
+    /// Memtables that are being written out now: 0 or 1.
+    pub flushes_open: Gauge<i64, AtomicI64>,
     /// Groups that this node leads, of a cluster of several nodes.
     pub groups_led: Gauge<i64, AtomicI64>,
     /// Writes handed on to the node that leads their group.
@@ -181,6 +200,11 @@ impl Default for Metrics {
             snapshots_given: Counter::default(),
             snapshots_taken: Counter::default(),
             snapshot_bytes: Counter::default(),
+            snapshots_not_wanted: Counter::default(),
+            snapshots_given_up: Counter::default(),
+            snapshots_let_go: Counter::default(),
+            snapshots_open: Family::default(),
+            flushes_open: Gauge::default(),
             groups_led: Gauge::default(),
             writes_forwarded: Counter::default(),
             replicas_behind: Family::default(),
@@ -223,6 +247,12 @@ impl Metrics {
         let taken = &self.snapshots_taken;
         counter("snapshots_taken", "Groups whose rows were taken from another node", taken);
         counter("snapshot_bytes", "Bytes of rows given to nodes far behind", &self.snapshot_bytes);
+        let not_wanted = &self.snapshots_not_wanted;
+        counter("snapshots_not_wanted", "Groups whose rows a node did not want then", not_wanted);
+        let given_up = &self.snapshots_given_up;
+        counter("snapshots_given_up", "Groups whose rows were not given to the end", given_up);
+        let let_go = &self.snapshots_let_go;
+        counter("snapshots_let_go", "Groups whose rows were not taken to the end", let_go);
         let forwarded = &self.writes_forwarded;
         counter("writes_forwarded", "Writes handed on to their group's leader", forwarded);
         let mut histogram = |name, help, histogram: &Histogram| {
@@ -257,12 +287,18 @@ impl Metrics {
         gauge("tails_behind", "Tails that have not been given everything", &self.tails_behind);
         let furthest = &self.tail_lag_events_max;
         gauge("tail_lag_events_max", "Events that the tail furthest behind misses", furthest);
+        gauge("flushes_open", "Memtables that are being written out", &self.flushes_open);
         gauge("tail_lag_events", "Events that all tails together miss", &self.tail_lag_events);
         registry.register(
             "write_stage_seconds",
             "Where the time of writes goes: waiting for a turn, the log and its sync, applying, \
              answering; one write in 16 is followed",
             self.stages.seconds.clone(),
+        );
+        registry.register(
+            "snapshots_open",
+            "Groups whose rows are being given or taken now, by step",
+            self.snapshots_open.clone(),
         );
         registry.register(
             "replicas_behind",
@@ -296,6 +332,24 @@ impl Metrics {
         self.replicas_behind.get_or_create(&label).set(behind.into());
         let entries = i64::try_from(entries).unwrap_or(i64::MAX);
         self.replica_lag.get_or_create(&label).set(entries);
+    }
+
+    /// Says at which step transfers of rows are.
+    pub(crate) fn transfers(&self, open: CatchUpOpen) {
+        let CatchUpOpen { preparing, sending, finishing, following, .. } = open;
+        let CatchUpOpen { loading, flushing, installing, .. } = open;
+        for (rows, step, count) in [
+            ("given", "preparing", preparing),
+            ("given", "sending", sending),
+            ("given", "finishing", finishing),
+            ("given", "following", following),
+            ("taken", "loading", loading),
+            ("taken", "flushing", flushing),
+            ("taken", "installing", installing),
+        ] {
+            let gauge = self.snapshots_open.get_or_create(&StepLabel { rows, step });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Takes over the log's own totals.

@@ -41,7 +41,7 @@ mod catchup;
 pub mod recover;
 pub mod rows;
 
-pub use self::catchup::{Aside, AsideDone, CatchUpCounts, CatchUpLimits};
+pub use self::catchup::{Aside, AsideDone, CatchUpCounts, CatchUpLimits, CatchUpOpen};
 
 /// Counted for an entry on top of its data: what the log writes around it, about.
 const LOG_ENTRY_OVERHEAD: usize = 64;
@@ -118,6 +118,9 @@ pub enum Input {
         /// What shall change.
         change: MemberChange,
     },
+    /// An operator wants the rows of a group to be given anew by its leader, as if they were
+    /// damaged. For groups that others have too.
+    Repair(GroupId),
     /// The connection to a peer broke.
     Unreachable(PeerId),
     /// A majority of the cluster's wall clocks agreed with this node's when its clocks said so.
@@ -377,6 +380,7 @@ impl<S: OrderedStore> Node<S> {
                 Input::ChangeMembers { group, token, change } => {
                     inbound.push(Inbound::ChangeMembers { group, change, token });
                 }
+                Input::Repair(group) => self.repair(group, &mut turned),
                 Input::Unreachable(peer) => inbound.push(Inbound::Unreachable { peer }),
                 Input::ClocksAgree(agreed) => {
                     // What the wall clock says meanwhile, nobody has agreed to.
@@ -463,8 +467,9 @@ impl<S: OrderedStore> Node<S> {
             }
             let Some(entry) = slot.waiting.pop_front() else { break };
             if slot.stopped {
-                let failure = Failure::Unknown;
+                let (index, failure) = (entry.index, Failure::Unknown);
                 turned.done.extend(entry.token.map(|token| Done::Failed { token, failure }));
+                self.feedback.push(Inbound::Applied { group, index });
                 continue;
             }
             assert!(entry.index > slot.applied, "entries of a group are applied in order");
@@ -516,9 +521,9 @@ impl<S: OrderedStore> Node<S> {
                 (replies, effects, writes)
             }
             Ok(Outcome { poison: Some(poison), .. }) => {
-                return self.stop(group, token, poison.to_string(), turned);
+                return self.stop_at(group, (index, token), poison.to_string(), turned);
             }
-            Err(stop) => return self.stop(group, token, stop, turned),
+            Err(stop) => return self.stop_at(group, (index, token), stop, turned),
         };
         let (replies, effects, rows) = outcome;
         let generation = slot.generation;
@@ -535,15 +540,36 @@ impl<S: OrderedStore> Node<S> {
         }
     }
 
-    fn stop(&mut self, group: GroupId, token: Option<Token>, why: String, turned: &mut Turned) {
+    /// An entry cannot be applied here. Neither it nor those behind it ever are, so that nobody
+    /// here needs them in memory: they count as applied to the driver, and go.
+    fn stop_at(
+        &mut self,
+        group: GroupId,
+        (index, token): (Index, Option<Token>),
+        why: String,
+        turned: &mut Turned,
+    ) {
+        turned.done.extend(token.map(|token| Done::Failed { token, failure: Failure::Unknown }));
+        self.feedback.push(Inbound::Applied { group, index });
+        self.stop(group, why, turned);
+    }
+
+    fn stop(&mut self, group: GroupId, why: String, turned: &mut Turned) {
         let slot = &mut self.slots[usize::from(group.0)];
         slot.stopped = true;
         self.feedback.push(Inbound::Damaged { group });
-        turned.done.extend(token.map(|token| Done::Failed { token, failure: Failure::Unknown }));
         let reads = std::mem::take(&mut slot.reads);
         let failure = Failure::Stopped;
         turned.done.extend(reads.into_iter().map(|(_, token)| Done::Failed { token, failure }));
         turned.stopped.push((group, why));
+    }
+
+    /// Stops a group as damage would, unless rows are given to it already.
+    fn repair(&mut self, group: GroupId, turned: &mut Turned) {
+        let is_stopped = self.slots[usize::from(group.0)].stopped;
+        if !is_stopped && !self.driver.is_installing(group) {
+            self.stop(group, "an operator has its rows given anew".to_owned(), turned);
+        }
     }
 
     fn answer_reads(&mut self, group: GroupId, turned: &mut Turned) {

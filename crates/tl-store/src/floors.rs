@@ -25,8 +25,8 @@ type SessionOf = (GroupId, Generation, ResourceNumber);
 #[derive(Debug, Default)]
 pub(crate) struct Floors {
     live: RwLock<HashMap<GroupId, Generation>>,
-    /// Generations above the live ones that are being loaded.
-    loading: RwLock<HashMap<GroupId, Generation>>,
+    /// Generations above the live ones whose rows stay; a few for each group.
+    loading: RwLock<HashMap<GroupId, Vec<Generation>>>,
     floors: RwLock<HashMap<SessionOf, Seq>>,
     /// About how many rows were forgotten since compaction last went over everything.
     forgotten: AtomicU64,
@@ -42,19 +42,21 @@ impl Floors {
         }
         *entry = generation;
         drop(live);
-        self.loading.write().retain(|of, loading| *of != group || *loading > generation);
+        if let Some(loading) = self.loading.write().get_mut(&group) {
+            loading.retain(|loading| *loading > generation);
+        }
         self.forgotten.fetch_add(GENERATION_ROWS_GUESS, Ordering::Relaxed);
         self.floors.write().retain(|of, _| of.0 != group || of.1 >= generation);
     }
 
-    /// What was being loaded before and is not live is forgotten.
-    pub(crate) fn set_loading(&self, group: GroupId, generation: Option<Generation>) {
+    /// What was named before and is not live is forgotten.
+    pub(crate) fn set_loading(&self, group: GroupId, generations: &[Generation]) {
         let mut loading = self.loading.write();
-        let before = match generation {
-            Some(generation) => loading.insert(group, generation),
-            None => loading.remove(&group),
+        let before = match generations {
+            [] => loading.remove(&group),
+            _ => loading.insert(group, generations.to_vec()),
         };
-        if before.is_some() && before != generation {
+        if before.is_some_and(|before| before.iter().any(|old| !generations.contains(old))) {
             self.forgotten.fetch_add(GENERATION_ROWS_GUESS, Ordering::Relaxed);
         }
     }
@@ -95,6 +97,11 @@ impl Floors {
         self.forgotten.store(0, Ordering::Relaxed);
     }
 
+    fn is_loading(&self, group: GroupId, generation: Generation) -> bool {
+        let loading = self.loading.read();
+        loading.get(&group).is_some_and(|loading| loading.contains(&generation))
+    }
+
     /// Whether a row can no longer be read by anyone. Applied rows always can.
     pub(crate) fn is_forgotten(&self, key: &[u8]) -> bool {
         let Some(key) = FullKey::from_bytes(key) else { return false };
@@ -104,7 +111,7 @@ impl Floors {
         }
         if let Some(live) = self.live.read().get(&group).copied()
             && generation != live
-            && (generation < live || self.loading.read().get(&group) != Some(&generation))
+            && (generation < live || !self.is_loading(group, generation))
         {
             return true;
         }
@@ -146,15 +153,31 @@ mod tests {
         assert!(!forgotten(&floors, 5, &row), "nothing is known yet");
         floors.set_generation(GROUP, Generation(4));
         assert!(forgotten(&floors, 5, &row), "left behind by a load that was not finished");
-        floors.set_loading(GROUP, Some(Generation(6)));
+        floors.set_loading(GROUP, &[Generation(6)]);
         assert!(forgotten(&floors, 5, &row));
         assert!(!forgotten(&floors, 6, &row) && !forgotten(&floors, 4, &row));
         floors.set_generation(GROUP, Generation(6));
         assert!(!forgotten(&floors, 6, &row) && forgotten(&floors, 4, &row));
-        floors.set_loading(GROUP, Some(Generation(7)));
-        floors.set_loading(GROUP, None);
+        floors.set_loading(GROUP, &[Generation(7)]);
+        floors.set_loading(GROUP, &[]);
         assert!(forgotten(&floors, 7, &row) && !forgotten(&floors, 6, &row));
         assert!(floors.forgotten() > 0);
+    }
+
+    #[test]
+    fn rows_that_are_read_already_stay_with_those_before_them_and_those_behind() {
+        let floors = Floors::default();
+        let row = RowKey::session(NUMBER);
+        floors.set_generation(GROUP, Generation(4));
+        floors.set_loading(GROUP, &[Generation(6)]);
+        floors.set_loading(GROUP, &[Generation(6), Generation(8)]);
+        assert_eq!(floors.forgotten(), 0, "nothing to compact for");
+        let kept = |floors: &Floors| [4, 5, 6, 7, 8].map(|of| !forgotten(floors, of, &row));
+        assert_eq!(kept(&floors), [true, false, true, false, true]);
+        floors.set_generation(GROUP, Generation(6));
+        assert_eq!(kept(&floors), [false, false, true, false, true]);
+        floors.set_loading(GROUP, &[]);
+        assert_eq!(kept(&floors), [false, false, true, false, false]);
     }
 
     #[test]

@@ -474,8 +474,8 @@ impl<R: Runs> OrderedStore for Store<R> {
         self.floors.set_generation(group, generation);
     }
 
-    fn set_loading(&self, group: GroupId, generation: Option<Generation>) {
-        self.floors.set_loading(group, generation);
+    fn set_loading(&self, group: GroupId, generations: &[Generation]) {
+        self.floors.set_loading(group, generations);
     }
 
     fn set_floor(

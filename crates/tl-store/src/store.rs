@@ -239,10 +239,11 @@ pub trait OrderedStore: Send + Sync {
     /// look at it; not remembered across a restart.
     fn set_generation(&self, group: GroupId, generation: Generation);
 
-    /// Says which generation above the live one is being loaded, if any: its rows stay although
-    /// they are not live yet. Ends when that generation is said to be live. Not remembered across
-    /// a restart, at which a load that was not finished is forgotten.
-    fn set_loading(&self, group: GroupId, generation: Option<Generation>);
+    /// Says which generations above the live one keep their rows, instead of those named before:
+    /// one that is being loaded, and ones that are read already while reads that began earlier
+    /// still need the live one. Ends for each when it is said to be live. Not remembered across a
+    /// restart, at which a load that was not finished is forgotten.
+    fn set_loading(&self, group: GroupId, generations: &[Generation]);
 
     /// Says that events of a session up to and including `floor` can no longer be read;
     /// compaction drops them. `Seq(u64::MAX)` stands for a session that is gone.

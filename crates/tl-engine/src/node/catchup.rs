@@ -27,40 +27,50 @@
 //!
 //! Messages may be lost, doubled and late. The taker asks and asks again; the giver keeps the
 //! chunk that it gave last, to give it again. Whoever hears nothing for a while lets the transfer
-//! go, and Raft asks for another one as long as it is needed.
+//! go, and Raft asks for another one as long as it is needed. What came to nothing is offered again
+//! after rests that grow, see [`rests`].
 //!
-//! Absent: going on with a transfer behind a restart or a change of leader; it begins anew.
+//! Absent: going on with a transfer behind a restart or a change of leader; it begins anew. Rows of
+//! another leader's last flush are of another moment.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use tl_raft::{Installed, PeerId, Rejected};
 use tl_store::{GroupWrites, OrderedStore};
-use tl_types::{GroupId, Index};
+use tl_types::{Generation, GroupId, Index};
 
 use self::aside::Found;
 use self::give::Giving;
 use self::message::{Message, What};
+use self::rests::Rests;
 use self::take::Taking;
 use super::{Done, Failure, Node, Now, Turned};
 
 mod aside;
 mod give;
 mod message;
+mod rests;
 mod take;
 
 pub use self::aside::{Aside, AsideDone};
 
 /// A transfer of which nothing was heard for so long is let go, milliseconds.
 const PATIENCE_MS: u64 = 10_000;
-/// Whoever waits for an answer says it again after so long, milliseconds. Also how long a giver
-/// waits before it offers something to a peer that wanted nothing.
+/// Whoever waits for an answer says it again after so long, milliseconds. Also the first rest of
+/// what came to nothing.
 const AGAIN_MS: u64 = 1_000;
+/// A taker that is heard and takes no further chunk for so long, say because its disk is full,
+/// makes room for others, milliseconds.
+const STALLED_MS: u64 = 60_000;
 /// How long a taker that has everything may need to go on from it, milliseconds.
 const INSTALL_WITHIN_MS: u64 = 30_000;
 /// Rows that are no longer the group's stay for so long, for reads that began on them,
 /// milliseconds.
 const RETIRE_AFTER_MS: u64 = 30_000;
+/// Former rows of one group that stay at a time. Before the oldest go, no further ones are taken:
+/// they would need room as well.
+const FORMER_MAX: usize = 2;
 /// A giver may be ahead of its rate by so much: its clock ticks no oftener, milliseconds.
 const BURST_MS: u64 = 50;
 
@@ -87,7 +97,9 @@ impl Default for CatchUpLimits {
 pub struct CatchUpCounts {
     /// Given whole, and gone on from.
     pub given: u64,
-    /// Given up by the giver.
+    /// Offered, and not wanted.
+    pub not_wanted: u64,
+    /// Given up by the giver, after the taker had begun to take it or before it could be offered.
     pub given_up: u64,
     /// Taken whole, and gone on from.
     pub taken: u64,
@@ -101,6 +113,25 @@ pub struct CatchUpCounts {
     pub refused: u64,
 }
 
+/// Transfers that are under way now, by the step that they are at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CatchUpOpen {
+    /// Given: rows are made ready, by a flush if need be.
+    pub preparing: u64,
+    /// Given: the taker asks for chunks.
+    pub sending: u64,
+    /// Given: all is there, and the taker is told to go on from it.
+    pub finishing: u64,
+    /// Given: the taker goes on, and gets entries that were kept for it.
+    pub following: u64,
+    /// Taken: chunks are asked for.
+    pub loading: u64,
+    /// Taken: all is there and on its way to the disk.
+    pub flushing: u64,
+    /// Taken: all is durable, and the leader may say to go on from it.
+    pub installing: u64,
+}
+
 /// Transfers of one node.
 #[derive(Debug)]
 pub(super) struct CatchUp {
@@ -110,12 +141,20 @@ pub(super) struct CatchUp {
     next_transfer: u64,
     giving: Vec<Giving>,
     taking: Vec<Taking>,
-    /// Peers that are offered nothing before.
-    not_before_ms: BTreeMap<PeerId, u64>,
+    rests: Rests,
     /// When the next chunk is due by the rate.
     may_send_at_ms: u64,
-    /// Groups whose former rows may go, and when.
-    retiring: Vec<(u64, GroupId)>,
+    /// What may go, the earliest first; at most [`FORMER_MAX`] for each group.
+    retiring: VecDeque<Retiring>,
+}
+
+/// Rows that reads may still need.
+#[derive(Debug)]
+struct Retiring {
+    at_ms: u64,
+    group: GroupId,
+    /// Those before this generation go.
+    before: Generation,
 }
 
 impl CatchUp {
@@ -126,9 +165,9 @@ impl CatchUp {
             next_transfer: life,
             giving: Vec::new(),
             taking: Vec::new(),
-            not_before_ms: BTreeMap::new(),
+            rests: Rests::default(),
             may_send_at_ms: 0,
-            retiring: Vec::new(),
+            retiring: VecDeque::new(),
         }
     }
 }
@@ -143,6 +182,15 @@ impl<S: OrderedStore> Node<S> {
     #[must_use]
     pub fn catch_up_counts(&self) -> CatchUpCounts {
         self.catch_up.counts
+    }
+
+    /// Transfers under way.
+    #[must_use]
+    pub fn catch_up_open(&self) -> CatchUpOpen {
+        let mut open = CatchUpOpen::default();
+        self.catch_up.giving.iter().for_each(|giving| giving.count(&mut open));
+        self.catch_up.taking.iter().for_each(|taking| taking.count(&mut open));
+        open
     }
 
     /// Groups that this node is taking rows of.
@@ -208,10 +256,27 @@ impl<S: OrderedStore> Node<S> {
         if !self.catch_up.taking.is_empty() {
             self.move_taking(now, turned);
         }
-        if self.catch_up.retiring.first().is_some_and(|(at_ms, _)| *at_ms <= now.boot_ms) {
-            let (_, group) = self.catch_up.retiring.remove(0);
-            self.store.set_generation(group, self.generation(group));
+        let is_due = |retiring: &mut Retiring| retiring.at_ms <= now.boot_ms;
+        while let Some(retiring) = self.catch_up.retiring.pop_front_if(is_due) {
+            self.store.set_generation(retiring.group, retiring.before);
         }
+    }
+
+    /// Whether a group has as much that may go soon as it may have.
+    fn is_full_of_former(&self, group: GroupId) -> bool {
+        let all = self.catch_up.retiring.iter();
+        all.filter(|retiring| retiring.group == group).count() >= FORMER_MAX
+    }
+
+    /// Keeps the rows that are read, those that are loaded, and those between that were read lately.
+    fn keep_rows(&self, group: GroupId) {
+        let retiring = self.catch_up.retiring.iter().filter(|retiring| retiring.group == group);
+        let taking = self.catch_up.taking.iter().filter(|taking| taking.group == group);
+        let kept: Vec<Generation> = retiring
+            .map(|retiring| retiring.before)
+            .chain(taking.filter_map(Taking::generation))
+            .collect();
+        self.store.set_loading(group, &kept);
     }
 
     /// The log says that a group goes on from the rows that were loaded.
@@ -233,7 +298,9 @@ impl<S: OrderedStore> Node<S> {
         let unknown = beside.into_iter().chain(waiting);
         turned.done.extend(unknown.map(|token| Done::Failed { token, failure }));
         self.catch_up.counts.taken += 1;
-        self.catch_up.retiring.push((now.boot_ms + RETIRE_AFTER_MS, group));
+        let at_ms = now.boot_ms + RETIRE_AFTER_MS;
+        self.catch_up.retiring.push_back(Retiring { at_ms, group, before: generation });
+        self.keep_rows(group);
         turned.installed.push((group, index));
         self.answer_reads(group, turned);
     }

@@ -174,6 +174,19 @@ fn a_stopped_group_answers_reads_that_were_on_their_way() {
     assert_eq!(read, Some(Failure::Stopped), "{:?}", all.done);
 }
 
+#[test]
+fn a_stopped_group_lets_its_entries_go() {
+    let mut bench = Bench::new();
+    bench.done(create());
+    let broken = vec![0xff; 64 * 1024];
+    bench.inbox.push(Input::Propose { group: GROUP, token: Token(9), entry: broken });
+    (1..=3).for_each(|n| bench.propose(append(n, 64 * 1024)));
+    assert_eq!(bench.settle().stopped.len(), 1);
+    bench.settle();
+    let status = bench.node.driver().status(GROUP).unwrap();
+    assert_eq!((status.entry_bytes, bench.node.applied(GROUP) < status.last), (0, true));
+}
+
 /// A session whose rows are on disk alone.
 fn cold() -> Bench {
     let mut bench = Bench::new();

@@ -24,7 +24,7 @@ use crate::api::TailEnd;
 use crate::front::{Front, Offer, Ticket};
 use crate::hub::{ReplyGuards, TopicKey};
 use crate::metrics::Stage;
-use crate::node::{CatchUpCounts, Done, Failure, Input, Node, Turned};
+use crate::node::{CatchUpCounts, CatchUpOpen, Done, Failure, Input, Node, Turned};
 use crate::ops::look::{GroupLook, look};
 
 /// Longest wait for mail: the driver's clock ticks at least this often.
@@ -69,6 +69,8 @@ struct Loop<'a, S> {
     wrote: Option<Instant>,
     /// What transfers had done when it was last told.
     counted: CatchUpCounts,
+    /// Where they were when it was last told.
+    open: CatchUpOpen,
 }
 
 pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
@@ -84,6 +86,7 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
         written: None,
         wrote: None,
         counted: CatchUpCounts::default(),
+        open: CatchUpOpen::default(),
     };
     let mut more = true;
     while state.gather(more) {
@@ -97,7 +100,7 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
             links.send(std::mem::take(&mut turned.frames));
             links.send_bulk(std::mem::take(&mut turned.bulk));
             links.roles_changed(&turned.roles);
-            state.count(node.catch_up_counts());
+            state.count(node.catch_up_counts(), node.catch_up_open());
         }
         // With others to hear from, this thread must not wait for the disk.
         if (state.front.is_none() || around.links.is_some())
@@ -178,15 +181,21 @@ impl<S: OrderedStore> Loop<'_, S> {
     }
 
     /// Tells what transfers of rows have done since it was last told.
-    fn count(&mut self, counts: CatchUpCounts) {
+    fn count(&mut self, counts: CatchUpCounts, open: CatchUpOpen) {
+        let metrics = &self.around.shared.metrics;
+        if std::mem::replace(&mut self.open, open) != open {
+            metrics.transfers(open);
+        }
         let before = std::mem::replace(&mut self.counted, counts);
         if before == counts {
             return;
         }
-        let metrics = &self.around.shared.metrics;
         metrics.snapshots_given.inc_by(counts.given - before.given);
         metrics.snapshots_taken.inc_by(counts.taken - before.taken);
         metrics.snapshot_bytes.inc_by(counts.bytes_given - before.bytes_given);
+        metrics.snapshots_not_wanted.inc_by(counts.not_wanted - before.not_wanted);
+        metrics.snapshots_given_up.inc_by(counts.given_up - before.given_up);
+        metrics.snapshots_let_go.inc_by(counts.let_go - before.let_go);
     }
 
     fn tell_looks(&mut self, node: &Node<S>) {

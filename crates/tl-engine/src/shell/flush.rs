@@ -186,7 +186,10 @@ fn flush<S: OrderedStore>(
     is_alone: bool,
 ) -> Result<bool, StoreError> {
     let started = Instant::now();
+    let is_due = shared.store.flush_mark() > shared.store.flushes();
+    shared.metrics.flushes_open.set(is_due.into());
     let flushed = shared.store.flush_one();
+    shared.metrics.flushes_open.set(0);
     if flushed.as_ref().is_err_and(StoreError::is_no_room) {
         shared.metrics.no_room.inc();
         // From now on writes are told that the disk is full, and wait for no flush.

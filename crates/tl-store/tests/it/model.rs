@@ -229,7 +229,7 @@ impl Run<'_> {
                 let next = self.model.generation(group) + 1;
                 let rows = vec![(key, value)];
                 self.put(group, next, &rows);
-                self.subject.store().set_loading(GroupId(group), Some(Generation(next)));
+                self.subject.store().set_loading(GroupId(group), &[Generation(next)]);
                 self.subject.store().load(GroupId(group), Generation(next), rows);
             }
             Op::SwitchGeneration { group } => self.switch_generation(group),

@@ -7,7 +7,7 @@ use tl_types::{GroupId, Index, Term};
 
 use super::aside::{Aside, Piece, Stream, Work};
 use super::message::{Message, What};
-use super::{AGAIN_MS, BURST_MS, INSTALL_WITHIN_MS, PATIENCE_MS};
+use super::{AGAIN_MS, BURST_MS, CatchUpOpen, INSTALL_WITHIN_MS, PATIENCE_MS, STALLED_MS};
 use crate::node::{Node, Now, Turned};
 
 /// Rows on their way to one follower.
@@ -32,8 +32,12 @@ pub(super) struct Giving {
     damaged_at: Index,
     /// The most that the follower has confirmed.
     matched: Index,
+    /// The taker has asked for a chunk.
+    is_taken: bool,
     heard_ms: u64,
     offered_ms: u64,
+    /// When it last got on by a chunk.
+    moved_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,16 @@ impl Giving {
         }
     }
 
+    pub(super) fn count(&self, open: &mut CatchUpOpen) {
+        let counted = match self.stage {
+            Stage::Flushing { .. } | Stage::Opening => &mut open.preparing,
+            Stage::Sending => &mut open.sending,
+            Stage::Installing { .. } => &mut open.finishing,
+            Stage::Following { .. } => &mut open.following,
+        };
+        *counted += 1;
+    }
+
     fn aside(&self, work: Work) -> Aside {
         Aside { group: self.group, transfer: self.transfer, work }
     }
@@ -78,7 +92,7 @@ impl<S: OrderedStore> Node<S> {
         let catch_up = &self.catch_up;
         let is_given =
             catch_up.giving.iter().any(|giving| (giving.group, giving.to) == (group, to));
-        let is_early = catch_up.not_before_ms.get(&to).is_some_and(|at_ms| now.boot_ms < *at_ms);
+        let is_early = catch_up.rests.is_early(group, to, now.boot_ms);
         let is_full = catch_up.giving.len() >= catch_up.limits.at_once;
         let slot = &self.slots[usize::from(group.0)];
         if is_given || is_early || is_full || slot.stopped {
@@ -101,8 +115,10 @@ impl<S: OrderedStore> Node<S> {
             is_due: false,
             damaged_at,
             matched: Index(0),
+            is_taken: false,
             heard_ms: now.boot_ms,
             offered_ms: now.boot_ms,
+            moved_ms: now.boot_ms,
         };
         // The entries behind the rows must be in memory, or the follower would lack them next.
         if durable.0 + 1 >= first_kept.0 && durable >= damaged_at {
@@ -143,10 +159,15 @@ impl<S: OrderedStore> Node<S> {
             giving.heard_ms = now.boot_ms;
         }
         let is_silent = now.boot_ms.saturating_sub(giving.heard_ms) >= PATIENCE_MS;
-        let is_slow = matches!(giving.stage, Stage::Installing { since_ms }
-            if now.boot_ms.saturating_sub(since_ms) >= INSTALL_WITHIN_MS);
+        let is_slow = match giving.stage {
+            Stage::Sending => now.boot_ms.saturating_sub(giving.moved_ms) >= STALLED_MS,
+            Stage::Installing { since_ms } => {
+                now.boot_ms.saturating_sub(since_ms) >= INSTALL_WITHIN_MS
+            }
+            Stage::Flushing { .. } | Stage::Opening | Stage::Following { .. } => false,
+        };
         if is_silent || is_slow {
-            self.give_up(giving.to, now);
+            self.give_up(giving, now);
             return false;
         }
         match giving.stage {
@@ -173,6 +194,7 @@ impl<S: OrderedStore> Node<S> {
             Stage::Following { until } => {
                 if matched >= until {
                     self.catch_up.counts.given += 1;
+                    self.catch_up.rests.given(giving.group, giving.to);
                     return false;
                 }
             }
@@ -220,9 +242,9 @@ impl<S: OrderedStore> Node<S> {
         turned.bulk.push((giving.to, bytes.clone()));
     }
 
-    fn give_up(&mut self, to: PeerId, now: Now) {
+    fn give_up(&mut self, giving: &Giving, now: Now) {
         self.catch_up.counts.given_up += 1;
-        self.catch_up.not_before_ms.insert(to, now.boot_ms + AGAIN_MS);
+        self.catch_up.rests.failed(giving.group, giving.to, now.boot_ms);
     }
 
     /// Takes a transfer out, to be put back unless it is over.
@@ -239,7 +261,11 @@ impl<S: OrderedStore> Node<S> {
     }
 
     fn end_giving(&mut self, giving: &Giving, now: Now) {
-        self.give_up(giving.to, now);
+        self.give_up(giving, now);
+        self.forget_giving(giving);
+    }
+
+    fn forget_giving(&mut self, giving: &Giving) {
         self.feedback.push(Inbound::Given { group: giving.group, to: giving.to });
     }
 
@@ -256,6 +282,10 @@ impl<S: OrderedStore> Node<S> {
             return self.say(from, of, What::Gone, turned);
         };
         giving.heard_ms = now.boot_ms;
+        if !giving.is_taken {
+            giving.is_taken = true;
+            self.catch_up.rests.accepted(from);
+        }
         if giving.stage == Stage::Sending {
             if giving.kept.as_ref().is_some_and(|(kept, _)| *kept == chunk) {
                 giving.is_due = true;
@@ -294,9 +324,13 @@ impl<S: OrderedStore> Node<S> {
     }
 
     pub(super) fn taker_is_gone(&mut self, now: Now, from: PeerId, transfer: u64) {
-        if let Some(giving) = self.giving_to(from, transfer) {
-            self.end_giving(&giving, now);
+        let Some(giving) = self.giving_to(from, transfer) else { return };
+        if giving.is_taken {
+            return self.end_giving(&giving, now);
         }
+        self.catch_up.counts.not_wanted += 1;
+        self.catch_up.rests.refused(giving.group, from, now.boot_ms);
+        self.forget_giving(&giving);
     }
 
     pub(super) fn opened(
@@ -318,6 +352,7 @@ impl<S: OrderedStore> Node<S> {
                     // Memory went on meanwhile; the next attempt flushes first.
                     return self.end_giving(&giving, now);
                 }
+                giving.moved_ms = now.boot_ms;
                 giving.rows = (applied.index, applied.term);
                 giving.stream = Some(stream);
                 giving.stage = Stage::Sending;
@@ -343,6 +378,7 @@ impl<S: OrderedStore> Node<S> {
             Ok((stream, Piece { rows, last })) => {
                 let chunk = giving.next_chunk();
                 let of = (giving.group, transfer);
+                giving.moved_ms = now.boot_ms;
                 giving.stream = last.is_none().then_some(stream);
                 let what = What::Chunk { chunk, rows: rows.into(), last };
                 giving.kept = Some((chunk, Message { group: of.0, transfer, what }.encode()));

@@ -10,7 +10,7 @@ use tl_types::{Generation, GroupId, Index, RowKey, Term, UnixMs};
 
 use super::aside::{Aside, Work};
 use super::message::{Sum, What, rows_of};
-use super::{AGAIN_MS, PATIENCE_MS};
+use super::{AGAIN_MS, CatchUpOpen, PATIENCE_MS};
 use crate::node::{Node, Now, Turned};
 
 /// Rows on their way in.
@@ -49,6 +49,22 @@ enum Stage {
     Flushing { until: u64 },
     /// Raft may go on from them.
     Ready,
+}
+
+impl Taking {
+    /// The generation that rows are loaded under, if they are.
+    pub(super) fn generation(&self) -> Option<Generation> {
+        (self.stage != Stage::Naming).then_some(self.generation)
+    }
+
+    pub(super) fn count(&self, open: &mut CatchUpOpen) {
+        let counted = match self.stage {
+            Stage::Naming | Stage::Loading => &mut open.loading,
+            Stage::Flushing { .. } => &mut open.flushing,
+            Stage::Ready => &mut open.installing,
+        };
+        *counted += 1;
+    }
 }
 
 impl<S: OrderedStore> Node<S> {
@@ -97,6 +113,7 @@ impl<S: OrderedStore> Node<S> {
             self.let_go(at);
         }
         let is_full = self.catch_up.taking.len() >= self.catch_up.limits.at_once;
+        let is_full = is_full || self.is_full_of_former(group);
         if is_full || is_installing || chunk != 0 || self.is_overtaken(group, index) {
             return self.say(from, of, What::Gone, turned);
         }
@@ -142,15 +159,12 @@ impl<S: OrderedStore> Node<S> {
         // Rows of an earlier attempt may not be in the store yet.
         let generation = Generation(newest.max(slot.named).max(slot.generation).0 + 1);
         slot.named = generation;
-        // The live rows may be new themselves, and would be let go with what is loaded no more.
-        self.catch_up.retiring.retain(|(_, of)| *of != group);
-        self.store.set_generation(group, slot.generation);
-        self.store.set_loading(group, Some(generation));
         let taking = &mut self.catch_up.taking[at];
         taking.generation = generation;
         taking.stage = Stage::Loading;
         taking.is_ask_due = true;
         taking.heard_ms = now.boot_ms;
+        self.keep_rows(group);
         self.ask(at, now, turned);
     }
 
@@ -305,7 +319,7 @@ impl<S: OrderedStore> Node<S> {
         let taking = self.catch_up.taking.swap_remove(at);
         self.catch_up.counts.let_go += 1;
         if taking.stage != Stage::Naming {
-            self.store.set_loading(taking.group, None);
+            self.keep_rows(taking.group);
         }
         if taking.stage == Stage::Ready {
             self.feedback.push(Inbound::Unstaged { group: taking.group });

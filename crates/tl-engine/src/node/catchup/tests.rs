@@ -1,10 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+mod refusal;
 
 use std::sync::Arc;
 
-use tl_raft::DriverConfig;
+use tl_raft::{DriverConfig, Staged};
 use tl_store::{MemStore, Row, StoreOptions};
 use tl_types::keys::GroupField;
 use tl_types::{Generation, ResourceNumber, RowKey, Seq, Term};
@@ -197,4 +198,54 @@ fn a_group_without_rows_has_a_stamp_and_can_be_given() {
     taker.hear(GIVER, GROUP, 7, OFFER);
     let broken = [clock];
     assert_eq!(taker.hear(GIVER, GROUP, 7, last(0, &broken, &broken)), [What::Gone]);
+}
+
+/// A taker that has gone on from rows of the generation `of` names.
+fn gone_on(taker: &mut Taker, transfer: u64, of: Installed) {
+    let Staged { index, term, .. } = of.rows;
+    let rows = rows();
+    taker.hear(GIVER, GROUP, transfer, What::Offer { index, term, chunk: 0 });
+    taker.hear(GIVER, GROUP, transfer, last(0, &rows, &rows));
+    while taker.node.store().flush_one().unwrap() {}
+    assert_eq!(taker.later(10), [What::Ready]);
+    let now = Now { boot_ms: taker.now_ms, wall_ms: 1 };
+    taker.node.install(now, of, &mut Turned::default());
+}
+
+fn installed(index: u64, generation: u32) -> Installed {
+    let (index, term, generation) = (Index(index), Term(3), Generation(generation));
+    Installed { group: GROUP, rows: Staged { index, term, generation } }
+}
+
+#[test]
+fn former_rows_stay_for_reads_that_began_on_them_whatever_is_taken_meanwhile() {
+    let mut taker = Taker::new(1);
+    // No row that a flush leaves in the cache.
+    let first = RowKey::event(ResourceNumber(1), Seq(1));
+    let kept = |taker: &Taker| {
+        let store = taker.node.store();
+        while store.compact_step().unwrap() {}
+        [0, 1, 2, 3].map(|of| store.get(GROUP, Generation(of), &first).unwrap().is_some())
+    };
+    let row = (first.clone(), Some(Bytes::from_static(b"event")));
+    taker.node.store().load(GROUP, Generation(0), vec![row]);
+    assert!(taker.node.store().rotate() && taker.node.store().flush_one().unwrap());
+    gone_on(&mut taker, 7, installed(40, 1));
+    let since_ms = taker.now_ms;
+    assert_eq!(kept(&taker), [true, true, false, false]);
+    gone_on(&mut taker, 8, installed(50, 2));
+    assert_eq!(kept(&taker), [true, true, true, false], "two former ones");
+    // A third one would need room as well.
+    let further = What::Offer { index: Index(60), term: Term(3), chunk: 0 };
+    assert_eq!(taker.hear(GIVER, GROUP, 9, further.clone()), [What::Gone]);
+    taker.later(since_ms + RETIRE_AFTER_MS - taker.now_ms);
+    assert_eq!(kept(&taker), [false, true, true, false], "the time of the first is over");
+    assert_eq!(taker.hear(GIVER, GROUP, 10, further), [What::Ask { chunk: 0 }]);
+    taker.hear(GIVER, GROUP, 10, What::Chunk { chunk: 0, rows: encoded(&rows()), last: None });
+    assert!(taker.node.store().rotate() && taker.node.store().flush_one().unwrap());
+    assert_eq!(kept(&taker), [false, true, true, true]);
+    taker.hear(GIVER, GROUP, 10, What::Gone);
+    assert_eq!(kept(&taker), [false, true, true, false], "what is let go is no use");
+    taker.later(RETIRE_AFTER_MS);
+    assert_eq!(kept(&taker), [false, false, true, false]);
 }

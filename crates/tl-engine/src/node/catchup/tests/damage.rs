@@ -6,27 +6,39 @@ use tl_types::{Incarnation, Namespace, ResourcePath, SessionId, Tenant};
 
 use super::*;
 
-const NODES: usize = 3;
+pub(super) const NODES: usize = 3;
 const TICK_MS: u64 = 50;
 
 /// Disks and network do at once what they are told.
-struct Trio {
-    nodes: Vec<Node<MemStore>>,
-    inboxes: Vec<Vec<Input>>,
-    now_ms: u64,
+pub(super) struct Trio {
+    pub(super) nodes: Vec<Node<MemStore>>,
+    pub(super) inboxes: Vec<Vec<Input>>,
+    pub(super) now_ms: u64,
     tokens: u64,
-    stopped: Vec<usize>,
+    pub(super) stopped: Vec<usize>,
+    /// Nothing goes to this one or comes from it.
+    pub(super) away: Option<usize>,
+    /// This one wants no rows.
+    pub(super) sated: Option<usize>,
+    /// When rows were offered to it.
+    pub(super) offered_ms: Vec<u64>,
 }
 
 impl Trio {
     fn new() -> Trio {
+        Trio::with(|_| ())
+    }
+
+    pub(super) fn with(change: impl Fn(&mut DriverConfig)) -> Trio {
         let node = |no: usize| {
             let store = Arc::new(MemStore::new(StoreOptions::default()));
+            let mut driver = DriverConfig::new(PeerId(no as u64 + 1), no as u64);
+            change(&mut driver);
             let plan = StartPlan {
                 groups: 1,
                 voters: [1, 2, 3].map(PeerId).to_vec(),
                 log: WalOptions::default(),
-                driver: DriverConfig::new(PeerId(no as u64 + 1), no as u64),
+                driver,
             };
             let now = Now { boot_ms: 1_000, wall_ms: 1_000_000 };
             recover(store, Arc::new(MemDisk::new()), plan, now).unwrap().0
@@ -37,6 +49,9 @@ impl Trio {
             now_ms: 1_000,
             tokens: 0,
             stopped: Vec::new(),
+            away: None,
+            sated: None,
+            offered_ms: Vec::new(),
         }
     }
 
@@ -53,17 +68,26 @@ impl Trio {
         inbox.extend(turned.asides.into_iter().map(|it| Input::AsideDone(it.run(&*store))));
         self.inboxes[no].extend(inbox);
         let from = PeerId(no as u64 + 1);
-        for (to, bytes) in turned.frames {
-            self.inboxes[to.0 as usize - 1].push(Input::Frame { from, bytes });
+        let at = |peer: PeerId| peer.0 as usize - 1;
+        let is_cut = |to: PeerId| self.away.is_some_and(|away| away == no || away == at(to));
+        for (to, bytes) in turned.frames.into_iter().filter(|(to, _)| !is_cut(*to)) {
+            self.inboxes[at(to)].push(Input::Frame { from, bytes });
         }
-        for (to, bytes) in turned.bulk {
-            self.inboxes[to.0 as usize - 1].push(Input::Bulk { from, bytes });
+        for (to, bytes) in turned.bulk.into_iter().filter(|(to, _)| !is_cut(*to)) {
+            let mut message = Message::decode(&bytes).unwrap();
+            if self.sated == Some(at(to)) && matches!(message.what, What::Offer { .. }) {
+                self.offered_ms.push(self.now_ms);
+                message.what = What::Gone;
+                self.inboxes[no].push(Input::Bulk { from: to, bytes: message.encode() });
+            } else {
+                self.inboxes[at(to)].push(Input::Bulk { from, bytes });
+            }
         }
         self.stopped.extend(turned.stopped.iter().map(|_| no));
     }
 
     /// Goes on until something is so, for a minute at most.
-    fn until(&mut self, what: &str, mut is_so: impl FnMut(&Trio) -> bool) {
+    pub(super) fn until(&mut self, what: &str, mut is_so: impl FnMut(&Trio) -> bool) {
         for _ in 0..60_000 / TICK_MS {
             for _ in 0..8 {
                 (0..NODES).for_each(|no| self.turn(no));
@@ -76,12 +100,12 @@ impl Trio {
         panic!("never: {what}");
     }
 
-    fn leader(&self) -> Option<usize> {
+    pub(super) fn leader(&self) -> Option<usize> {
         let leads = |node: &Node<MemStore>| node.driver().status(GROUP).unwrap().role;
         self.nodes.iter().position(|node| leads(node) == Role::Leader)
     }
 
-    fn propose(&mut self, command: Command) {
+    pub(super) fn propose(&mut self, command: Command) {
         self.tokens += 1;
         let (token, entry) = (Token(self.tokens), Entry::new([command]).encode());
         let leader = self.leader().unwrap();
@@ -89,11 +113,11 @@ impl Trio {
     }
 
     /// All have applied the same, and it is so much.
-    fn are_even(&self, at: Index) -> bool {
+    pub(super) fn are_even(&self, at: Index) -> bool {
         self.nodes.iter().all(|node| node.applied(GROUP) == at)
     }
 
-    fn rows(&self, no: usize) -> Vec<Row> {
+    pub(super) fn rows(&self, no: usize) -> Vec<Row> {
         let (store, generation) = (self.nodes[no].store(), self.nodes[no].generation(GROUP));
         let start = RowKey::table_start(tl_types::Table::Group, ResourceNumber(0));
         let end = RowKey::table_end(tl_types::Table::RequestAge, ResourceNumber(u64::MAX));
@@ -106,7 +130,7 @@ fn path() -> ResourcePath {
     ResourcePath::session(tenant, Namespace::default_namespace(), SessionId::new("s").unwrap())
 }
 
-fn create() -> Command {
+pub(super) fn create() -> Command {
     Command::CreateSession(entry::CreateSession {
         path: path(),
         incarnation: Incarnation([1; 16]),
@@ -116,7 +140,7 @@ fn create() -> Command {
     })
 }
 
-fn append(producer_seq: u64) -> Command {
+pub(super) fn append(producer_seq: u64) -> Command {
     let event = tl_core::NewEvent {
         producer_id: "p".into(),
         producer_seq,
@@ -177,5 +201,20 @@ fn a_follower_with_damaged_rows_is_mended_by_its_leader() {
 #[test]
 fn a_leader_with_damaged_rows_hands_over_and_is_mended() {
     let (trio, victim) = damaged(|trio| trio.leader().unwrap());
+    is_mended(trio, victim);
+}
+
+#[test]
+fn an_operator_has_the_rows_of_a_replica_given_anew() {
+    let mut trio = Trio::new();
+    trio.until("somebody leads", |trio| trio.leader().is_some());
+    trio.propose(create());
+    trio.propose(append(1));
+    trio.until("all have it", |trio| trio.are_even(Index(3)));
+    let victim = (trio.leader().unwrap() + 1) % NODES;
+    trio.propose(append(2));
+    // The second wish changes nothing.
+    trio.inboxes[victim].extend([Input::Repair(GROUP), Input::Repair(GROUP)]);
+    trio.until("it begins", |trio| trio.stopped == [victim]);
     is_mended(trio, victim);
 }
