@@ -41,6 +41,8 @@ pub enum OpsCommand {
     Transfer(remote::TransferArgs),
     /// Give a member whose disk is lost a new life, and make its data directory
     Replace(replace::ReplaceArgs),
+    /// Have a member take the rows of a group anew from the group's leader
+    Repair(remote::RepairArgs),
     /// Found a cluster: make the data directory of each member, once and for all
     Found(FoundArgs),
     /// Certificates for the connections between members
@@ -77,6 +79,7 @@ pub async fn run(command: OpsCommand, out: &Out) -> anyhow::Result<()> {
         OpsCommand::WaitDrained(args) => remote::wait(&args, "drained", out).await,
         OpsCommand::Transfer(args) => remote::transfer(&args, out).await,
         OpsCommand::Replace(args) => replace::run(&args, out).await,
+        OpsCommand::Repair(args) => remote::repair(&args, out).await,
         OpsCommand::Found(args) => run_found(args, out),
         OpsCommand::Ca(command) => ca::run(command, out),
     }

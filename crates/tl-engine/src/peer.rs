@@ -1,5 +1,5 @@
 //! What nodes ask of one another beside Raft: a write that belongs to another node's group, what
-//! its clock says, how it is, and that it be drained.
+//! its clock says, how it is, that it be drained, or that it take rows anew.
 //!
 //! ```text
 //!   request = version (1) kind (1) id (8) body     propose: group (2) wait_ms (4) entry
@@ -7,6 +7,7 @@
 //!                                                  drain:   on (1)
 //!                                                  transfer: group (2) to (8)
 //!                                                  members: number (8)
+//!                                                  repair:  group (2)
 //!   answer  = version (1) kind (1) id (8) body     taken:   index (8) replies
 //!                                                  refused: code message fact*
 //!                                                  not taken: leader (8; 0 for nobody known)
@@ -67,6 +68,7 @@ mod kind {
     pub const DRAIN: u8 = 4;
     pub const TRANSFER: u8 = 5;
     pub const ASK_MEMBERS: u8 = 6;
+    pub const REPAIR: u8 = 7;
     pub const TAKEN: u8 = 1;
     pub const REFUSED: u8 = 2;
     pub const NOT_TAKEN: u8 = 3;
@@ -108,6 +110,11 @@ pub enum Question {
     Members {
         /// Number of the list that the asker has.
         number: u64,
+    },
+    /// Take the rows of this group anew from its leader; answered with a report.
+    Repair {
+        /// The group.
+        group: GroupId,
     },
 }
 
@@ -188,6 +195,11 @@ impl Question {
                 out.extend_from_slice(&number.to_be_bytes());
                 out.into()
             }
+            Question::Repair { group } => {
+                let mut out = begin(kind::REPAIR, id, 2);
+                out.extend_from_slice(&group.0.to_be_bytes());
+                out.into()
+            }
         }
     }
 
@@ -231,6 +243,11 @@ impl Question {
                 let number = reader.u64()?;
                 ended(&reader)?;
                 Question::Members { number }
+            }
+            kind::REPAIR => {
+                let group = GroupId(reader.u16()?);
+                ended(&reader)?;
+                Question::Repair { group }
             }
             other => return Err(DecodeError::Unknown { what: "question", value: other.into() }),
         };
@@ -453,6 +470,7 @@ mod tests {
             Question::Drain { on: false },
             Question::Transfer { group: GroupId(7), to: PeerId(3) },
             Question::Members { number: 3 },
+            Question::Repair { group: GroupId(258) },
         ]
     }
 
@@ -473,6 +491,8 @@ mod tests {
             propose.as_ref(),
             b"\x01\x01\0\0\0\0\0\0\x01\x02\0\x09\0\0\x13\x88entry".as_slice()
         );
+        let repair = Question::Repair { group: GroupId(258) }.encode(2);
+        assert_eq!(repair.as_ref(), b"\x01\x07\0\0\0\0\0\0\0\x02\x01\x02".as_slice());
         let not_taken = Answer::NotTaken { leader: Some(PeerId(3)) }.encode(2);
         assert_eq!(not_taken.as_ref(), b"\x01\x03\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03".as_slice());
         let report = Answer::Report(report()).encode(1);

@@ -117,6 +117,23 @@ pub async fn replace(call: &mut Call) -> Result<Response<Body>, Problem> {
     answer(&call.shared.service.ops_replace(name(&node)?, force).await?)
 }
 
+/// A group, and the member that is meant; the node that is asked when none is named.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RepairRequest {
+    group: u16,
+    #[serde(default)]
+    node: Option<String>,
+}
+
+/// `POST /v1/ops/repair`
+pub async fn repair(call: &mut Call) -> Result<Response<Body>, Problem> {
+    let missing = || bad("The body must be {\"group\": number, \"node\": name of a node}");
+    let request: RepairRequest = body(call).await?.ok_or_else(missing)?;
+    let node = request.node.as_deref().map(name).transpose()?;
+    answer(&call.shared.service.ops_repair(GroupId(request.group), node).await?)
+}
+
 /// `GET /v1/ops/wait-ready` and `/wait-drained`
 pub async fn wait(call: &mut Call, awaited: Awaited) -> Result<Response<Body>, Problem> {
     let Asked { node, timeout } = asked(call.query())?;

@@ -48,6 +48,7 @@ pub enum Endpoint {
     OpsUndrain,
     OpsTransfer,
     OpsReplace,
+    OpsRepair,
     OpenApi,
     Docs,
     Home,
@@ -86,6 +87,7 @@ impl Endpoint {
             | Endpoint::OpsUndrain
             | Endpoint::OpsTransfer
             | Endpoint::OpsReplace
+            | Endpoint::OpsRepair
             | Endpoint::OpenApi => true,
         }
     }
@@ -119,6 +121,7 @@ impl Endpoint {
                 | Endpoint::OpsUndrain
                 | Endpoint::OpsTransfer
                 | Endpoint::OpsReplace
+                | Endpoint::OpsRepair
         )
     }
 }
@@ -139,7 +142,7 @@ const fn route(method: &'static str, path: &'static str, endpoint: Endpoint) -> 
 }
 
 /// All of them.
-pub const ROUTES: [Route; 29] = [
+pub const ROUTES: [Route; 30] = [
     route("POST", "/v1/sessions", Endpoint::CreateSession),
     route("GET", "/v1/sessions", Endpoint::ListSessions),
     route("GET", "/v1/sessions/{id}", Endpoint::GetSession),
@@ -166,6 +169,7 @@ pub const ROUTES: [Route; 29] = [
     route("POST", "/v1/ops/undrain", Endpoint::OpsUndrain),
     route("POST", "/v1/ops/transfer", Endpoint::OpsTransfer),
     route("POST", "/v1/ops/replace", Endpoint::OpsReplace),
+    route("POST", "/v1/ops/repair", Endpoint::OpsRepair),
     route("GET", "/openapi.json", Endpoint::OpenApi),
     route("GET", "/docs", Endpoint::Docs),
     route("GET", "/", Endpoint::Home),
@@ -233,6 +237,7 @@ pub(crate) async fn dispatch(
         Endpoint::OpsUndrain => ops::drain(call, false).await,
         Endpoint::OpsTransfer => ops::transfer(call).await,
         Endpoint::OpsReplace => ops::replace(call).await,
+        Endpoint::OpsRepair => ops::repair(call).await,
         Endpoint::OpenApi => Ok(health::openapi()),
         Endpoint::Docs => Ok(pages::docs()),
         Endpoint::Home => Ok(pages::home()),

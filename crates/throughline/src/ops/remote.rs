@@ -75,6 +75,18 @@ pub struct TransferArgs {
     to: String,
 }
 
+/// Arguments of `tl ops repair`.
+#[derive(Debug, Args)]
+pub struct RepairArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Number of the group
+    group: u16,
+    /// Name of the member; the node that is asked when absent
+    #[arg(value_name = "NODE")]
+    name: Option<String>,
+}
+
 impl NodeArgs {
     pub(super) fn client(&self) -> anyhow::Result<Client> {
         Ok(Client::new(&self.url)?)
@@ -314,6 +326,25 @@ pub async fn transfer(args: &TransferArgs, out: &Out) -> anyhow::Result<()> {
     let body = json!({ "group": args.group, "to": args.to });
     let page = parsed(&args.node.client()?.post_raw("/v1/ops/transfer", &body).await?)?;
     out.either(&page, &format!("{} leads group {}", word(&page["leader"]), args.group))
+}
+
+/// `tl ops repair`
+pub async fn repair(args: &RepairArgs, out: &Out) -> anyhow::Result<()> {
+    let mut body = json!({ "group": args.group });
+    if let Some(name) = &args.name {
+        body["node"] = name.as_str().into();
+    }
+    let page = parsed(&args.node.client()?.post_raw("/v1/ops/repair", &body).await?)?;
+    let (whom, to_wait) = match &args.name {
+        Some(name) => (name.as_str(), format!("tl ops wait-ready {name}")),
+        None => ("this node", "tl ops wait-ready".to_owned()),
+    };
+    let leader = page["leader"].as_str().unwrap_or("its leader");
+    let text = format!(
+        "{whom} takes the rows of group {} anew from {leader}\n`{to_wait}` waits until it is done",
+        args.group
+    );
+    out.either(&page, &text)
 }
 
 fn state_and_reason(page: &Value) -> String {

@@ -28,6 +28,7 @@ use crate::shell::{Mail, time};
 
 mod change;
 mod replace;
+mod repair;
 
 pub use change::{Awaited, WAIT_MAX};
 
@@ -389,6 +390,11 @@ impl<S: OrderedStore + 'static> Service<S> {
                 }
             }
             Question::Transfer { group, to } => self.take_transfer(*group, *to),
+            Question::Repair { group } => {
+                if let Err(error) = self.take_repair(*group).await {
+                    return Some(Answer::Refused(error));
+                }
+            }
         }
         // What was seen within the last seconds does: the driver is not woken for each member.
         Some(Answer::Report(self.report(from, &self.inner.ops.looked())))

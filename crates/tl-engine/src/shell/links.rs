@@ -307,7 +307,8 @@ impl Links {
             | Question::Report
             | Question::Members { .. }
             | Question::Drain { .. }
-            | Question::Transfer { .. } => NO_GROUP,
+            | Question::Transfer { .. }
+            | Question::Repair { .. } => NO_GROUP,
         };
         let (answer, answered) = oneshot::channel();
         let number = {

@@ -53,6 +53,7 @@ pub fn describe(endpoint: Endpoint) -> Operation {
         Endpoint::OpsUndrain => ops::undrain(),
         Endpoint::OpsTransfer => ops::transfer(),
         Endpoint::OpsReplace => ops::replace(),
+        Endpoint::OpsRepair => ops::repair(),
         Endpoint::OpenApi => openapi(),
         Endpoint::Docs => docs(),
         Endpoint::Home => home(),

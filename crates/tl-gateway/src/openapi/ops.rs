@@ -144,6 +144,22 @@ pub fn replace() -> Operation {
     }
 }
 
+pub fn repair() -> Operation {
+    Operation {
+        body: Some(json_body("OpsRepairRequest", true)),
+        answers: vec![(200, answer("The group, whose rows that member takes anew", "OpsGroup"))],
+        errors: drain_errors(),
+        ..ops(
+            "repair",
+            "Have a member take the rows of a group anew",
+            "Its leader gives them while traffic goes on. The member stops the group until it has \
+             them, and is not ready meanwhile; if it leads the group, another member does first. \
+             Refused unless the others are a majority without it. Without a node the answering \
+             one is meant.",
+        )
+    }
+}
+
 /// Bodies.
 pub fn schemas() -> Value {
     json!({
@@ -164,6 +180,7 @@ pub fn schemas() -> Value {
             &["node"],
         ),
         "OpsNewLife": new_life(),
+        "OpsRepairRequest": object(json!({"group": number(0), "node": text()}), &["group"]),
         "OpsTransferRequest": object(json!({"group": number(0), "to": text()}), &["group", "to"]),
     })
 }

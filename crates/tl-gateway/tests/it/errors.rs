@@ -260,6 +260,11 @@ async fn operations() -> Vec<ErrorCode> {
     }
     let reply = server.post("/v1/ops/transfer", &json!({"group": 1})).await;
     is(ErrorCode::InvalidOpsRequest, &reply);
+    for body in [json!({}), json!({"group": 8}), json!({"group": 1})] {
+        // The last one is a group, but a node of its own has nobody to give it rows.
+        let reply = server.post("/v1/ops/repair", &body).await;
+        is(ErrorCode::InvalidOpsRequest, &reply);
+    }
     let reply = server.post("/v1/ops/drain", &json!({"node": "nobody"})).await;
     seen.push(is(ErrorCode::UnknownNode, &reply));
     assert!(reply.json()["message"].as_str().unwrap().contains("there are: "), "{reply:?}");

@@ -92,3 +92,48 @@ async fn a_survivor_says_of_each_group_why_it_takes_no_writes() {
     assert!(text.contains("throughline_replica_lag_entries_max{member=\"node-1\"}"), "{text}");
     cluster.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_takes_the_rows_of_a_group_anew_while_writes_go_on() {
+    let mut cluster = Cluster::start().await;
+    let operator = cluster.service(0);
+    for name in NAMES {
+        operator.ops_wait(Some(name), Awaited::Ready, LONG).await.unwrap();
+    }
+    create(&operator, "chat").await;
+    append_through(&operator, "chat", 1).await;
+    let all = (0..8).map(GroupId);
+    for (group, seq) in all.clone().zip(2..) {
+        if group.0 < 2 {
+            // Whoever leads a group gives it away first, also when it is asked itself.
+            operator.ops_transfer(group, "node-2").await.unwrap();
+        }
+        let (asked, node) = if group.0 == 0 { (1, None) } else { (0, Some("node-2")) };
+        let page = cluster.service(asked).ops_repair(group, node).await.unwrap();
+        assert!(page.leader.as_deref().is_some_and(|leader| leader != "node-2"), "{page:?}");
+        append_through(&operator, "chat", seq).await;
+        operator.ops_wait(Some("node-2"), Awaited::Ready, LONG).await.unwrap();
+    }
+    let metrics = cluster.service(1).metrics_text();
+    assert!(metrics.contains("throughline_snapshots_taken_total 8\n"), "{metrics}");
+    let whole = seqs(&operator, "chat").await;
+    assert_eq!(whole.len(), 9);
+    assert_eq!(seqs(&cluster.service(1), "chat").await, whole);
+    assert_eq!(seqs(&cluster.service(2), "chat").await, whole);
+
+    let refused = operator.ops_repair(GroupId(8), None).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidOpsRequest);
+    let refused = operator.ops_repair(GroupId(0), Some("node-9")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::UnknownNode);
+    cluster.stop(2).await;
+    while operator.ops_status().await.observer.visible_nodes.len() == 3 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for node in [None, Some("node-2"), Some("node-3")] {
+        let refused = operator.ops_repair(GroupId(0), node).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::RaftUnavailable, "{node:?}");
+        assert!(refused.message.contains("node-3"), "{refused}");
+    }
+    assert!(operator.ops_nodes().await.iter().all(|node| node.groups_stopped.is_empty()));
+    cluster.stop_all().await;
+}
