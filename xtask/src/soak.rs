@@ -2,7 +2,8 @@
 //!
 //! The faults, the writers and the oracle are those of the tests: namespaces of the network are
 //! made, members killed, frozen, cut off in both directions or one, and slowed, for a minute each
-//! and in turn.
+//! and in turn. For the last quarter of the time members are killed while they give or take the
+//! rows of whole groups.
 
 use std::process::ExitCode;
 
@@ -11,10 +12,13 @@ use anyhow::Result;
 use crate::command::cargo;
 use crate::needs;
 
-/// The test that goes on for as long as its environment says.
-const TEST: &str = "faults::killed_frozen_cut_off_and_slow_members_cost_no_event";
-/// Names the minutes to it.
+/// Tests that go on for as long as their environment says.
+const FAULTS: &str = "faults::killed_frozen_cut_off_and_slow_members_cost_no_event";
+const ROWS: &str = "rows::members_killed_while_rows_are_given_lose_nothing";
+/// Names the minutes to them.
 const MINUTES: &str = "TL_FAULTS_MINUTES";
+/// This part of the time is for the second one.
+const ROWS_PART: u32 = 4;
 
 /// How long.
 #[derive(Debug, Clone, clap::Args)]
@@ -35,9 +39,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// The same for a line of the acceptance.
 pub fn for_minutes(minutes: u32) -> Result<()> {
-    // The profile of tests is optimised.
-    let words = ["test", "--locked", "-p", "throughline", "--test", "it", TEST];
-    cargo(words.into_iter().chain(["--", "--exact", "--nocapture"]))
-        .env(MINUTES, minutes.to_string())
-        .run()
+    let rows = (minutes / ROWS_PART).max(1);
+    for (test, minutes) in [(FAULTS, minutes.saturating_sub(rows).max(1)), (ROWS, rows)] {
+        // The profile of tests is optimised.
+        let words = ["test", "--locked", "-p", "throughline", "--test", "it", test];
+        cargo(words.into_iter().chain(["--", "--exact", "--nocapture"]))
+            .env(MINUTES, minutes.to_string())
+            .run()?;
+    }
+    Ok(())
 }

@@ -4,7 +4,8 @@
 //! This process is the oracle. It writes through one member and follows through others, and holds
 //! what was acknowledged against what every member shows in the end. After each fault every
 //! writer must get on; during faults that leave a majority in one piece, so must those who
-//! write through it.
+//! write through it. A fault counts once the members themselves say that it is there: a cut that
+//! cuts nothing fails the test.
 //!
 //! `TL_FAULTS_MINUTES` repeats all faults, each for longer, under more writers and tails, until
 //! the time is over: `cargo xtask soak`.
@@ -14,13 +15,14 @@ mod net;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
+use serde_json::Value;
 use tl_client::Client;
 use tl_client::verify::{Checker, Via, check_via};
 
 use self::net::Net;
-use crate::members::{Founding, NAMES};
+use crate::members::{Founding, NAMES, ops};
 use crate::ops::{Followed, Follower, Load, advance, settled};
-use crate::tl::Node;
+use crate::tl::{Node, ran};
 
 /// How much is done.
 struct Plan {
@@ -51,6 +53,11 @@ impl Plan {
 
 /// Acknowledged events that must come before, during and after a fault.
 const EVENTS_PER_PART: u64 = 40;
+
+/// Longest wait until the members say that a fault is there.
+const HOLD_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks at what they say.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What is done to a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +152,51 @@ impl World {
         }
     }
 
+    /// What a member says of all, asked on its own computer.
+    fn seen_by(&self, node: usize) -> Vec<Value> {
+        let words = ["ops", "nodes", "--json", "--url", "http://127.0.0.1:4000"];
+        let asked = ran(self.net.program(node).args(words));
+        assert_eq!(asked.code, 0, "{}: {asked:?}", NAMES[node]);
+        asked.json()["nodes"].as_array().unwrap().clone()
+    }
+
+    /// Whether a member hears nothing of another one.
+    fn is_deaf_to(&self, node: usize, other: usize) -> bool {
+        let seen = self.seen_by(node);
+        let seen = seen.iter().find(|seen| seen["node"] == NAMES[other]).unwrap();
+        seen["state"] == "suspect" || seen["state"] == "lost"
+    }
+
+    /// Whether a fault does what it says, as the members see it.
+    fn holds(&self, fault: Fault, victim: usize) -> bool {
+        let others = others(victim);
+        let is_unheard = || others.iter().all(|other| self.is_deaf_to(*other, victim));
+        let hears_nobody = || others.iter().all(|other| self.is_deaf_to(victim, *other));
+        match fault {
+            Fault::Killed | Fault::Frozen | Fault::Mute => is_unheard(),
+            Fault::Deaf => hears_nobody(),
+            Fault::CutOff => is_unheard() && hears_nobody(),
+            Fault::Quarrel => {
+                let (first, second) = (others[0], others[1]);
+                self.is_deaf_to(first, victim)
+                    && self.is_deaf_to(victim, first)
+                    && !self.is_deaf_to(second, victim)
+                    && !self.is_deaf_to(second, first)
+            }
+            Fault::Slow => self.net.held_back(victim).is_some_and(|packets| packets > 0),
+        }
+    }
+
+    /// Waits until a fault holds, or no longer does.
+    async fn until_it(&self, holds: bool, fault: Fault, victim: usize) {
+        let begun = Instant::now();
+        while self.holds(fault, victim) != holds {
+            let name = NAMES[victim];
+            assert!(begun.elapsed() < HOLD_WITHIN, "{fault:?} of {name}: never {holds}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     fn end_fault(&mut self, fault: Fault, victim: usize) {
         let others = others(victim);
         match fault {
@@ -190,7 +242,9 @@ async fn killed_frozen_cut_off_and_slow_members_cost_no_event() {
         let (fault, victim) = (FAULTS[turn % FAULTS.len()], turn % NAMES.len());
         println!("{:>6.1} s  {fault:?} {}", started.elapsed().as_secs_f64(), NAMES[victim]);
         advance(&loads, EVENTS_PER_PART).await;
+        world.until_it(false, fault, victim).await;
         world.begin_fault(fault, victim);
+        world.until_it(true, fault, victim).await;
         tokio::time::sleep(plan.fault).await;
         if fault.leaves_others_at_work() {
             advance(others(victim).iter().map(|node| &loads[*node]), EVENTS_PER_PART).await;
@@ -214,4 +268,27 @@ async fn killed_frozen_cut_off_and_slow_members_cost_no_event() {
         assert!(report.is_clean(), "{url}: {report}");
     }
     println!("{turn} faults, {} events, none lost", ledger.acknowledged_events());
+}
+
+#[test]
+fn a_node_is_operated_from_its_own_computer_only() {
+    assert!(net::is_allowed(), "this test makes network namespaces: run it as root");
+    let (net, folder) = (Net::new(), tempfile::tempdir().unwrap());
+    let listen = Net::listen();
+    let settings = [("TL_HTTP__LISTEN", &*listen), ("TL_HTTP__OPEN_TO_NETWORK", "true")];
+    let environment = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let _node = Node::ready(Node::begin(net.program(0), &folder.path().join("data"), &environment));
+    let its_own = |url: &str, words: &str| {
+        let words = format!("ops {words} --json --url {url}");
+        ran(net.program(0).args(words.split(' ')))
+    };
+    for words in ["status", "nodes", "group 7", "drain", "repair 7"] {
+        // Over the network, from another address and from the node's own one.
+        for refused in [ops(&net.url(0), words), its_own(&net.url(0), words)] {
+            assert_eq!(refused.code, 1, "{words}: {refused:?}");
+            assert!(refused.stderr.contains("ops_not_local"), "{words}: {refused:?}");
+        }
+    }
+    let here = its_own("http://127.0.0.1:4000", "status");
+    assert_eq!((here.code, &here.json()["state"]), (0, &Value::from("ready")), "{here:?}");
 }

@@ -21,9 +21,13 @@ pub struct Founding {
 
 impl Founding {
     pub fn new(is_encrypted: bool) -> Founding {
+        Founding::of(GROUPS, is_encrypted)
+    }
+
+    pub fn of(groups: u16, is_encrypted: bool) -> Founding {
         let folder = tempfile::tempdir().unwrap();
         let founding = Founding { folder, is_encrypted, lives: [0; 3] };
-        let words = format!("ops found {} --groups {GROUPS} --out", NAMES.join(" "));
+        let words = format!("ops found {} --groups {groups} --out", NAMES.join(" "));
         let found = ran(command(&words).arg(founding.path("founding")));
         assert_eq!(found.code, 0, "{found:?}");
         if is_encrypted {
@@ -102,6 +106,8 @@ pub struct Cluster {
     members: Vec<SocketAddr>,
     listen: Vec<SocketAddr>,
     nodes: Vec<Option<Node>>,
+    /// Begun, and not waited for yet.
+    begun: Vec<(usize, Child)>,
 }
 
 /// Free addresses, all different ones.
@@ -113,14 +119,20 @@ fn free_addresses() -> Vec<SocketAddr> {
 
 impl Cluster {
     pub fn start(is_encrypted: bool) -> Cluster {
-        let founding = Founding::new(is_encrypted);
+        Cluster::of(GROUPS, is_encrypted)
+    }
+
+    pub fn of(groups: u16, is_encrypted: bool) -> Cluster {
+        let founding = Founding::of(groups, is_encrypted);
         let (members, listen) = (free_addresses(), free_addresses());
-        let mut cluster = Cluster { founding, members, listen, nodes: vec![None, None, None] };
+        let nodes = vec![None, None, None];
+        let mut cluster = Cluster { founding, members, listen, nodes, begun: Vec::new() };
         cluster.restart_together(&[0, 1, 2]);
         cluster
     }
 
-    fn begin(&self, node: usize) -> Child {
+    /// Starts a member and does not wait for it: see [`Cluster::take_in`].
+    pub fn begin(&self, node: usize) -> Child {
         let listen = self.listen[node].to_string();
         let environment = self.founding.environment(node, &self.members, &listen);
         Node::begin(Command::new(TL), &self.founding.data(node), &environment)
@@ -138,6 +150,20 @@ impl Cluster {
         }
     }
 
+    /// Starts a member that gets ready with the next one that is taken in.
+    pub fn restart_later(&mut self, node: usize) {
+        let child = self.begin(node);
+        self.begun.push((node, child));
+    }
+
+    /// Waits until a member that was begun is ready, and all that were left for later.
+    pub fn take_in(&mut self, node: usize, child: Child) {
+        let begun = std::mem::take(&mut self.begun).into_iter();
+        for (node, child) in begun.chain([(node, child)]) {
+            self.nodes[node] = Some(Node::ready(child));
+        }
+    }
+
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].take().unwrap().kill();
     }
@@ -149,6 +175,10 @@ impl Cluster {
 
     pub fn node(&self, node: usize) -> &Node {
         self.nodes[node].as_ref().unwrap()
+    }
+
+    pub fn address(&self, node: usize) -> SocketAddr {
+        self.listen[node]
     }
 
     /// Where a member serves, also while it is down.

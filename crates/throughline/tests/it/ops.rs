@@ -9,6 +9,7 @@ use tl_client::workload::{Workload, WorkloadOptions};
 use tl_client::{Client, Front};
 
 use crate::members::{Cluster, GROUPS, NAMES, exists};
+use crate::rows;
 use crate::tl::ran;
 
 pub use follow::{Followed, Follower, Load, advance};
@@ -64,7 +65,15 @@ fn operators_see_all_members_and_drain_one_through_another() {
         assert_eq!(led["leader"], "node-3", "{led}");
     }
 
+    let repaired = cluster.ops(0, "repair 0 node-3");
+    assert_ne!(repaired["leader"], "node-3", "it led the group: {repaired}");
+    cluster.ops(0, "wait-ready node-3");
+    let metrics = rows::look(cluster.address(2)).unwrap();
+    assert_eq!(metrics.of("snapshots_taken_total"), 1, "{metrics:?}");
+
     for (words, code) in [
+        ("repair 32 node-3", "invalid_ops_request"),
+        ("repair 0 nobody", "unknown_node"),
         ("drain nobody", "unknown_node"),
         ("group 32", "invalid_ops_request"),
         ("transfer 0 nobody", "unknown_node"),

@@ -13,6 +13,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::members::NAMES;
 use crate::tl::{TL, ran};
@@ -26,8 +27,8 @@ const SLOW: &str = "tbf rate 800kbit burst 16kb latency 500ms";
 
 pub struct Net {
     ip: PathBuf,
-    /// Part of every name here, so that two runs do not meet.
-    tag: u32,
+    /// Part of every name here, so that two runs do not meet, nor two tests of one run.
+    tag: String,
     /// Second and third byte of all addresses.
     block: (u8, u8),
 }
@@ -41,8 +42,10 @@ fn ip_tool() -> PathBuf {
 
 impl Net {
     pub fn new() -> Net {
-        let tag = std::process::id();
-        let [low, high, ..] = tag.to_le_bytes();
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let tag = format!("{process}x{number}");
+        let [low, high, ..] = process.wrapping_add(number << 10).to_le_bytes();
         let net = Net { ip: ip_tool(), tag, block: (128 + (high & 0x3f), low) };
         net.remove();
         net.run(&format!("netns add {}", net.router()));
@@ -145,13 +148,23 @@ impl Net {
         self.in_router("tc qdisc del dev", &[&format!("{near} root")]);
     }
 
+    /// How often the queue to a member had to hold something back; nothing unless it is slow.
+    pub fn held_back(&self, node: usize) -> Option<u64> {
+        let near = self.ends(node + 1).0;
+        let shown = self.in_router("tc -s qdisc show dev", &[&near]);
+        let (_, slow) = shown.split_once("qdisc tbf ")?;
+        let (_, behind) = slow.split_once("overlimits ").expect("a queue counts what it holds");
+        let number = behind.split_whitespace().next().unwrap();
+        Some(number.parse().expect("a count"))
+    }
+
     fn run(&self, words: &str) {
         let done = ran(Command::new(&self.ip).args(words.split(' ')));
         assert_eq!(done.code, 0, "ip {words}: {done:?}");
     }
 
     /// A program in the router's namespace. `sh -c` takes its script as one word.
-    fn in_router(&self, program: &str, last: &[&str]) {
+    fn in_router(&self, program: &str, last: &[&str]) -> String {
         let mut command = Command::new(&self.ip);
         command.args(["netns", "exec", &self.router()]).args(program.split(' '));
         match program {
@@ -161,6 +174,7 @@ impl Net {
         let path = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
         let done = ran(command.env("PATH", path));
         assert_eq!(done.code, 0, "{program} {last:?}: {done:?}");
+        done.stdout
     }
 
     /// Takes away whatever there is of this network; links go with their namespaces.

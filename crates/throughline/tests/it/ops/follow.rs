@@ -27,8 +27,12 @@ pub struct Load {
 
 impl Load {
     pub async fn start(url: &str, seed: u64, writers: usize, sessions: usize) -> Load {
-        let client = Client::new(url).unwrap();
         let options = WorkloadOptions { writers, sessions, seed, ..WorkloadOptions::default() };
+        Load::with(url, options).await
+    }
+
+    pub async fn with(url: &str, options: WorkloadOptions) -> Load {
+        let client = Client::new(url).unwrap();
         let mut workload = Workload::prepare(&client, options).await.unwrap();
         let (sessions, acked) = (workload.sessions().to_vec(), workload.acked());
         let (stop, stopped) = watch::channel(false);
