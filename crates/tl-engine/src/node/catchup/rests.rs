@@ -17,7 +17,7 @@ use super::AGAIN_MS;
 /// rule, and has room again when these are done.
 pub(super) const PEER_REST_MAX_MS: u64 = 8_000;
 /// Longest rest of one group that could not be given to one peer, milliseconds.
-pub(super) const GROUP_REST_MAX_MS: u64 = 64_000;
+pub(super) const GROUP_REST_MAX_MS: u64 = 16_000;
 
 /// Doublings that count: more would be past every limit.
 const TIMES_MAX: u32 = 16;
@@ -120,14 +120,14 @@ mod tests {
     #[test]
     fn a_group_that_cannot_be_given_lets_others_go_first_up_to_a_limit() {
         let (mut rests, mut now_ms, mut seen) = (Rests::default(), 1_000, Vec::new());
-        for _ in 0..9 {
+        for _ in 0..7 {
             rests.failed(STUCK, PEER, now_ms);
             assert!(!rests.is_early(FREE, PEER, now_ms));
             let rest = rest_ms(&rests, STUCK, now_ms);
             seen.push(rest);
             now_ms += rest;
         }
-        let expected = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 64_000, 64_000];
+        let expected = [1_000, 2_000, 4_000, 8_000, 16_000, 16_000, 16_000];
         assert_eq!(seen, expected);
         rests.given(STUCK, PEER);
         rests.failed(STUCK, PEER, now_ms);
