@@ -26,6 +26,7 @@ pub const LINES: &[Line] = &[
         is_test_command: false,
         run: Run::Minutes(8, faults),
     },
+    line("rows", "kill -9 of whoever takes or gives whole groups, in the middle of it", rows),
     line("survivor", "with two of three dead the last gives what it holds", survivor),
     line("rolling", "rolling restart with drains under load", rolling),
     line("wiped", "a wiped disk while a second node lags and the third is killed", wiped),
@@ -71,6 +72,10 @@ fn processes() -> Result<Verdict> {
 fn faults(minutes: u32) -> Result<Verdict> {
     soak::for_minutes(minutes)?;
     Ok(Verdict::Ok(format!("{minutes} minutes, no violation")))
+}
+
+fn rows() -> Result<Verdict> {
+    process_test("rows::members_killed_while_rows_are_given_lose_nothing")
 }
 
 fn survivor() -> Result<Verdict> {

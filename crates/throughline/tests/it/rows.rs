@@ -27,6 +27,8 @@ const GROUPS: u16 = 4;
 const GROUPS_MISSED: u64 = 2;
 /// Longest wait for a step, and for the sign that a blow hit.
 const WITHIN: Duration = Duration::from_secs(20);
+/// Between two looks, so that the members get on with their work.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Blows of a short run; more of them hit nothing than could be chance.
 const BLOWS_MAX: usize = 24;
 /// Events of the large kind between two looks at what the absent member lacks.
@@ -100,6 +102,10 @@ impl World {
 
     /// Kills a member and writes until it lacks whole groups.
     async fn leave_behind(&mut self, node: usize) -> u64 {
+        while self.missed(node) > 0 {
+            // The others have not counted again since it caught up.
+            std::thread::sleep(LOOK_EVERY);
+        }
         self.cluster.kill(node);
         self.seed += 1;
         let options = WorkloadOptions {
@@ -155,6 +161,7 @@ impl World {
             if self.is_given(taker, missed) || Instant::now() >= until {
                 break None;
             }
+            std::thread::sleep(LOOK_EVERY);
         };
         let counted = match victim {
             None => &mut hits.missed,
@@ -184,6 +191,7 @@ impl World {
                         let mut hit = false;
                         while before.is_some() && !hit && Instant::now() < until {
                             hit = let_go(self) > before;
+                            std::thread::sleep(LOOK_EVERY);
                         }
                         if hit { &mut hits.givers } else { &mut hits.missed }
                     }
