@@ -237,7 +237,7 @@ async fn members_killed_while_rows_are_given_lose_nothing() {
     let World { cluster, mut ledger, .. } = world;
     ledger.merge(settled(loads).await);
     let mut first: Option<Vec<Reading>> = None;
-    for node in 0..NAMES.len() {
+    for (node, name) in NAMES.iter().enumerate() {
         let client = Client::new(&cluster.url(node)).unwrap();
         let mut checker = Checker::new(&ledger);
         let mut readings = Vec::new();
@@ -247,9 +247,9 @@ async fn members_killed_while_rows_are_given_lose_nothing() {
             readings.push(reading);
         }
         let report = checker.report();
-        assert!(report.is_clean(), "{}: {report}", NAMES[node]);
+        assert!(report.is_clean(), "{name}: {report}");
         let first = first.get_or_insert_with(|| readings.clone());
-        assert!(*first == readings, "{} answers something else", NAMES[node]);
+        assert!(*first == readings, "{name} answers something else");
     }
     println!("{hits:?}, {} events, none lost", ledger.acknowledged_events());
 }
