@@ -33,6 +33,7 @@ mod tests {
             state: *state,
             is_disk_full: false,
             has_stopped: false,
+            is_former: false,
         };
         named.map(view).collect()
     }

@@ -27,8 +27,8 @@ use crate::shell::links::Links;
 use crate::shell::{Mail, time};
 
 mod change;
-mod replace;
 mod repair;
+mod replace;
 
 pub use change::{Awaited, WAIT_MAX};
 
