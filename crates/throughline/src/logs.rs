@@ -22,6 +22,8 @@ pub fn start(settings: &LogSettings) -> Result<(), Failure> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that nobody can read is lost; the complaint about it would end the process.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     // A second start in one process (a test) keeps the first.
     let _ = if json { lines.json().try_init() } else { lines.with_target(false).try_init() };

@@ -1,5 +1,7 @@
 //! Stopping, starting again, and looking into the files.
 
+use std::process::Stdio;
+
 use crate::tl::{Node, command, ran};
 
 #[test]
@@ -89,5 +91,24 @@ fn a_segment_that_is_being_prepared_is_no_damage() {
     let looked = ran(command("debug log --data").arg(&data));
     assert_eq!(looked.code, 0, "{looked:?}");
     assert!(looked.stdout.contains("being prepared"), "{looked:?}");
+    assert_eq!(node.stop(), 0);
+}
+
+#[test]
+fn a_node_whose_log_nobody_reads_serves_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut child = command("serve --json --end-with-parent --listen 127.0.0.1:0 --data")
+        .arg(&data)
+        .env("TL_LOGS__LEVEL", "debug")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Every line that it logs from here on meets a pipe without a reader.
+    drop(child.stderr.take());
+    let node = Node::ready(child);
+    node.json("session create s");
+    assert_eq!(node.json("session append s --text n")["seq"], 1);
     assert_eq!(node.stop(), 0);
 }
