@@ -97,6 +97,9 @@ pub(crate) struct Group {
     held: VecDeque<Entry>,
     /// The job with that record.
     held_for: Option<JobId>,
+    /// The change that the members are known from has no record: a later change in the log said that
+    /// it is committed. It gets one before it is handed out.
+    unrecorded: Option<Index>,
 }
 
 /// A `Ready` whose records, or those before it, are not known to be on disk.
@@ -123,12 +126,31 @@ impl Group {
         jitter: fastrand::Rng,
         logger: &slog::Logger,
     ) -> Group {
-        let RecoveredGroup { group, members, term, vote, applied, base, entries, .. } = recovered;
+        let RecoveredGroup {
+            group,
+            members,
+            are_members_recorded,
+            term,
+            vote,
+            applied,
+            base,
+            entries,
+            ..
+        } = recovered;
         let mut hard = HardState::default();
         hard.term = term.0;
         hard.vote = vote;
-        // The commit index is not recorded; what was applied was committed.
+        // The commit index is not recorded; what was applied was committed, and so was the change
+        // that made the members what they are. Whoever is sent a later change must hear of that with
+        // it, or it would stand for election by members of which two changes are over.
         hard.commit = applied.0;
+        let made_at = members.at;
+        let change = (made_at > applied).then(|| made_at.0 - base.0.0 - 1);
+        let change = change.and_then(|slot| entries.get(usize::try_from(slot).ok()?));
+        if change.is_some_and(|entry| entry.data == members.encode_entry()) {
+            hard.commit = made_at.0;
+        }
+        let unrecorded = (!are_members_recorded).then_some(made_at);
         // Members that this node is none of yet are others.
         let several = members.voters != [config.peer];
         let log = GroupLog::new(base, entries, applied, hard, members);
@@ -176,6 +198,7 @@ impl Group {
             handed_out: applied,
             held: VecDeque::new(),
             held_for: None,
+            unrecorded,
         };
         group.draw_election_timeout();
         if !several {
@@ -762,10 +785,12 @@ impl Group {
         out.records.push(Record::Installed { group: self.id, index, term, generation });
         self.raw.mut_store().restart_behind((index, term));
         // Raft was given these members with the rows.
-        if let Some(members) = members.filter(|members| members.at > self.members().at) {
-            let (group, bytes) = (self.id, members.encode());
-            out.records.push(Record::Membership { group, bytes });
-            self.raw.mut_store().set_members(members);
+        let news = members.filter(|members| members.at > self.members().at);
+        if news.is_some() || self.unrecorded.is_some() {
+            if let Some(members) = news {
+                self.raw.mut_store().set_members(members);
+            }
+            self.record_members(out.records);
         }
         // What was held is in the rows.
         self.held.clear();
@@ -779,6 +804,9 @@ impl Group {
 
     /// Hands out what is committed, up to a change of members that has no record yet.
     fn hand_out(&mut self, out: &mut Yield<'_>) {
+        if self.unrecorded.is_some_and(|at| at <= self.handed_out) {
+            self.record_members(out.records);
+        }
         let mut entries = Vec::with_capacity(self.held.len());
         while self.held_for.is_none()
             && let Some(entry) = self.held.pop_front()
@@ -786,6 +814,12 @@ impl Group {
             let (index, term) = (Index(entry.index), Term(entry.term));
             if let Some(members) = self.news_of(&entry) {
                 self.take_up(members, out.records);
+                self.held_for = Some(out.job);
+                self.held.push_front(entry);
+                break;
+            }
+            if self.unrecorded == Some(index) {
+                self.record_members(out.records);
                 self.held_for = Some(out.job);
                 self.held.push_front(entry);
                 break;

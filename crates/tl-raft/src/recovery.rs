@@ -107,6 +107,8 @@ pub struct Recovery {
 pub struct RecoveredGroup {
     pub(crate) group: GroupId,
     pub(crate) members: Members,
+    /// Members that only a later change in the log vouches for have no record.
+    pub(crate) are_members_recorded: bool,
     pub(crate) term: Term,
     pub(crate) vote: u64,
     pub(crate) applied: Index,
@@ -122,6 +124,7 @@ impl RecoveredGroup {
         RecoveredGroup {
             group,
             members: Members::founding(&voters),
+            are_members_recorded: true,
             term: Term(0),
             vote: 0,
             applied: Index(0),
@@ -223,6 +226,8 @@ struct Tail {
     installed: Option<Staged>,
     /// Committed for certain.
     members: Members,
+    /// As of the newest record of them; 0 without one, which the founding stands for.
+    recorded: Index,
     /// The last change in the log, committed or not.
     change: Option<Members>,
     /// What could not be read of them.
@@ -233,6 +238,7 @@ impl Tail {
     fn new(start: GroupStart) -> Tail {
         Tail {
             members: Members::founding(&start.voters),
+            recorded: Index(0),
             change: None,
             damage: None,
             start,
@@ -288,7 +294,10 @@ impl Tail {
                 }
             }
             Record::Membership { bytes, .. } => match Members::decode(&bytes) {
-                Ok(members) => self.committed(members),
+                Ok(members) => {
+                    self.recorded = self.recorded.max(members.at);
+                    self.committed(members);
+                }
                 Err(damage) => self.damage = self.damage.or(Some(damage)),
             },
         }
@@ -407,6 +416,7 @@ impl Tail {
         }
         Ok(RecoveredGroup {
             group,
+            are_members_recorded: self.members.at <= self.recorded,
             members: self.members,
             term: self.term,
             vote: self.vote,

@@ -42,7 +42,8 @@ fn the_demo_serves_on_until_it_is_interrupted_and_leaves_nothing_behind() {
     kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
     assert_eq!(demo.wait().unwrap().code(), Some(0));
     assert!(std::fs::read_dir(temporary.path()).unwrap().next().is_none());
-    assert_eq!(run(&list).code, 3, "its node has ended too");
+    // Somebody else may have been given its port meanwhile.
+    assert_ne!(run(&list).stdout, listed.stdout, "its node has ended too");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! Invariants:
 //!  - P1 one number comes in for one that goes out, so a group has as many voters as before;
 //!  - P2 a number that is not on the list never comes in, and one that is on it never goes out;
+//!    a list is not followed by groups that know a number it has not given out: it is an old one;
 //!  - P3 a node begins no further group while [`AT_ONCE`] of those that it leads are under way.
 
 use std::collections::BTreeSet;
@@ -26,6 +27,23 @@ pub const AT_ONCE: usize = 2;
 /// strictly, and what it refuses is asked for again.
 const CAUGHT_UP_ENTRIES: u64 = 1_024;
 
+/// What a list of members asks of every group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Who is to vote.
+    pub peers: BTreeSet<PeerId>,
+    /// The lowest number that this list does not know of.
+    pub next_peer: PeerId,
+}
+
+impl Wanted {
+    /// As a list says.
+    #[must_use]
+    pub fn by(list: &MemberList) -> Wanted {
+        Wanted { peers: list.peers(), next_peer: PeerId(list.next_peer) }
+    }
+}
+
 /// What is to be done next in a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -37,16 +55,22 @@ pub enum Step {
     Change(MemberChange),
 }
 
-/// The next step of a group with these members; `wanted` are those of the list.
+/// The next step of a group with these members.
 #[must_use]
 pub fn next_step(
     members: &Members,
-    wanted: &BTreeSet<PeerId>,
+    wanted: &Wanted,
     is_caught_up: impl Fn(PeerId) -> bool,
 ) -> Step {
     if members.is_joint() {
         return Step::Change(MemberChange::LeaveJoint);
     }
+    if members.highest >= wanted.next_peer {
+        // This node has not heard of the list that the group follows already. A learner that it took
+        // out could never come again.
+        return Step::Wait;
+    }
+    let wanted = &wanted.peers;
     let comes = wanted.iter().copied().find(|peer| !members.is_voter(*peer));
     // A learner that is not the one to come in was a life that was lost before it had a vote.
     let stale = members.learners.iter().copied().find(|peer| Some(*peer) != comes);
@@ -68,7 +92,7 @@ fn is_under_way(members: &Members) -> bool {
     members.is_joint() || !members.learners.is_empty()
 }
 
-fn step_of(look: &GroupLook, wanted: &BTreeSet<PeerId>) -> Step {
+fn step_of(look: &GroupLook, wanted: &Wanted) -> Step {
     next_step(&look.members, wanted, |peer| {
         let replica = look.followers.iter().find(|replica| replica.peer == peer);
         replica.is_some_and(|replica| {
@@ -80,7 +104,7 @@ fn step_of(look: &GroupLook, wanted: &BTreeSet<PeerId>) -> Step {
 
 /// What this node proposes now, of the groups that it leads.
 #[must_use]
-pub fn due(looks: &[GroupLook], wanted: &BTreeSet<PeerId>) -> Vec<(GroupId, MemberChange)> {
+pub fn due(looks: &[GroupLook], wanted: &Wanted) -> Vec<(GroupId, MemberChange)> {
     let led = || looks.iter().filter(|look| look.role == Role::Leader);
     let under_way = led().filter(|look| is_under_way(&look.members)).count();
     let mut room = AT_ONCE.saturating_sub(under_way);
@@ -122,7 +146,7 @@ impl Progress {
 /// Counts the groups that follow the list.
 #[must_use]
 pub fn progress(looks: &[GroupLook], list: &MemberList) -> Progress {
-    let wanted = list.peers();
+    let wanted = Wanted::by(list);
     let is_done = |look: &&GroupLook| step_of(look, &wanted) == Step::Done;
     let votes_everywhere = |peer| looks.iter().all(|look| look.members.is_voter(peer));
     let replacing = list.members.iter().filter(|member| !votes_everywhere(PeerId(member.peer)));

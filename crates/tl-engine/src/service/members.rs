@@ -20,7 +20,7 @@ use tl_types::{Generation, GroupId, Index};
 
 use super::Service;
 use crate::cluster::{MemberList, replaced};
-use crate::ops::plan::{due, progress};
+use crate::ops::plan::{Wanted, due, progress};
 use crate::ops::roster::Roster;
 use crate::peer::{Answer as PeerAnswer, Question};
 use crate::shell::answers::Answer;
@@ -165,7 +165,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         roster.saw(now);
         let fresh = |(_, at): &(MemberChange, Instant)| at.elapsed() < STEP_AGAIN;
         seen.proposed.retain(|_, proposed| fresh(proposed));
-        for (group, change) in due(&look, &list.peers()) {
+        for (group, change) in due(&look, &Wanted::by(list)) {
             if seen.proposed.get(&group).is_some_and(|(proposed, _)| *proposed == change) {
                 continue;
             }

@@ -8,8 +8,8 @@ use tl_types::ErrorCode;
 use crate::server::{Server, event};
 
 /// Pages whose example cannot be sent as it stands: it is too long to print, or the node would
-/// have to be full, slow, stopped or broken first.
-const NOT_SENT: [ErrorCode; 12] = [
+/// have to be full, slow, stopped, broken or a member of a cluster first.
+const NOT_SENT: [ErrorCode; 14] = [
     ErrorCode::DiskFull,
     ErrorCode::TooDeep,
     ErrorCode::PayloadTooLarge,
@@ -22,6 +22,8 @@ const NOT_SENT: [ErrorCode; 12] = [
     ErrorCode::RaftUnavailable,
     ErrorCode::EventGapDetected,
     ErrorCode::OpsNotLocal,
+    ErrorCode::MemberPresent,
+    ErrorCode::ReplacementUnderWay,
 ];
 
 /// The example of a page: a request, and the reply that it is said to get.

@@ -37,10 +37,16 @@ impl Group {
             self.raw.raft.become_follower(self.raw.raft.term, raft::INVALID_ID);
         }
         self.giving.retain(|peer| members.contains(*peer));
-        let (group, bytes) = (self.id, members.encode());
-        records.push(Record::Membership { group, bytes });
         self.raw.mut_store().set_members(members);
+        self.record_members(records);
         self.stepped();
+    }
+
+    /// What the members are is found again after a restart, whatever becomes of the log.
+    pub(super) fn record_members(&mut self, records: &mut Vec<Record>) {
+        let (group, bytes) = (self.id, self.members().encode());
+        records.push(Record::Membership { group, bytes });
+        self.unrecorded = None;
     }
 
     /// Proposes a change of members, or says why not.

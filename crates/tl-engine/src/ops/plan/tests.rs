@@ -13,8 +13,10 @@ fn members(voters: &[u64], outgoing: &[u64], learners: &[u64]) -> Members {
     }
 }
 
-fn wanted(numbers: &[u64]) -> BTreeSet<PeerId> {
-    numbers.iter().copied().map(PeerId).collect()
+fn wanted(numbers: &[u64]) -> Wanted {
+    let peers: BTreeSet<PeerId> = numbers.iter().copied().map(PeerId).collect();
+    let next_peer = PeerId(peers.last().expect("somebody votes").0 + 1);
+    Wanted { peers, next_peer }
 }
 
 fn step(members: &Members, list: &[u64], is_caught_up: bool) -> Step {
@@ -49,6 +51,21 @@ fn a_new_life_that_is_lost_too_makes_way_for_the_next() {
     // What is joint is left first, whoever was meant.
     let joint = members(&[1, 3, 4], &[1, 2, 3], &[]);
     assert_eq!(step(&joint, &list, true), Step::Change(MemberChange::LeaveJoint));
+}
+
+#[test]
+fn a_list_that_is_older_than_the_group_takes_nobody_out_of_it() {
+    // The list before the last one; the group has been given 5 in place of 4 by another leader.
+    let mut members = members(&[1, 2, 3], &[], &[5]);
+    members.highest = PeerId(5);
+    assert_eq!(step(&members, &[1, 3, 4], true), Step::Wait);
+    assert_eq!(step(&members, &[1, 2, 3], true), Step::Wait);
+    let swap = MemberChange::Swap { new_in: PeerId(5), old_out: PeerId(2) };
+    assert_eq!(step(&members, &[1, 3, 5], true), Step::Change(swap));
+    // Both majorities are needed meanwhile, which no list asks for.
+    let mut joint = super::tests::members(&[1, 3, 5], &[1, 2, 3], &[]);
+    joint.highest = PeerId(5);
+    assert_eq!(step(&joint, &[1, 2, 3], true), Step::Change(MemberChange::LeaveJoint));
 }
 
 fn look(group: u16, role: Role, members: Members, lag: Option<u64>) -> GroupLook {

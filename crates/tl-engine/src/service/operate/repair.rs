@@ -56,7 +56,11 @@ impl<S: OrderedStore + 'static> Service<S> {
         let members = self.members(&self.look().await);
         let views: Vec<_> = members.iter().map(|member| member.view(group)).collect();
         let place = members.iter().position(|member| member.peer == who);
-        let place = place.expect("a member that was found by its name");
+        let Some(place) = place else {
+            // It was given a new life in this moment, under another number.
+            let what = "The member has just been replaced; look at `tl ops status`";
+            return Err(ServiceError::new(ErrorCode::UnknownNode, what));
+        };
         let view = views[place];
         if !view.state.is_heard() {
             let what = format!("{} is {}: it cannot be asked now", view.name, view.state.word());

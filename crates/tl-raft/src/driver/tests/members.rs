@@ -487,6 +487,45 @@ fn of_the_changes_in_a_log_all_but_the_last_are_in_force_after_a_restart() {
 }
 
 #[test]
+fn members_that_only_a_later_change_vouches_for_are_committed_and_get_a_record() {
+    let joint = members_of(2, &[1, 2, 4], &[1, 2, 3], &[]);
+    let left = members_of(3, &[1, 2, 4], &[], &[]);
+    let entry = |index: u64, data: Bytes| Record::Entry {
+        group: GROUP,
+        term: Term(1),
+        index: Index(index),
+        data,
+    };
+    let records = [
+        Record::HardState { group: GROUP, term: Term(1), vote: 2 },
+        entry(1, "a".into()),
+        entry(2, joint.encode_entry()),
+        entry(3, left.encode_entry()),
+    ];
+    let recovered = recover(3, (Index(0), Term(0)), &records);
+    let mut driver = Driver::new(DriverConfig::new(ME, 7), recovered);
+    let status = driver.status(GROUP).unwrap();
+    assert_eq!((status.members, status.committed), (joint.clone(), Index(2)));
+
+    let index = |batch: &ApplyBatch| batch.entries.iter().map(|it| it.index.0).collect::<Vec<_>>();
+    let first = driver.turn(at(0), []);
+    assert_eq!(first.apply.iter().map(index).collect::<Vec<_>>(), [[1]]);
+    let record = Record::Membership { group: GROUP, bytes: joint.encode() };
+    assert_eq!(first.log.as_ref().unwrap().records, [record.clone()]);
+    let second = driver.turn(at(0), [log_done(&first), applied(&first.apply[0])]);
+    assert_eq!(second.apply.iter().map(index).collect::<Vec<_>>(), [[2]]);
+    assert!(second.log.is_none(), "once is enough");
+
+    // With the record in the log none is made again.
+    let records: Vec<Record> = records.into_iter().chain([record]).collect();
+    let mut driver =
+        Driver::new(DriverConfig::new(ME, 7), recover(3, (Index(0), Term(0)), &records));
+    let first = driver.turn(at(0), []);
+    assert_eq!(first.apply.iter().map(index).collect::<Vec<_>>(), [[1, 2]]);
+    assert!(first.log.is_none());
+}
+
+#[test]
 fn members_that_cannot_be_read_keep_a_group_from_starting() {
     let damaged = [
         Record::Membership { group: GROUP, bytes: Bytes::from_static(&[2, 0, 0]) },
