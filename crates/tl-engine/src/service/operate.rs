@@ -361,15 +361,19 @@ impl<S: OrderedStore + 'static> Service<S> {
         Err(ServiceError::new(ErrorCode::UnknownNode, what))
     }
 
-    async fn page_of(&self, peer: Option<PeerId>) -> NodePage {
+    async fn page_of(&self, peer: Option<PeerId>) -> Result<NodePage, ServiceError> {
         let look = self.look().await;
         let members = self.members(&look);
         let wanted = |member: &&Member| match peer {
             Some(peer) => member.peer == peer,
             None => member.is_local,
         };
-        let member = members.iter().find(wanted).expect("a member that was found by its name");
-        node_page(member, &look)
+        let member = members.iter().find(wanted).ok_or_else(|| {
+            // It was given a new life in this moment, under another number.
+            let what = "The member has just been replaced; look at `tl ops status`";
+            ServiceError::new(ErrorCode::UnknownNode, what)
+        })?;
+        Ok(node_page(member, &look))
     }
 
     // What others ask.

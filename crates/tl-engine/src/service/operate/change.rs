@@ -70,7 +70,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             None => self.set_drain(on).await?,
             Some(peer) => self.ask_drain(peer, on).await?,
         }
-        Ok(self.page_of(peer).await)
+        self.page_of(peer).await
     }
 
     pub(super) async fn set_drain(&self, on: bool) -> Result<(), ServiceError> {
@@ -160,9 +160,10 @@ impl<S: OrderedStore + 'static> Service<S> {
         awaited: Awaited,
         limit: Duration,
     ) -> Result<NodePage, ServiceError> {
-        let peer = self.member_named(node)?;
         let until = Instant::now() + limit.min(WAIT_MAX);
         loop {
+            // Each time, for it may be given a new life, under another number, meanwhile.
+            let peer = self.member_named(node)?;
             if let Some(peer) = peer {
                 self.ask_report(peer, until).await;
             }
@@ -171,7 +172,7 @@ impl<S: OrderedStore + 'static> Service<S> {
                 Some(peer) => self.state_of(peer),
             };
             if state == awaited.state() {
-                return Ok(self.page_of(peer).await);
+                return self.page_of(peer).await;
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
