@@ -15,9 +15,11 @@
 
 use std::time::Duration;
 
+use crate::api::ServiceError;
 pub use crate::service::{Later, Prepared, Proposal};
 pub use crate::shell::answers::Answer;
 pub use crate::shell::mailbox::Waker;
+pub use crate::shell::relay::Again;
 
 /// A front's own name for a request under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +34,17 @@ pub struct Offer {
     pub proposal: Proposal,
 }
 
+/// What became of an offer.
+#[derive(Debug)]
+pub enum Told {
+    /// It was proposed.
+    Answer(Answer),
+    /// The node that leads its group has refused it; it has no effect.
+    Refused(ServiceError),
+    /// It has no effect, and [`Service::append_again`](crate::Service::append_again) tries again.
+    Again(Box<Again>),
+}
+
 /// A face on the driver's thread. Dropped there when the node ends: what is still under way then
 /// has an unknown outcome.
 pub trait Front: Send {
@@ -44,5 +57,5 @@ pub trait Front: Send {
 
     /// Writes the answer to one offer. Its events are shown to tails right afterwards, so the
     /// reply's bytes are with the socket, or queued in front of it, when this returns.
-    fn answer(&mut self, ticket: Ticket, answer: Answer);
+    fn answer(&mut self, ticket: Ticket, told: Told);
 }

@@ -114,6 +114,8 @@ pub struct Metrics {
     pub groups_led: Gauge<i64, AtomicI64>,
     /// Writes handed on to the node that leads their group.
     pub writes_forwarded: Counter,
+    /// Other nodes' writes that were proposed here without a wait.
+    pub writes_served: Counter,
     replicas_behind: Family<MemberLabel, Gauge>,
     replica_lag: Family<MemberLabel, Gauge>,
     /// Other members of which nothing is heard.
@@ -207,6 +209,7 @@ impl Default for Metrics {
             flushes_open: Gauge::default(),
             groups_led: Gauge::default(),
             writes_forwarded: Counter::default(),
+            writes_served: Counter::default(),
             replicas_behind: Family::default(),
             replica_lag: Family::default(),
             members_unreachable: Gauge::default(),
@@ -255,6 +258,8 @@ impl Metrics {
         counter("snapshots_let_go", "Groups whose rows were not taken to the end", let_go);
         let forwarded = &self.writes_forwarded;
         counter("writes_forwarded", "Writes handed on to their group's leader", forwarded);
+        let served = &self.writes_served;
+        counter("writes_served", "Other nodes' writes that were proposed without a wait", served);
         let mut histogram = |name, help, histogram: &Histogram| {
             registry.register(name, help, histogram.clone());
         };

@@ -26,6 +26,7 @@ use crate::ops::roster::Roster;
 use crate::peer::{Answer, Question};
 use crate::service::Service;
 use crate::shell::links::Links;
+use crate::shell::relay::Served;
 use crate::shell::{Mail, Mailer, time};
 
 /// Questions of other nodes that are worked on at a time. One past: answered "not taken", and
@@ -208,6 +209,19 @@ fn listener(
             let Ok(place) = Arc::clone(&served).try_acquire_owned() else {
                 links.answer(from, id, &Answer::NotTaken { leader: None });
                 return;
+            };
+            let question = match question {
+                Question::Propose { group, wait_ms, entry } => {
+                    match service.admit_for_peer(group, &entry) {
+                        Ok(Some(permit)) => {
+                            let served = Served { from, id, group, entry, permit, place };
+                            return mailer.send(Mail::Serve(served));
+                        }
+                        Ok(None) => Question::Propose { group, wait_ms, entry },
+                        Err(error) => return links.answer(from, id, &Answer::Refused(error)),
+                    }
+                }
+                other => other,
             };
             let (links, service) = (Arc::clone(&links), service.clone());
             runtime.spawn(async move {

@@ -29,13 +29,14 @@ use crate::shell::{Ask, Background, FailureWatch, Mail, Mailer};
 
 mod append;
 mod events;
-mod forward;
+pub(crate) mod forward;
 mod lags;
 mod list;
 mod maintenance;
 mod members;
 mod operate;
 mod recent;
+mod relay;
 mod sessions;
 mod tail;
 
@@ -106,11 +107,11 @@ pub(crate) struct Inner<S> {
 }
 
 /// An applied entry.
-struct Applied {
-    index: Index,
-    replies: Vec<Reply>,
+pub(crate) struct Applied {
+    pub(crate) index: Index,
+    pub(crate) replies: Vec<Reply>,
     /// One per append in the entry.
-    guards: ReplyGuards,
+    pub(crate) guards: ReplyGuards,
 }
 
 impl<S: OrderedStore + 'static> Service<S> {

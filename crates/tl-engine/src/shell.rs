@@ -28,11 +28,13 @@ use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::node::{Input, Node};
 use crate::ops::GroupLook;
+use crate::peer::Answer as PeerAnswer;
 use crate::shell::admission::{Admission, Permit};
 use crate::shell::answers::{Answer, Answers};
-use crate::shell::links::Links;
+use crate::shell::links::{Links, NoAnswer};
 use crate::shell::mailbox::Mailbox;
 use crate::shell::pulse::Pulse;
+use crate::shell::relay::Served;
 use crate::shell::space::Space;
 
 pub mod admission;
@@ -45,6 +47,7 @@ pub(crate) mod links;
 mod log;
 pub mod mailbox;
 pub(crate) mod pulse;
+pub mod relay;
 pub mod space;
 pub mod time;
 mod upkeep;
@@ -83,6 +86,10 @@ pub enum Mail {
         /// The piece.
         bytes: bytes::Bytes,
     },
+    /// Propose what another node asks for, and answer it.
+    Serve(Served),
+    /// What another node says of a write of the front, by the token of its waiter.
+    Told(u64, Result<PeerAnswer, NoAnswer>),
     /// Say how all groups are.
     Look(tokio::sync::oneshot::Sender<Arc<[GroupLook]>>),
     /// End the driver thread.
@@ -101,6 +108,8 @@ impl std::fmt::Debug for Mail {
             Mail::Bulk { from, bytes } => {
                 f.debug_struct("Bulk").field("from", from).field("bytes", &bytes.len()).finish()
             }
+            Mail::Serve(served) => f.debug_tuple("Serve").field(served).finish(),
+            Mail::Told(token, _) => f.debug_tuple("Told").field(token).finish(),
             Mail::Look(_) => f.write_str("Look"),
             Mail::Stop => f.write_str("Stop"),
         }

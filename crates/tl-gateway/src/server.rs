@@ -130,7 +130,7 @@ impl Gateway {
 /// Puts a front on the driver's thread, if the settings want one.
 #[cfg(target_os = "linux")]
 fn hot_front(shared: &Arc<Shared>, router: &Router) -> io::Result<Option<Arc<hot::Inbox>>> {
-    if !shared.settings.hot_appends || !shared.service.takes_front() {
+    if !shared.settings.hot_appends {
         return Ok(None);
     }
     let front = hot::HotFront::new(Arc::clone(shared), router.clone())?;

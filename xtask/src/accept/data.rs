@@ -70,11 +70,12 @@ pub fn run() -> Result<Verdict> {
 }
 
 /// `tl` with these words, talking to the node at `url`.
-fn tl(url: &str, words: &[&str]) -> Call {
+pub(super) fn tl(url: &str, words: &[&str]) -> Call {
     Call::new(tree::tl()).args(words).args(["--url", url])
 }
 
-fn import(url: &str, path: &Path) -> Result<Value> {
+/// Imports a file, and gives what `tl` says of it.
+pub(super) fn import(url: &str, path: &Path) -> Result<Value> {
     let path = path.to_string_lossy();
     let printed = tl(url, &["session", "import", &path, "--json"]).output()?;
     let last = printed.lines().next_back().context("the import printed nothing")?;

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+mod import;
 mod speed;
 
 use super::{Line, Run, Verdict};
@@ -13,6 +14,11 @@ use crate::{soak, tree};
 pub const LINES: &[Line] = &[
     line("simulation", "1,000 simulated clusters of three to five keep every promise", simulation),
     line("engines", "three engines: any member answers, members come and go, minority", engines),
+    line(
+        "import",
+        "the data set through three nodes in turn, each killed and started again: the same on all",
+        import::run,
+    ),
     line("processes", "three processes, encrypted: kill -9 of each loses nothing", processes),
     line(
         "append",

@@ -11,6 +11,7 @@ use tl_types::Seq;
 use tokio::sync::watch;
 
 use crate::members::Cluster;
+use crate::rows::watch::look;
 use crate::tl::{command, ran, run};
 
 /// Acknowledged events with all nodes up, and with one down.
@@ -42,6 +43,11 @@ async fn a_cluster_of_processes_loses_and_doubles_nothing_by_kill_9() {
         outcome.unwrap();
         workload = back;
     }
+    // The last part was written through the first node, most of it for groups of others.
+    let seen = |node| look(cluster.address(node)).expect("it answers");
+    let counts = ["http_hot_appends_total", "writes_forwarded_total"].map(|name| seen(0).of(name));
+    assert!(counts.iter().all(|count| *count > 0), "the short way, and from there: {counts:?}");
+    assert!(seen(1).of("writes_served_total") > 0, "another one's writes, at once");
     let ledger = workload.ledger();
     let mut seen = Vec::new();
     for node in 0..3 {

@@ -7,7 +7,7 @@
 //!
 //! `TL_FAULTS_MINUTES` goes on until the time is over: `cargo xtask soak`.
 
-mod watch;
+pub mod watch;
 
 use std::process::Child;
 use std::time::{Duration, Instant};

@@ -7,10 +7,12 @@
 use std::time::Instant;
 
 use tl_core::{Command, ContentHash, Entry, NewEvent, Reply, Text, entry};
+use tl_raft::PeerId;
 use tl_store::OrderedStore;
 use tl_types::{ErrorCode, GroupId, Index, SessionId};
 use tl_wire::{HASH_ALGORITHM, SealedEvent};
 
+use super::forward::Route;
 use super::recent::Mark;
 use super::{Applied, Service, applied, encoded, only_reply, unexpected};
 use crate::api::{Append, Appended, Caller, Indexed, ServiceError};
@@ -25,6 +27,9 @@ pub struct Proposal {
     pub(crate) group: GroupId,
     pub(crate) entry: Vec<u8>,
     pub(crate) permit: Permit,
+    /// Who leads the group, if this node does not.
+    pub(crate) to: Option<PeerId>,
+    pub(crate) deadline: Instant,
 }
 
 /// An append that has to wait first: for rows from disk, or for a flush.
@@ -86,15 +91,24 @@ impl<S: OrderedStore + 'static> Service<S> {
     ) -> Result<Prepared, ServiceError> {
         let (group, entry) = self.append_entry(caller, id, request)?;
         self.check_running()?;
-        let is_elsewhere = self.is_elsewhere(group);
-        if is_elsewhere || self.waits_for_flush() || !self.has_rows_in_memory(group, &entry) {
-            let wants_rows = !is_elsewhere && !self.waits_for_flush();
+        let here = match self.route(group) {
+            Route::Local => true,
+            Route::Remote(leader) => {
+                let bytes = encoded(&entry)?;
+                let (permit, deadline) = (self.permit(&bytes)?, caller.deadline);
+                let to = Some(leader);
+                return Ok(Prepared::Now(Proposal { group, entry: bytes, permit, to, deadline }));
+            }
+            Route::Nobody => false,
+        };
+        if !here || self.waits_for_flush() || !self.has_rows_in_memory(group, &entry) {
+            let wants_rows = here && !self.waits_for_flush();
             let permit = if wants_rows { Some(self.permit(&encoded(&entry)?)?) } else { None };
             let caller = caller.clone();
             let later = Later { caller, group, entry, wants_rows, permit };
             return Ok(Prepared::Later(Box::new(later)));
         }
-        self.proposal(group, &entry, None)
+        self.proposal(caller.deadline, group, &entry, None)
     }
 
     /// Loads the rows that an append waits for, unless its caller has stopped waiting. Blocking.
@@ -124,8 +138,8 @@ impl<S: OrderedStore + 'static> Service<S> {
             later.wants_rows = false;
             return Ok(Prepared::Later(later));
         }
-        let Later { group, entry, permit, .. } = *later;
-        self.proposal(group, &entry, permit)
+        let Later { caller, group, entry, permit, .. } = *later;
+        self.proposal(caller.deadline, group, &entry, permit)
     }
 
     fn permit(&self, bytes: &[u8]) -> Result<Permit, ServiceError> {
@@ -134,6 +148,7 @@ impl<S: OrderedStore + 'static> Service<S> {
 
     fn proposal(
         &self,
+        deadline: Instant,
         group: GroupId,
         entry: &Entry,
         permit: Option<Permit>,
@@ -141,7 +156,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let bytes = encoded(entry)?;
         let permit = permit.map_or_else(|| self.permit(&bytes), Ok)?;
         self.check_disk()?;
-        Ok(Prepared::Now(Proposal { group, entry: bytes, permit }))
+        Ok(Prepared::Now(Proposal { group, entry: bytes, permit, to: None, deadline }))
     }
 
     /// Goes on with an append that had to wait.
@@ -167,20 +182,13 @@ impl<S: OrderedStore + 'static> Service<S> {
         self.appended(applied(group, answer)?)
     }
 
-    /// Whether a front on the driver's thread serves all there is: not in a cluster of several
-    /// nodes, where a write may have to go elsewhere, or be tried again after a change of leader.
-    #[must_use]
-    pub fn takes_front(&self) -> bool {
-        self.inner.links.is_none()
-    }
-
     /// Lets a front live on the driver's thread. A node has one such front at most.
     pub fn attach(&self, front: Box<dyn Front>) {
         self.inner.mailer.send(Mail::Front(front));
     }
 
     /// Whether an append needs no row from disk, as far as can be told.
-    fn has_rows_in_memory(&self, group: GroupId, entry: &Entry) -> bool {
+    pub(super) fn has_rows_in_memory(&self, group: GroupId, entry: &Entry) -> bool {
         let mark = match &entry.commands[..] {
             [Command::Append(append)] => Mark::of(append, self.inner.mailer.memtables()),
             _ => None,
@@ -208,7 +216,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         Ok((group, super::entry_of(caller, [Command::Append(append)])))
     }
 
-    fn appended(&self, mut applied: Applied) -> Result<Indexed<Appended>, ServiceError> {
+    pub(super) fn appended(&self, mut applied: Applied) -> Result<Indexed<Appended>, ServiceError> {
         let reply = only_reply(applied.replies).inspect_err(|_| {
             self.inner.metrics.writes_refused.inc();
         })?;

@@ -54,7 +54,7 @@ pub enum Route {
 }
 
 /// What became of one try.
-enum Tried {
+pub(crate) enum Tried {
     Applied(Applied),
     Refused(ServiceError),
     NotTaken(Option<PeerId>),
@@ -148,16 +148,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
         let ask = Ask::Propose(group, bytes.to_vec());
         match self.ask(deadline, ask, Some(permit)).await {
-            Ok(Answer::Applied { index, replies, guards }) => {
-                Tried::Applied(Applied { index, replies, guards })
-            }
-            Ok(Answer::Read { .. }) => Tried::Refused(unexpected("a read answer for a write")),
-            Ok(Answer::Failed(Failure::NotLeader(leader))) => Tried::NotTaken(leader),
-            Ok(Answer::Failed(Failure::Lost)) => Tried::NotTaken(None),
-            Ok(Answer::Failed(Failure::Unknown)) => Tried::Unknown,
-            Ok(Answer::Failed(
-                failure @ (Failure::Busy | Failure::Stopped | Failure::ChangeRefused(_)),
-            )) => Tried::Refused(failed(group, failure)),
+            Ok(answer) => tried(group, answer),
             Err(error) if error.code == ErrorCode::RaftTimeout => Tried::Unknown,
             Err(error) => Tried::Refused(error),
         }
@@ -184,19 +175,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let patience = Duration::from_millis(wait_ms.into()).min(SERVE_MAX);
         let deadline = Instant::now() + patience;
         let purpose = Purpose::of(&entry);
-        match self.propose_here(deadline, group, &entry, &bytes, purpose).await {
-            Tried::Applied(Applied { index, replies, guards }) => {
-                // Tails here may show the events from now on: the writer is elsewhere.
-                drop(guards);
-                match replies.first() {
-                    Some(Reply::Refused(refusal)) => PeerAnswer::Refused(refused(refusal)),
-                    Some(_) | None => PeerAnswer::Taken { index, replies },
-                }
-            }
-            Tried::Refused(error) => PeerAnswer::Refused(error),
-            Tried::NotTaken(leader) => PeerAnswer::NotTaken { leader },
-            Tried::Unknown => PeerAnswer::Unknown,
-        }
+        self.propose_here(deadline, group, &entry, &bytes, purpose).await.for_peer()
     }
 
     /// Asks other members to lead what this node leads, some groups at a time; it goes away.
@@ -274,7 +253,43 @@ impl<S: OrderedStore + 'static> Service<S> {
     }
 }
 
-fn told(answer: Result<PeerAnswer, NoAnswer>) -> Tried {
+impl Tried {
+    /// What another node is told that has asked for it.
+    pub(crate) fn for_peer(self) -> PeerAnswer {
+        match self {
+            Tried::Applied(Applied { index, replies, guards }) => {
+                // Tails here may show the events from now on: the writer is elsewhere.
+                drop(guards);
+                match replies.first() {
+                    Some(Reply::Refused(refusal)) => PeerAnswer::Refused(refused(refusal)),
+                    Some(_) | None => PeerAnswer::Taken { index, replies },
+                }
+            }
+            Tried::Refused(error) => PeerAnswer::Refused(error),
+            Tried::NotTaken(leader) => PeerAnswer::NotTaken { leader },
+            Tried::Unknown => PeerAnswer::Unknown,
+        }
+    }
+}
+
+/// What the driver's answer to a proposal says.
+pub(crate) fn tried(group: GroupId, answer: Answer) -> Tried {
+    match answer {
+        Answer::Applied { index, replies, guards } => {
+            Tried::Applied(Applied { index, replies, guards })
+        }
+        Answer::Read { .. } => Tried::Refused(unexpected("a read answer for a write")),
+        Answer::Failed(Failure::NotLeader(leader)) => Tried::NotTaken(leader),
+        Answer::Failed(Failure::Lost) => Tried::NotTaken(None),
+        Answer::Failed(Failure::Unknown) => Tried::Unknown,
+        Answer::Failed(
+            failure @ (Failure::Busy | Failure::Stopped | Failure::ChangeRefused(_)),
+        ) => Tried::Refused(failed(group, failure)),
+    }
+}
+
+/// What another node's answer says.
+pub(crate) fn told(answer: Result<PeerAnswer, NoAnswer>) -> Tried {
     match answer {
         Ok(PeerAnswer::Taken { index, replies }) => {
             Tried::Applied(Applied { index, replies, guards: Default::default() })

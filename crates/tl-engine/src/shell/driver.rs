@@ -4,40 +4,54 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tl_core::{Change, Effect};
-use tl_raft::{JobId, LogJob, Token};
+use tl_raft::{JobId, LogJob, PeerId, Token};
 use tl_store::OrderedStore;
 use tl_types::{GroupId, Seq};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::admission::Permit;
 use super::answers::{Addressed, Answer};
 use super::aside::AsideBox;
 use super::cold::ColdBox;
 use super::flush::Background;
-use super::links::Links;
+use super::links::{Links, NoAnswer};
 use super::log::LogBox;
 use super::pulse::Pulse;
+use super::relay::{Again, Served};
 use super::waiters::Waiters;
 use super::{Ask, Mail, Shared, time};
 use crate::api::TailEnd;
-use crate::front::{Front, Offer, Ticket};
+use crate::front::{Front, Offer, Ticket, Told};
 use crate::hub::{ReplyGuards, TopicKey};
 use crate::metrics::Stage;
 use crate::node::{CatchUpCounts, CatchUpOpen, Done, Failure, Input, Node, Turned};
 use crate::ops::look::{GroupLook, look};
+use crate::peer::{Answer as PeerAnswer, Question};
+use crate::service::forward::{Tried, told, tried};
+use crate::service::{Applied, Proposal};
 
 /// Longest wait for mail: the driver's clock ticks at least this often.
 const TICK: Duration = Duration::from_millis(50);
 /// So long after its last write of the log the driver has the end of the log confirmed.
 const NUDGE_AFTER: Duration = Duration::from_millis(25);
+/// How often it looks for forwarded writes whose answer is late.
+const LATE_EVERY: Duration = Duration::from_millis(250);
 
 /// Who waits for a token's answer.
 enum Waiter {
     /// A request on the runtime.
     Task { to: oneshot::Sender<Answer>, permit: Option<Permit> },
     /// A request of the front on this thread.
-    Front { ticket: Ticket, permit: Permit },
+    Front {
+        ticket: Ticket,
+        permit: Permit,
+        /// With others: what is tried again when it had no effect.
+        again: Option<Box<Again>>,
+    },
+    /// Another node's question.
+    Peer { from: PeerId, id: u64, group: GroupId, permit: Permit, _place: OwnedSemaphorePermit },
 }
 
 /// The threads around the driver, and what it shares with them.
@@ -71,9 +85,11 @@ struct Loop<'a, S> {
     counted: CatchUpCounts,
     /// Where they were when it was last told.
     open: CatchUpOpen,
+    /// When late answers were last looked for.
+    late: Instant,
 }
 
-pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
+pub(crate) fn run<S: OrderedStore + 'static>(mut node: Node<S>, around: &Around<S>) {
     let mut state = Loop {
         around,
         front: None,
@@ -87,6 +103,7 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
         wrote: None,
         counted: CatchUpCounts::default(),
         open: CatchUpOpen::default(),
+        late: Instant::now(),
     };
     let mut more = true;
     while state.gather(more) {
@@ -100,6 +117,10 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
             links.send(std::mem::take(&mut turned.frames));
             links.send_bulk(std::mem::take(&mut turned.bulk));
             links.roles_changed(&turned.roles);
+            if started.duration_since(state.late) >= LATE_EVERY {
+                state.late = started;
+                links.end_late(started);
+            }
             state.count(node.catch_up_counts(), node.catch_up_open());
         }
         // With others to hear from, this thread must not wait for the disk.
@@ -118,7 +139,7 @@ pub(crate) fn run<S: OrderedStore>(mut node: Node<S>, around: &Around<S>) {
     }
 }
 
-impl<S: OrderedStore> Loop<'_, S> {
+impl<S: OrderedStore + 'static> Loop<'_, S> {
     /// Collects what is to be done, and waits for it unless there is `more` already; false when
     /// the node ends. Dropping the waiters then tells every open request that its outcome is
     /// unknown.
@@ -134,50 +155,111 @@ impl<S: OrderedStore> Loop<'_, S> {
                 mailbox.take(&mut self.mail, Duration::ZERO);
             }
         }
+        let mut offers = std::mem::take(&mut self.offers);
+        for Offer { ticket, proposal } in offers.drain(..) {
+            self.offered(ticket, proposal);
+        }
+        self.offers = offers;
+        let mut mail = std::mem::take(&mut self.mail);
+        let goes_on = mail.drain(..).all(|mail| self.mailed(mail));
+        self.mail = mail;
+        self.inbox.extend(self.written.take().map(Input::LogDone));
+        goes_on
+    }
+
+    /// Takes one piece of mail; false when it is the last.
+    fn mailed(&mut self, mail: Mail) -> bool {
         let inbox = &mut self.inbox;
-        for Offer { ticket, proposal } in self.offers.drain(..) {
-            let (group, entry, mut permit) = (proposal.group, proposal.entry, proposal.permit);
-            permit.pass(Stage::Queue);
-            let waiter = Waiter::Front { ticket, permit };
-            let token = Token(self.waiters.add(waiter));
-            inbox.push(Input::Propose { group, token, entry });
-        }
-        for mail in self.mail.drain(..) {
-            match mail {
-                Mail::Ask { ask, answer, mut permit } => {
-                    if let Some(permit) = &mut permit {
-                        permit.pass(Stage::Queue);
-                    }
-                    let token = Token(self.waiters.add(Waiter::Task { to: answer, permit }));
-                    inbox.push(match ask {
-                        Ask::Propose(group, entry) => Input::Propose { group, token, entry },
-                        Ask::Read(group) => Input::Read { group, token },
-                        Ask::Change(group, change) => Input::ChangeMembers { group, token, change },
-                    });
+        match mail {
+            Mail::Ask { ask, answer, mut permit } => {
+                if let Some(permit) = &mut permit {
+                    permit.pass(Stage::Queue);
                 }
-                Mail::Input(input) => inbox.push(input),
-                Mail::Frame { from, bytes } => {
-                    if let Some(links) = &self.around.links {
-                        links.taken(bytes.len());
-                    }
-                    inbox.push(Input::Frame { from, bytes });
-                }
-                Mail::Bulk { from, bytes } => {
-                    if let Some(links) = &self.around.links {
-                        links.taken(bytes.len());
-                    }
-                    inbox.push(Input::Bulk { from, bytes });
-                }
-                Mail::Front(front) => {
-                    mailbox.wake_by(front.waker());
-                    self.front = Some(front);
-                }
-                Mail::Look(answer) => self.looks.push(answer),
-                Mail::Stop => return false,
+                let waiter = Waiter::Task { to: answer, permit };
+                let token = Token(self.waiters.add(waiter));
+                inbox.push(match ask {
+                    Ask::Propose(group, entry) => Input::Propose { group, token, entry },
+                    Ask::Read(group) => Input::Read { group, token },
+                    Ask::Change(group, change) => Input::ChangeMembers { group, token, change },
+                });
             }
+            Mail::Input(input) => inbox.push(input),
+            Mail::Frame { from, bytes } => {
+                if let Some(links) = &self.around.links {
+                    links.taken(bytes.len());
+                }
+                inbox.push(Input::Frame { from, bytes });
+            }
+            Mail::Bulk { from, bytes } => {
+                if let Some(links) = &self.around.links {
+                    links.taken(bytes.len());
+                }
+                inbox.push(Input::Bulk { from, bytes });
+            }
+            Mail::Serve(served) => {
+                let Served { from, id, group, entry, mut permit, place } = served;
+                permit.pass(Stage::Queue);
+                self.around.shared.metrics.writes_served.inc();
+                let waiter = Waiter::Peer { from, id, group, permit, _place: place };
+                let token = Token(self.waiters.add(waiter));
+                inbox.push(Input::Propose { group, token, entry: entry.into() });
+            }
+            Mail::Told(token, said) => self.told(token, said),
+            Mail::Front(front) => {
+                self.around.shared.mail.wake_by(front.waker());
+                self.front = Some(front);
+            }
+            Mail::Look(answer) => self.looks.push(answer),
+            Mail::Stop => return false,
         }
-        inbox.extend(self.written.take().map(Input::LogDone));
         true
+    }
+
+    /// Proposes what the front offers, or sends it to the node that leads its group.
+    fn offered(&mut self, ticket: Ticket, proposal: Proposal) {
+        let Proposal { group, entry, mut permit, to, deadline } = proposal;
+        permit.pass(Stage::Queue);
+        let Some(links) = &self.around.links else {
+            let token = Token(self.waiters.add(Waiter::Front { ticket, permit, again: None }));
+            self.inbox.push(Input::Propose { group, token, entry });
+            return;
+        };
+        let entry = Bytes::from(entry);
+        let again = Some(Box::new(Again { group, deadline, entry: entry.clone() }));
+        let token = self.waiters.add(Waiter::Front { ticket, permit, again });
+        let Some(to) = to else {
+            let token = Token(token);
+            return self.inbox.push(Input::Propose { group, token, entry: entry.to_vec() });
+        };
+        self.around.shared.metrics.writes_forwarded.inc();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let wait_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        let question = Question::Propose { group, wait_ms, entry };
+        let shared = Arc::clone(&self.around.shared);
+        let call = Box::new(move |said| shared.mail.push(Mail::Told(token, said)));
+        if links.put(to, group, &question, deadline, call).is_err() {
+            self.told(token, Err(NoAnswer::NotSent));
+        }
+    }
+
+    /// Another node has answered for a write of the front, or never will.
+    fn told(&mut self, token: u64, said: Result<PeerAnswer, NoAnswer>) {
+        let Some(Waiter::Front { ticket, again, permit }) = self.waiters.take(token) else {
+            return;
+        };
+        drop(permit);
+        let told = match (told(said), again) {
+            (Tried::Applied(applied), _) => {
+                let Applied { index, replies, guards } = applied;
+                Told::Answer(Answer::Applied { index, replies, guards })
+            }
+            (Tried::Refused(error), _) => Told::Refused(error),
+            (Tried::NotTaken(_), Some(again)) => Told::Again(again),
+            (Tried::NotTaken(_), None) | (Tried::Unknown, _) => {
+                Told::Answer(Answer::Failed(Failure::Unknown))
+            }
+        };
+        self.tell_front(ticket, told);
     }
 
     /// Tells what transfers of rows have done since it was last told.
@@ -284,12 +366,22 @@ impl<S: OrderedStore> Loop<'_, S> {
                             let answer = Answer::Applied { index, replies, guards };
                             self.answers.push(Addressed { to, answer, permit });
                         }
-                        Some(Waiter::Front { ticket, mut permit }) => {
+                        Some(Waiter::Front { ticket, mut permit, .. }) => {
                             permit.pass_at(Stage::Sync, started);
                             permit.pass(Stage::Apply);
                             // The reply is written first; then nothing needs to be held back.
                             let guards = ReplyGuards::new();
-                            self.answer_front(ticket, Answer::Applied { index, replies, guards });
+                            let answer = Answer::Applied { index, replies, guards };
+                            self.tell_front(ticket, Told::Answer(answer));
+                            permit.pass(Stage::Reply);
+                            self.publish(group, effects, counted, false);
+                        }
+                        Some(Waiter::Peer { from, id, mut permit, .. }) => {
+                            permit.pass_at(Stage::Sync, started);
+                            permit.pass(Stage::Apply);
+                            let guards = ReplyGuards::new();
+                            let answer = Answer::Applied { index, replies, guards };
+                            self.answer_peer(from, id, group, answer);
                             permit.pass(Stage::Reply);
                             self.publish(group, effects, counted, false);
                         }
@@ -312,14 +404,31 @@ impl<S: OrderedStore> Loop<'_, S> {
             Some(Waiter::Task { to, permit }) => {
                 self.answers.push(Addressed { to, answer, permit });
             }
-            Some(Waiter::Front { ticket, .. }) => self.answer_front(ticket, answer),
+            Some(Waiter::Front { ticket, again, .. }) => {
+                let had_no_effect =
+                    matches!(answer, Answer::Failed(Failure::NotLeader(_) | Failure::Lost));
+                let told = match again {
+                    Some(again) if had_no_effect => Told::Again(again),
+                    Some(_) | None => Told::Answer(answer),
+                };
+                self.tell_front(ticket, told);
+            }
+            Some(Waiter::Peer { from, id, group, .. }) => {
+                self.answer_peer(from, id, group, answer);
+            }
             None => {}
         }
     }
 
-    fn answer_front(&mut self, ticket: Ticket, answer: Answer) {
+    fn answer_peer(&self, to: PeerId, id: u64, group: GroupId, answer: Answer) {
+        if let Some(links) = &self.around.links {
+            links.answer(to, id, &tried(group, answer).for_peer());
+        }
+    }
+
+    fn tell_front(&mut self, ticket: Ticket, told: Told) {
         let front = self.front.as_mut().expect("a front that asked stays until the node ends");
-        front.answer(ticket, answer);
+        front.answer(ticket, told);
     }
 
     /// Tells tails what was applied; with `hold`, events wait for the writer's reply.

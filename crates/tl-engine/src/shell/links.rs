@@ -37,6 +37,9 @@ pub(crate) const INBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 const CLOCKS_AGREE_MS: u128 = 1_000;
 /// What a peer's clock said is forgotten after this.
 const CLOCK_FRESH: Duration = Duration::from_secs(5);
+/// A member that no longer leads a group has so long to say what became of the group's writes.
+/// One that is well says so at once; of one that is gone the connection breaks.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A member that said something this lately is up.
 const PRESENT: Duration = Duration::from_secs(2);
 /// The group of a question that concerns none.
@@ -44,7 +47,7 @@ const NO_GROUP: GroupId = GroupId(u16::MAX);
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoAnswer {
+pub enum NoAnswer {
     /// The question has not left this node.
     NotSent,
     /// Whether it arrived is not known.
@@ -52,10 +55,42 @@ pub(crate) enum NoAnswer {
 }
 
 /// A question under way.
-#[derive(Debug)]
 struct Waiting {
     peer: PeerId,
-    answer: oneshot::Sender<Result<Answer, NoAnswer>>,
+    asker: Asker,
+    /// When it ends as unknown at the latest.
+    until: Option<Instant>,
+}
+
+/// What is done with an answer on a thread of the transport; it must not wait.
+pub(crate) type Call = Box<dyn FnOnce(Result<Answer, NoAnswer>) + Send>;
+
+/// Who is told the answer.
+enum Asker {
+    /// A task, which gives up by itself.
+    Task(oneshot::Sender<Result<Answer, NoAnswer>>),
+    /// Whoever is behind a call.
+    Call(Call),
+}
+
+impl Waiting {
+    fn tell(self, said: Result<Answer, NoAnswer>) {
+        match self.asker {
+            // Also when nobody waits any more.
+            Asker::Task(answer) => drop(answer.send(said)),
+            Asker::Call(call) => call(said),
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").field("peer", &self.peer).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -132,7 +167,7 @@ impl Links {
         *self.sender.write() = None;
         let waiting = std::mem::take(&mut self.open.lock().waiting);
         for (_, waiting) in waiting {
-            let _ = waiting.answer.send(Err(NoAnswer::Unknown));
+            waiting.tell(Err(NoAnswer::Unknown));
         }
     }
 
@@ -253,8 +288,9 @@ impl Links {
         self.leaders.iter().filter(|leader| leader.load(Ordering::Acquire) == self.me.0).count()
     }
 
-    /// The driver says that roles changed. A question to a node that no longer leads will not be
-    /// answered by it soon, if it is gone; so it ends as unknown.
+    /// The driver says that roles changed. A node that no longer leads, and is well, still answers
+    /// what it was asked before: its entries are committed or overwritten. One that hangs does not,
+    /// and is not waited for much longer.
     pub(crate) fn roles_changed(&self, changes: &[RoleChange]) {
         if changes.is_empty() {
             return;
@@ -270,19 +306,33 @@ impl Links {
         self.changed.notify_waiters();
     }
 
-    /// Ends questions about a group to others than its leader.
+    /// Questions about a group to others than its leader are to end soon.
     fn give_up(&self, group: GroupId, leader: PeerId) {
+        let soon = Instant::now() + LAST_WORDS;
         let mut open = self.open.lock();
-        let stale: Vec<(GroupId, u64)> = open
-            .waiting
-            .range((group, 0)..=(group, u64::MAX))
-            .filter(|(_, waiting)| waiting.peer != leader)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in stale {
-            if let Some(waiting) = open.waiting.remove(&id) {
-                let _ = waiting.answer.send(Err(NoAnswer::Unknown));
-            }
+        let all = open.waiting.range_mut((group, 0)..=(group, u64::MAX));
+        for (_, waiting) in all.filter(|(_, waiting)| waiting.peer != leader) {
+            waiting.until = Some(waiting.until.map_or(soon, |until| until.min(soon)));
+        }
+    }
+
+    /// Ends questions that were waited for long enough; called every so often.
+    pub(crate) fn end_late(&self, now: Instant) {
+        self.end_unknown(.., |waiting| waiting.is_over(now));
+    }
+
+    /// Ends some questions as unknown; whoever asked is told when nothing is locked.
+    fn end_unknown(
+        &self,
+        range: impl std::ops::RangeBounds<(GroupId, u64)>,
+        is_over: impl Fn(&Waiting) -> bool,
+    ) {
+        let mut open = self.open.lock();
+        let gone = open.waiting.extract_if(range, |_, waiting| is_over(waiting));
+        let gone: Vec<Waiting> = gone.map(|(_, waiting)| waiting).collect();
+        drop(open);
+        for waiting in gone {
+            waiting.tell(Err(NoAnswer::Unknown));
         }
     }
 
@@ -311,26 +361,52 @@ impl Links {
             | Question::Repair { .. } => NO_GROUP,
         };
         let (answer, answered) = oneshot::channel();
-        let number = {
-            let mut open = self.open.lock();
-            open.asked += 1;
-            let number = open.asked;
-            open.waiting.insert((group, number), Waiting { peer: to, answer });
-            number
-        };
+        let number = self.add(group, Waiting { peer: to, asker: Asker::Task(answer), until: None });
         // Also when nobody waits any more.
         let _forget = Forget { links: self, id: (group, number) };
-        let payload = question.encode(question_id(group, number));
-        let sent = match &*self.sender.read() {
-            Some(sender) => sender.send(to, FrameKind::Request, payload).is_ok(),
-            None => false,
-        };
-        if !sent {
+        if !self.send_question(to, question, question_id(group, number)) {
             return Err(NoAnswer::NotSent);
         }
         match tokio::time::timeout_at(deadline.into(), answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(NoAnswer::Unknown),
+        }
+    }
+
+    /// Asks a peer about a group and goes on: the answer is given to `call`, or at `until` that it
+    /// is not known ([`Links::end_late`] sees to that). `call` comes back when nothing was sent.
+    pub(crate) fn put(
+        &self,
+        to: PeerId,
+        group: GroupId,
+        question: &Question,
+        until: Instant,
+        call: Call,
+    ) -> Result<(), Call> {
+        let asker = Asker::Call(call);
+        let number = self.add(group, Waiting { peer: to, asker, until: Some(until) });
+        if self.send_question(to, question, question_id(group, number)) {
+            return Ok(());
+        }
+        // It may have been ended meanwhile, and then it was told.
+        match self.open.lock().waiting.remove(&(group, number)) {
+            Some(Waiting { asker: Asker::Call(call), .. }) => Err(call),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn add(&self, group: GroupId, waiting: Waiting) -> u64 {
+        let mut open = self.open.lock();
+        open.asked += 1;
+        let number = open.asked;
+        open.waiting.insert((group, number), waiting);
+        number
+    }
+
+    fn send_question(&self, to: PeerId, question: &Question, id: u64) -> bool {
+        match &*self.sender.read() {
+            Some(sender) => sender.send(to, FrameKind::Request, question.encode(id)).is_ok(),
+            None => false,
         }
     }
 
@@ -341,7 +417,7 @@ impl Links {
             && let Some(waiting) = open.waiting.remove(&id)
         {
             drop(open);
-            let _ = waiting.answer.send(with);
+            waiting.tell(with);
         }
     }
 
@@ -365,13 +441,7 @@ impl Links {
 
     /// The connection to a peer broke: nobody knows what it has seen.
     pub(crate) fn lost(&self, peer: PeerId) {
-        let mut open = self.open.lock();
-        let gone = open.waiting.extract_if(.., |_, waiting| waiting.peer == peer);
-        let gone: Vec<Waiting> = gone.map(|(_, waiting)| waiting).collect();
-        drop(open);
-        for waiting in gone {
-            let _ = waiting.answer.send(Err(NoAnswer::Unknown));
-        }
+        self.end_unknown(.., |waiting| waiting.peer == peer);
     }
 
     /// Sends an answer, if there is room for it; else whoever asked hears nothing.
@@ -454,7 +524,8 @@ mod tests {
         let mut open = links.open.lock();
         open.asked += 1;
         let number = open.asked;
-        open.waiting.insert((group, number), Waiting { peer: PEER, answer });
+        let waiting = Waiting { peer: PEER, asker: Asker::Task(answer), until: None };
+        open.waiting.insert((group, number), waiting);
         (question_id(group, number), answered)
     }
 
@@ -494,17 +565,52 @@ mod tests {
     }
 
     #[test]
-    fn a_question_to_who_leads_no_more_ends_as_unknown() {
+    fn who_leads_no_more_has_a_moment_for_its_last_words() {
         let links = links();
-        let (_, mut of_three) = wait(&links, GroupId(3));
+        let (id, mut first) = wait(&links, GroupId(3));
+        let (_, mut second) = wait(&links, GroupId(3));
         let (_, mut of_two) = wait(&links, GroupId(2));
         links.roles_changed(&[leads(3, 0), leads(3, 2), leads(2, 2)]);
-        assert!(of_three.try_recv().is_err() && of_two.try_recv().is_err());
         links.roles_changed(&[leads(3, 1)]);
-        assert_eq!(of_three.try_recv(), Ok(Err(NoAnswer::Unknown)));
+        let changed = Instant::now();
+        links.end_late(changed);
+        let taken = Answer::Taken { index: tl_types::Index(7), replies: Vec::new() };
+        links.answered(PEER, taken.encode(id));
+        assert_eq!(first.try_recv(), Ok(Ok(taken)), "it was committed all the same");
+        assert!(second.try_recv().is_err());
+        links.end_late(changed + LAST_WORDS);
+        assert_eq!(second.try_recv(), Ok(Err(NoAnswer::Unknown)), "it hangs");
         assert!(of_two.try_recv().is_err(), "another group");
         assert!(links.leads(GroupId(3)) && !links.leads(GroupId(2)));
         assert_eq!((links.leaderless(), links.led()), (Some(GroupId(0)), 1));
+    }
+
+    #[test]
+    fn who_is_called_back_is_told_once_and_not_later_than_said() {
+        let links = links();
+        let (said, heard) = std::sync::mpsc::channel();
+        let call = || {
+            let said = said.clone();
+            Box::new(move |answer| said.send(answer).expect("heard")) as Call
+        };
+        let entry = Bytes::from_static(b"e");
+        let question = Question::Propose { group: GroupId(3), wait_ms: 1, entry };
+        let until = Instant::now();
+        let back = links.put(PEER, GroupId(3), &question, until, call());
+        assert!(back.is_err() && links.open.lock().waiting.is_empty(), "nothing leaves yet");
+        let waiting = |until| {
+            let asker = Asker::Call(call());
+            links.add(GroupId(3), Waiting { peer: PEER, asker, until: Some(until) })
+        };
+        waiting(until);
+        let later = waiting(until + Duration::from_secs(1));
+        links.end_late(until);
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [Err(NoAnswer::Unknown)]);
+        let taken = Answer::Taken { index: tl_types::Index(7), replies: Vec::new() };
+        let id = question_id(GroupId(3), later);
+        links.answered(PEER, taken.encode(id));
+        links.answered(PEER, taken.encode(id));
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [Ok(taken)]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use slab::Slab;
 use tl_engine::api::{Appended, Caller, Indexed, ServiceError};
-use tl_engine::front::{Answer, Front, Later, Offer, Prepared, Ticket, Waker};
+use tl_engine::front::{Front, Later, Offer, Prepared, Ticket, Told, Waker};
 use tl_types::limits::REQUEST_MS_DEFAULT;
 use tl_types::{ErrorCode, GroupId, Namespace, Principal};
 use tokio::runtime::Handle;
@@ -314,15 +314,25 @@ impl HotFront {
             }
             Ok(Prepared::Later(later)) if later.wants_rows() => self.cold.push((ticket, later)),
             Ok(Prepared::Later(later)) => {
-                let (service, inbox) = (self.shared.service.clone(), Arc::clone(&self.inbox));
-                self.runtime.spawn(async move {
-                    let said = service.finish_append(*later).await;
-                    // Without a front there is no connection that could be told.
-                    drop(inbox.send(Mail::Done(ticket, said)));
-                });
+                let service = self.shared.service.clone();
+                self.finish(ticket, async move { service.finish_append(*later).await });
             }
             Err(error) => self.conclude(ticket, |_, _| Err(error)),
         }
+    }
+
+    /// Has an append finished on the runtime.
+    fn finish(
+        &self,
+        ticket: Ticket,
+        work: impl Future<Output = Result<Indexed<Appended>, ServiceError>> + Send + 'static,
+    ) {
+        let inbox = Arc::clone(&self.inbox);
+        self.runtime.spawn(async move {
+            let said = work.await;
+            // Without a front there is no connection that could be told.
+            drop(inbox.send(Mail::Done(ticket, said)));
+        });
     }
 
     /// Has the rows loaded that appends wait for, a few appends a thread: waking one costs as much
@@ -498,8 +508,17 @@ impl Front for HotFront {
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Answer) {
-        self.conclude(ticket, |shared, group| shared.service.conclude_append(group, answer));
+    fn answer(&mut self, ticket: Ticket, told: Told) {
+        match told {
+            Told::Answer(answer) => {
+                self.conclude(ticket, |shared, group| shared.service.conclude_append(group, answer))
+            }
+            Told::Refused(error) => self.conclude(ticket, |_, _| Err(error)),
+            Told::Again(again) => {
+                let service = self.shared.service.clone();
+                self.finish(ticket, async move { service.append_again(*again).await });
+            }
+        }
     }
 }
 
