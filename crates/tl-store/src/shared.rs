@@ -115,6 +115,25 @@ impl MemStore {
         self.cache.clear();
         self.floors.clear();
     }
+
+    /// Lets one durable row of a group rot: the `pick`th of those that are wanted, counted around.
+    /// From then on it is damaged for whoever reads it, until it is written anew. Returns which row it
+    /// is, or `None` when there is none.
+    pub fn rot(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        pick: usize,
+        wanted: impl Fn(&RowKey) -> bool,
+    ) -> Option<RowKey> {
+        let key = |row: &RowKey| FullKey::new(group, generation, row);
+        let start = key(&RowKey::table_start(Table::Group, ResourceNumber(0)));
+        let last = Table::ALL.last().expect("there are tables");
+        let end = key(&RowKey::table_end(*last, ResourceNumber(u64::MAX)));
+        let row = self.runs.rot(&start, &end, pick, |key| wanted(&key.parts().2))?;
+        self.cache.remove(&row);
+        Some(row.parts().2)
+    }
 }
 
 impl<R: Runs> Store<R> {

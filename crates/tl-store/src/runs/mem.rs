@@ -1,6 +1,6 @@
 //! Runs in memory: the image of the last completed flush.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -27,12 +27,47 @@ const STEP_ROWS: usize = 4_096;
 pub struct MemRuns {
     rows: RwLock<BTreeMap<FullKey, Bytes>>,
     compacted_to: RwLock<Option<FullKey>>,
+    /// Rows whose bytes are no longer what was written.
+    rotten: RwLock<BTreeSet<FullKey>>,
     floors: Arc<Floors>,
 }
 
 impl MemRuns {
     pub(crate) fn new(floors: Arc<Floors>) -> MemRuns {
-        MemRuns { rows: RwLock::default(), compacted_to: RwLock::default(), floors }
+        MemRuns {
+            rows: RwLock::default(),
+            compacted_to: RwLock::default(),
+            rotten: RwLock::default(),
+            floors,
+        }
+    }
+
+    /// Lets one of the rows between two keys rot, the `pick`th of those that are wanted, counted
+    /// around; returns which.
+    pub(crate) fn rot(
+        &self,
+        start: &FullKey,
+        end: &FullKey,
+        pick: usize,
+        wanted: impl Fn(&FullKey) -> bool,
+    ) -> Option<FullKey> {
+        let rows = self.rows.read();
+        let range = rows.range::<FullKey, _>((Bound::Included(start), Bound::Excluded(end)));
+        let keys: Vec<&FullKey> = range.map(|(key, _)| key).filter(|key| wanted(key)).collect();
+        let key = (*keys.get(pick % keys.len().max(1))?).clone();
+        self.rotten.write().insert(key.clone());
+        Some(key)
+    }
+
+    fn sound(&self, key: &FullKey, value: Bytes) -> Result<Bytes, StoreError> {
+        if !self.rotten.read().contains(key) {
+            return Ok(value);
+        }
+        Err(StoreError::Damaged {
+            file: "memory".into(),
+            doing: format!("reading row {key:?}"),
+            detail: "the bytes are not what was written".into(),
+        })
     }
 
     fn chunk(&self, start: Bound<&FullKey>, end: Bound<&FullKey>) -> Vec<(FullKey, Bytes)> {
@@ -51,6 +86,7 @@ impl Runs for MemRuns {
     fn ingest(&self, new: &mut dyn Iterator<Item = (FullKey, Slot)>) -> Result<(), StoreError> {
         let mut rows = self.rows.write();
         for (key, value) in new {
+            self.rotten.write().remove(&key);
             match value {
                 Some(value) => rows.insert(key, value),
                 None => rows.remove(&key),
@@ -60,7 +96,8 @@ impl Runs for MemRuns {
     }
 
     fn get(&self, key: &FullKey) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.rows.read().get(key).cloned())
+        let found = self.rows.read().get(key).cloned();
+        found.map(|value| self.sound(key, value)).transpose()
     }
 
     fn range(&self, start: Bound<&FullKey>, end: Bound<&FullKey>) -> RunRows<'_> {
@@ -75,14 +112,17 @@ impl Runs for MemRuns {
             }
             let (key, value) = chunk.next()?;
             last = Some(key.clone());
-            Some(Ok((key, value)))
+            Some(self.sound(&key, value).map(|value| (key, value)))
         }))
     }
 
     fn pinned(&self, start: &FullKey, end: &FullKey) -> PinnedRows {
         let rows = self.rows.read();
         let range = rows.range::<FullKey, _>((Bound::Included(start), Bound::Excluded(end)));
-        let rows: Vec<_> = range.map(|(key, value)| Ok((key.clone(), value.clone()))).collect();
+        let sound = |(key, value): (&FullKey, &Bytes)| {
+            self.sound(key, value.clone()).map(|value| (key.clone(), value))
+        };
+        let rows: Vec<_> = range.map(sound).collect();
         Box::new(rows.into_iter())
     }
 
@@ -98,6 +138,7 @@ impl Runs for MemRuns {
         for key in &step {
             if self.floors.is_forgotten(key.as_bytes()) {
                 rows.remove(key);
+                self.rotten.write().remove(key);
             }
         }
         Ok(rows.len() != before || from.is_some())

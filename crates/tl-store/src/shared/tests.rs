@@ -165,6 +165,35 @@ fn rows_of_a_session_without_events_stay_in_memory_only_if_they_were_there() {
 }
 
 #[test]
+fn a_row_that_rots_is_damaged_for_all_who_read_it_until_it_is_written_anew() {
+    let store = MemStore::new(StoreOptions::default());
+    let (rotten, sound) = (RowKey::session(NUMBER), RowKey::event(NUMBER, Seq(1)));
+    let mut index = 0;
+    let mut flush = |value: &'static [u8]| {
+        let rows = [&rotten, &sound].map(|key| (key.clone(), Some(Bytes::from_static(value))));
+        index += 1;
+        let (index, term, rows) = (Index(index), Term(1), rows.to_vec());
+        store.write(GroupWrites { group: GROUP, generation: GENERATION, index, term, rows });
+        assert!(store.rotate() && store.flush_one().unwrap());
+    };
+    flush(b"old");
+    let session = |key: &RowKey| key.table() == Table::Session;
+    assert_eq!(store.rot(GROUP, Generation(9), 7, session), None);
+    assert_eq!(store.rot(GROUP, GENERATION, 7, session), Some(rotten.clone()));
+    let damaged = |error: StoreError| assert!(matches!(error, StoreError::Damaged { .. }));
+    damaged(store.get(GROUP, GENERATION, &rotten).unwrap_err());
+    damaged(store.prefetch(&[FullKey::new(GROUP, GENERATION, &rotten)]).unwrap_err());
+    let end = RowKey::table_end(Table::Event, NUMBER);
+    damaged(store.range(GROUP, GENERATION, &rotten, &end, 8, usize::MAX).unwrap_err());
+    assert!(store.export(GROUP).unwrap().rows.any(|row| row.is_err()));
+    assert!(store.get(GROUP, GENERATION, &sound).unwrap().is_some());
+    store.crash();
+    damaged(store.get(GROUP, GENERATION, &rotten).unwrap_err());
+    flush(b"new");
+    assert_eq!(store.get(GROUP, GENERATION, &rotten).unwrap().as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
 fn back_pressure_rises_with_sealed_memtables_and_falls_with_flushes() {
     let options = StoreOptions { sealed_max: 2, memtable_bytes: 1, ..StoreOptions::default() };
     let store = MemStore::new(options);
