@@ -51,6 +51,14 @@ coverage! {
     disks_lost,
     /// Of three machines, one lost its disk while a second lacked what it had and the third went down.
     disks_lost_with_no_majority,
+    /// Of those, disks of a machine whose new number did not count everywhere yet.
+    disks_lost_again,
+    /// Of those, disks of a second machine while the first was being replaced.
+    second_disks_lost,
+    /// Of those, disks that were lost while a group was between two majorities.
+    disks_lost_in_joint_changes,
+    /// Steps asked for by a machine that went by an old list of members.
+    steps_by_an_old_list,
     /// Lost disks for which every group has another one.
     disks_replaced,
     /// Changes of a group's members that a leader made.
@@ -71,6 +79,30 @@ coverage! {
     sync_errors,
     /// Writes refused by a full disk.
     full_disks,
+    /// Memtables that a full disk kept from becoming durable for a while.
+    flushes_without_room,
+    /// Disks that were slow for a while.
+    slow_disks,
+    /// Syncs that took long.
+    slow_syncs,
+    /// Rows that rotted on the disk of one machine.
+    rows_rotten,
+    /// Groups that stopped on one machine, because a rotten row was met or because it was asked for.
+    groups_stopped,
+    /// Groups that went on from rows of another machine in place of rotten ones.
+    groups_mended,
+    /// Reads that met a rotten row and were refused.
+    reads_of_rot,
+    /// Transfers of rows that met a rotten one and were given up.
+    rot_not_given,
+    /// Wall clocks that went a day forward on a machine that led.
+    clocks_ahead_of_leaders,
+    /// Elections won by a machine whose wall clock was a day ahead.
+    led_with_a_clock_ahead,
+    /// Wall clocks that were a day ahead and went back.
+    clocks_set_back,
+    /// Times that a majority of wall clocks agreed and a machine was told so.
+    clocks_agreed,
     /// Splits of the network.
     splits,
     /// Runs with four machines.
@@ -139,6 +171,10 @@ coverage! {
     trims,
     /// Digests of two replicas compared at the same index.
     digests_compared,
+    /// Entries seen to be committed by the leader that did it.
+    commits_seen,
+    /// Answers that were put in one order with all others about their session.
+    history_answers,
 }
 
 impl Coverage {

@@ -10,17 +10,22 @@ use serde::Serialize;
 
 pub mod acknowledged;
 pub mod applied_alike;
+pub mod archived;
 pub mod commits;
 pub mod confirmed_log;
+pub mod damaged;
 pub mod digests;
 pub mod elections;
+pub mod history;
 pub mod leader_completeness;
 pub mod linearizable;
 pub mod log_matching;
+pub mod members;
 pub mod minority;
 pub mod one_life;
 pub mod origins;
 pub mod positions;
+pub mod presence;
 pub mod producers;
 pub mod requests;
 pub mod stamps;
@@ -61,6 +66,7 @@ pub(crate) struct Checks {
     pub(crate) commits: commits::Commits,
     pub(crate) digests: digests::Digests,
     pub(crate) elections: elections::Elections,
+    pub(crate) history: history::History,
     pub(crate) leader_completeness: leader_completeness::LeaderCompleteness,
     pub(crate) linearizable: linearizable::Linearizable,
     pub(crate) log_matching: log_matching::LogMatching,

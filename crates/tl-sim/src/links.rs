@@ -54,6 +54,11 @@ impl Links {
         self.look(now_us);
     }
 
+    /// Whether two machines hear each other.
+    pub(crate) fn joins(&self, one: MachineNo, other: MachineNo) -> bool {
+        !self.cut[one][other] && !self.cut[other][one]
+    }
+
     /// Since when the machine has been on a side without a majority, microseconds; `None` when it
     /// is not.
     pub(crate) fn alone_since(&self, machine: MachineNo) -> Option<u64> {

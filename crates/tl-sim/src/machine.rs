@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use tl_engine::node::recover::{Found, StartError, StartPlan, recover};
 use tl_engine::node::{Aside, Beside, CatchUpLimits, Input, Node, Now};
-use tl_raft::{DriverConfig, JobId, LogJob, PeerId};
+use tl_raft::{DriverConfig, JobId, LogJob, Members, PeerId};
 use tl_store::{MemStore, OrderedStore, StoreOptions};
-use tl_types::{GroupId, Index, NodeId};
+use tl_types::{GroupId, Index, NodeId, UnixMs};
 use tl_wal::memdisk::MemDisk;
 use tl_wal::{Disk, Preparer, Record, Wal, WalError, WalOptions};
 
@@ -35,6 +35,14 @@ pub(crate) struct Machine {
     pub(crate) process: Option<Process>,
     /// A process has opened the log, so it must be there ever after.
     has_log: bool,
+    /// Its disk is lost, and it has no other number yet.
+    pub(crate) is_lost: bool,
+    /// The newest list of members that it has heard of, counted from 0.
+    pub(crate) list: usize,
+    /// Its syncs and flushes take long until then.
+    pub(crate) slow_until_us: u64,
+    /// There is no room on the disk for a while.
+    pub(crate) is_full: bool,
     /// Added to the wall clock by jumps so far, milliseconds.
     pub(crate) wall_jump_ms: i64,
     /// The instant, in virtual milliseconds, at which the boot clock stood at 0.
@@ -55,6 +63,10 @@ pub(crate) struct Process {
     pub(crate) flush_due: bool,
     /// What was applied when it was last looked at, by group.
     pub(crate) applied: Vec<Index>,
+    /// Groups whose rows are known to be damaged here, and what was applied to them then.
+    pub(crate) stopped: BTreeMap<GroupId, Index>,
+    /// Groups that it led when it was last looked at, and the members that it went by.
+    pub(crate) leads: BTreeMap<GroupId, Members>,
 }
 
 /// The log thread: what waits, and what is being synced.
@@ -96,6 +108,10 @@ impl Machine {
             life: 0,
             has_log: false,
             process: None,
+            is_lost: false,
+            list: 0,
+            slow_until_us: 0,
+            is_full: false,
             wall_jump_ms: 0,
             boot_zero_ms: -BOOT_STEP_MS * (no as i64 + 1),
             wall_start_ms: plan.wall_start_ms + 700 * no as u64,
@@ -134,6 +150,9 @@ impl Machine {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let now = self.clocks(now_us);
         let (mut node, wal, found) = recover(Arc::clone(&self.store), disk, start, now)?;
+        if plan.clock_day_mean_ms > 0 {
+            node.not_before(UnixMs(plan.wall_start_ms));
+        }
         if let Some(little) = plan.little {
             let chunk_bytes = little.chunk_bytes;
             node.limit_catch_up(CatchUpLimits { chunk_bytes, ..CatchUpLimits::default() });
@@ -154,6 +173,8 @@ impl Machine {
             asides: VecDeque::new(),
             flush_due: false,
             applied,
+            stopped: BTreeMap::new(),
+            leads: BTreeMap::new(),
         });
         let before = std::mem::replace(&mut self.shadow, shadow);
         Ok((found, before))
@@ -188,15 +209,20 @@ impl Machine {
         self.disk.kill();
     }
 
-    /// Disk and rows are gone; the machine goes on with new ones under a number of its own. Returns
+    /// Disk and rows are gone; the machine does not start before it has a number of its own. Returns
     /// what was known of the log.
-    pub(crate) fn wipe(&mut self, peer: PeerId, plan: &Plan) -> Shadow {
+    pub(crate) fn lose_disk(&mut self, plan: &Plan) -> Shadow {
         self.end();
-        self.peer = peer;
+        self.is_lost = true;
         self.disk = MemDisk::new();
         self.store = new_store(plan);
         self.has_log = false;
         std::mem::replace(&mut self.shadow, Shadow::new(plan.groups))
+    }
+
+    /// The machine goes on with an empty disk, as somebody else.
+    pub(crate) fn begin_anew(&mut self, peer: PeerId, list: usize) {
+        (self.peer, self.list, self.is_lost) = (peer, list, false);
     }
 
     /// Whether a process ran on this disk before.
@@ -213,6 +239,7 @@ impl Machine {
 
     fn end(&mut self) {
         self.process = None;
+        self.is_full = false;
         self.life += 1;
         // Memtables are memory either way.
         self.store.crash();

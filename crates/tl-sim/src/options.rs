@@ -84,6 +84,12 @@ pub(crate) struct Plan {
     pub(crate) little: Option<Little>,
     /// A disk is lost.
     pub(crate) lose_mean_ms: u64,
+    /// A disk is slow for a while.
+    pub(crate) slow_disk_mean_ms: u64,
+    /// A row rots on one machine.
+    pub(crate) rot_mean_ms: u64,
+    /// A wall clock goes a day forward where it matters, and back. Machines compare their clocks.
+    pub(crate) clock_day_mean_ms: u64,
 }
 
 /// What a seed has chosen in which machines keep little for one that is away: each lets its log
@@ -184,8 +190,16 @@ impl Plan {
             } else {
                 0
             },
+            slow_disk_mean_ms: apart(seed, 3, seed % 4 == 1, 4_000..=15_000),
+            rot_mean_ms: apart(seed, 4, !full && seed % 4 == 2, 3_000..=15_000),
+            clock_day_mean_ms: apart(seed, 5, seed % 4 == 3, 2_000..=10_000),
         }
     }
+}
+
+/// The mean of a fault that some seeds have, drawn apart as above; 0 in the others.
+fn apart(seed: u64, which: u64, has_it: bool, mean_ms: std::ops::RangeInclusive<u64>) -> u64 {
+    if has_it { Rng::with_seed(seed ^ (0x5eed_0f11_77e0_0000 + which)).u64(mean_ms) } else { 0 }
 }
 
 /// How many machines a seed has: three, as most clusters do, for five seeds of eight; five for two

@@ -52,6 +52,10 @@ pub(crate) enum Event {
     Lose { lost: MachineNo, lags: MachineNo, split: u64 },
     /// Whoever leads a group looks at who belongs to it.
     Operate,
+    /// An operator looks for rows that rot.
+    Mend,
+    /// Machines compare their wall clocks.
+    Clocks,
     /// There is room on the disk again.
     Room { machine: MachineNo },
     /// All rows of all machines are looked at.

@@ -88,12 +88,21 @@ pub(crate) struct Operation {
     pub(crate) group: GroupId,
     /// The entry; empty for a read.
     pub(crate) entry: Vec<u8>,
+    /// When it began.
+    pub(crate) from_us: u64,
     /// The newest attempt; names it among all attempts of the run.
     pub(crate) attempt: u64,
     /// All attempts of the operation; late answers count too.
     pub(crate) attempts: Vec<u64>,
     /// Attempts that may take effect and have not been answered.
     pub(crate) unresolved: u32,
+}
+
+impl Operation {
+    pub(crate) fn new(from_us: u64, kind: Kind, group: GroupId, entry: Vec<u8>) -> Operation {
+        let (attempt, attempts, unresolved) = (0, Vec::new(), 0);
+        Operation { kind, group, entry, from_us, attempt, attempts, unresolved }
+    }
 }
 
 /// What an operation is for.
@@ -112,6 +121,8 @@ pub(crate) enum Kind {
     Header {
         session: SessionNo,
         known: Known,
+        /// It makes a new version.
+        updates: bool,
     },
     /// The same request id again.
     Again {

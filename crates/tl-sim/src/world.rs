@@ -1,14 +1,17 @@
 //! The world of one run: machines, network, clients, and the queue that moves them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fastrand::Rng;
+use tl_engine::ops::plan::Wanted;
 use tl_raft::{Members, PeerId};
 use tl_types::{GroupId, Index, Term};
 
 use crate::coverage::Coverage;
+use crate::invariants::history::History;
 use crate::invariants::linearizable::Linearizable;
+use crate::invariants::stamps::Stamps;
 use crate::invariants::{Checked, Checks, Violation};
 use crate::links::Links;
 use crate::machine::{Machine, founding};
@@ -22,13 +25,16 @@ use crate::trace::Trace;
 use crate::workload::Workload;
 
 mod clients;
+mod commits;
 pub(crate) mod faults;
 mod members;
 mod observe;
 mod reckon;
+mod rot;
 mod tails;
 mod threads;
 mod turns;
+mod wall_clocks;
 
 /// How often all rows of all machines are looked at, microseconds.
 const AUDIT_EVERY_US: u64 = 5_000_000;
@@ -61,8 +67,19 @@ pub(crate) struct World {
     pub(crate) seats: Vec<usize>,
     /// Logs whose disks are lost, as they were then.
     pub(crate) retired: Vec<(PeerId, Shadow)>,
-    /// The machine whose disk was lost last, until every group has its new number for the old.
+    /// The machine that was given a new number last, until every group has it for the one that was
+    /// lost.
     pub(crate) replacing: Option<usize>,
+    /// The lists of members, oldest first.
+    pub(crate) lists: Vec<Wanted>,
+    /// Groups of which one machine has rows that rot.
+    pub(crate) rotten: BTreeMap<GroupId, rot::Rotten>,
+    /// Machines and groups of which rows rotted at some time: what was opened then is read for longer.
+    pub(crate) ever_rotten: BTreeSet<(usize, GroupId)>,
+    /// The machine whose wall clock is a day ahead.
+    pub(crate) ahead: Option<usize>,
+    /// How far leaders were seen to commit, by group.
+    pub(crate) committed: Vec<Index>,
     pub(crate) changes_asked: u64,
     /// Who was ever proposed to belong to a group, by the place of the entry.
     pub(crate) proposed: BTreeMap<(GroupId, Index, Term), Members>,
@@ -113,6 +130,10 @@ impl World {
         let plan = Plan::new(seed, &mut rng);
         let workload = Workload::new(&plan, &mut rng);
         let sessions = workload.sessions.len();
+        let mut stamps = Stamps::default();
+        if plan.clock_day_mean_ms > 0 {
+            stamps.agreed(plan.wall_start_ms, 0);
+        }
         World {
             now_us: 0,
             phase: Phase::Trouble,
@@ -121,6 +142,11 @@ impl World {
             seats: (0..plan.machines).collect(),
             retired: Vec::new(),
             replacing: None,
+            lists: vec![members::founding_list(plan.machines)],
+            rotten: BTreeMap::new(),
+            ever_rotten: BTreeSet::new(),
+            ahead: None,
+            committed: vec![Index(0); usize::from(plan.groups)],
             changes_asked: 0,
             proposed: BTreeMap::new(),
             members: vec![
@@ -128,7 +154,12 @@ impl World {
                 usize::from(plan.groups)
             ],
             links: Links::new(plan.machines),
-            checks: Checks { linearizable: Linearizable::new(sessions), ..Checks::default() },
+            checks: Checks {
+                linearizable: Linearizable::new(sessions),
+                history: History::new(sessions),
+                stamps,
+                ..Checks::default()
+            },
             seen: vec![vec![0; sessions]; plan.machines],
             asked_at_us: HashMap::new(),
             coverage: Coverage {
@@ -160,6 +191,12 @@ impl World {
         if self.plan.lose_mean_ms > 0 {
             let at = self.later_us(members::LOOK_US);
             self.queue.put(at, Event::Operate);
+        }
+        if self.plan.rot_mean_ms > 0 {
+            self.queue.put(rot::LOOK_US, Event::Mend);
+        }
+        if self.plan.clock_day_mean_ms > 0 {
+            self.queue.put(wall_clocks::COMPARE_US, Event::Clocks);
         }
         while self.phase != Phase::Done {
             let (at_us, event) = self.queue.take().expect("machines tick as long as a run lasts");
@@ -202,7 +239,8 @@ impl World {
             Event::Bulk { to, from, bytes } => self.bulk(to, from, bytes),
             Event::Frame { to, from, bytes } => self.frame(to, from, bytes),
             Event::Start { machine, life } => {
-                if self.machines[machine].life == life && self.machines[machine].process.is_none() {
+                let machine_at = &self.machines[machine];
+                if machine_at.life == life && machine_at.process.is_none() && !machine_at.is_lost {
                     self.start(machine)?;
                 }
             }
@@ -221,7 +259,12 @@ impl World {
             }
             Event::Lose { lost, lags, split } => self.lose(lost, lags, split),
             Event::Operate => self.operate(),
-            Event::Room { machine } => self.machines[machine].disk.set_free_bytes(None),
+            Event::Mend => self.mend(),
+            Event::Clocks => self.compare_clocks(),
+            Event::Room { machine } => {
+                self.machines[machine].disk.set_free_bytes(None);
+                self.machines[machine].is_full = false;
+            }
             Event::Audit => {
                 self.audit()?;
                 self.queue.put(self.now_us + AUDIT_EVERY_US, Event::Audit);
@@ -280,12 +323,15 @@ impl World {
     }
 
     fn rows_travel(&self) -> bool {
-        self.plan.little.is_some() || self.plan.lose_mean_ms > 0
+        let Plan { lose_mean_ms, rot_mean_ms, .. } = self.plan;
+        self.plan.little.is_some() || lose_mean_ms > 0 || rot_mean_ms > 0
     }
 
-    /// With a disk lost, a majority may be in need of rows before it can agree to anything.
+    /// With a disk lost or rows that rot, a majority may be in need of rows before it can agree to
+    /// anything.
     fn heal_within_ms(&self) -> u64 {
-        let waits_for_rows = self.plan.little.is_some() && self.plan.lose_mean_ms > 0;
+        let Plan { lose_mean_ms, rot_mean_ms, .. } = self.plan;
+        let waits_for_rows = self.plan.little.is_some() && (lose_mean_ms > 0 || rot_mean_ms > 0);
         if waits_for_rows { CATCH_UP_WITHIN_MS } else { HEAL_WITHIN_MS }
     }
 
@@ -309,6 +355,10 @@ impl World {
         };
         first.is_some()
             && self.replacing.is_none()
+            && self.rotten.is_empty()
+            && self.machines.iter().all(|machine| {
+                machine.process.as_ref().is_some_and(|process| process.stopped.is_empty())
+            })
             && self.machines.iter().all(|machine| applied(machine) == first)
             && self.machines.iter().all(committed)
     }

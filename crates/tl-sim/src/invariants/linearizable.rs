@@ -8,7 +8,7 @@
 use tl_core::{Reason, SessionHeader, SessionState};
 use tl_types::Seq;
 
-use super::{Checked, SessionNo, Violation};
+use super::{Checked, SessionNo, Violation, archived, presence};
 
 /// The furthest that clients were told of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Known {
     pub last_seq: Seq,
     /// Its header version.
     pub version: u64,
+    /// How far it is archived.
+    pub archived_seq: Seq,
     /// It takes no more events.
     pub closed: bool,
     /// It was deleted.
@@ -103,11 +105,9 @@ impl Linearizable {
         header: Option<&SessionHeader>,
     ) -> Checked {
         let Some(header) = header else {
-            if before.exists {
-                return broken(session, "was not found after it had been made".into());
-            }
-            return Ok(());
+            return presence::absent(session, before);
         };
+        archived::told(session, before.archived_seq, header.archived_seq, header.last_seq)?;
         let asked = self.asked[session];
         let (closed, tombstoned) =
             (header.state >= SessionState::Closed, header.state == SessionState::Tombstoned);
@@ -128,6 +128,7 @@ impl Linearizable {
         known.exists = true;
         known.last_seq = known.last_seq.max(header.last_seq);
         known.version = known.version.max(header.version);
+        known.archived_seq = known.archived_seq.max(header.archived_seq);
         known.closed |= closed;
         known.tombstoned |= tombstoned;
         Ok(())
@@ -145,6 +146,8 @@ impl Linearizable {
         expected: Option<Seq>,
     ) -> Checked {
         let new = !appended.deduped;
+        let (archived, head) = (appended.archived_seq, appended.head_seq);
+        archived::told(session, before.archived_seq, archived, head)?;
         if appended.head_seq < before.last_seq {
             return broken(session, format!("{appended:?} was told when {before:?} was known"));
         }
@@ -161,6 +164,7 @@ impl Linearizable {
         let known = &mut self.known[session];
         known.exists = true;
         known.last_seq = known.last_seq.max(appended.head_seq);
+        known.archived_seq = known.archived_seq.max(appended.archived_seq);
         Ok(())
     }
 
@@ -169,9 +173,11 @@ impl Linearizable {
     /// # Errors
     /// The reason was not true at any time since the operation began.
     pub fn refused(&mut self, session: SessionNo, before: &Known, reason: &Reason) -> Checked {
+        if matches!(reason, Reason::SessionNotFound) {
+            return presence::absent(session, before);
+        }
         let asked = self.asked[session];
         let lie = match reason {
-            Reason::SessionNotFound => before.exists,
             Reason::SessionExists => !asked.create,
             Reason::SessionTombstoned => !asked.tombstone,
             Reason::SessionClosed => !asked.close || before.tombstoned,
@@ -185,7 +191,8 @@ impl Linearizable {
             | Reason::ProducerReplay { .. }
             | Reason::TooLarge { .. }
             | Reason::NoEvents
-            | Reason::TitleTooLong => false,
+            | Reason::TitleTooLong
+            | Reason::SessionNotFound => false,
         };
         if lie {
             return broken(session, format!("{reason:?} was told when {before:?} was known"));

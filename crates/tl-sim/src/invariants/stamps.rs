@@ -1,5 +1,6 @@
 //! The group's time: commit times never go back along a session, and never run faster than one
-//! part in twenty over time that really passed, whatever wall clocks do.
+//! part in twenty over time that really passed, whatever wall clocks do. Only where a majority of wall
+//! clocks agrees may it step forward, and no further than these say.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +17,22 @@ const ROUNDING_MS: u64 = 50;
 #[derive(Debug, Default)]
 pub struct Stamps {
     newest: BTreeMap<SessionNo, (Seq, UnixMs)>,
+    /// The latest time that any group may have, and when that was so.
+    latest: (u64, u64),
 }
 
 impl Stamps {
+    /// A majority of wall clocks agrees on this time: groups may go on from there.
+    pub fn agreed(&mut self, wall_ms: u64, passed_ms: u64) {
+        self.latest = (self.latest_at(passed_ms).max(wall_ms), passed_ms);
+    }
+
+    fn latest_at(&self, passed_ms: u64) -> u64 {
+        let (latest, at_ms) = self.latest;
+        let since_ms = passed_ms - at_ms;
+        latest + since_ms + since_ms.div_ceil(FAST_PARTS)
+    }
+
     /// A session's next event, shown for the first time.
     ///
     /// # Errors
@@ -32,7 +46,7 @@ impl Stamps {
         passed_ms: u64,
     ) -> Checked {
         let broken = |what: String| Err(Violation::new("the group's time keeps its pace", what));
-        if at.0 > passed_ms + passed_ms / FAST_PARTS + ROUNDING_MS {
+        if at.0 > self.latest_at(passed_ms) + ROUNDING_MS {
             return broken(format!(
                 "group {group}, session {session}, seq {seq}: commit time {} ms after {passed_ms} ms",
                 at.0

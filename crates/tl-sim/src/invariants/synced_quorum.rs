@@ -1,43 +1,57 @@
-//! P1: nothing is applied anywhere, and so nothing is acknowledged, before a majority of the
+//! P1: nothing is committed, and so nothing is applied or acknowledged, before a majority of the
 //! group's members has its log record on disk, synced; and of both majorities while members change.
+//! It is judged at the moment when a leader says that an entry is committed, by the members that
+//! this leader goes by. Whether it may go by these is for [`super::members`] to say.
 
 use tl_raft::{Members, PeerId};
 use tl_types::{GroupId, Index, Term};
 
 use super::{Checked, Violation};
 
-/// Judges an entry at the moment when the first machine applies it: `confirmed` says of each
-/// number whether its disk has confirmed the entry. `committed` are the members of the group in the
-/// order in which they came. The leader that committed the entry went by the last of those from
-/// before the entry, or by the ones before these if it had not taken up the last change yet.
+/// A leader has committed an entry in a turn: `by` are the members that it went by before and behind
+/// that turn, and `confirmed` says of each number whether its disk has confirmed the entry.
 ///
 /// # Errors
 /// Too few have.
-pub fn check(
+pub fn check<'a>(
     group: GroupId,
     index: Index,
     term: Term,
-    committed: &[Members],
+    by: impl IntoIterator<Item = &'a Members>,
     confirmed: impl Fn(PeerId) -> bool,
 ) -> Checked {
     let majority = |list: &[PeerId]| {
         list.is_empty() || list.iter().filter(|peer| confirmed(**peer)).count() * 2 > list.len()
     };
-    let agreed =
-        |members: &&Members| majority(&members.voters) && majority(&members.voters_outgoing);
-    let mut before = committed.iter().rev().filter(|members| members.at < index).peekable();
-    // A change itself is committed by the members before it: the leader had taken those up.
-    let is_change = committed.iter().any(|members| members.at == index);
-    let last = before.next();
-    let earlier = before.next().filter(|_| !is_change);
-    if last.iter().chain(&earlier).any(agreed) {
+    let mut last = None;
+    for members in by {
+        if majority(&members.voters) && majority(&members.voters_outgoing) {
+            return Ok(());
+        }
+        last = Some(members);
+    }
+    Err(Violation::new(
+        "committed means synced on a majority",
+        format!(
+            "group {group}: entry {index} of term {term} was committed before the disks of a \
+             majority of {last:?} had confirmed it"
+        ),
+    ))
+}
+
+/// A machine has applied an entry; leaders have committed all up to `committed`.
+///
+/// # Errors
+/// No leader has committed it.
+pub fn applied(machine: usize, group: GroupId, index: Index, committed: Index) -> Checked {
+    if index <= committed {
         return Ok(());
     }
     Err(Violation::new(
-        "applied means synced on a majority",
+        "applied means committed by a leader",
         format!(
-            "group {group}: entry {index} of term {term} was applied before the disks of a \
-             majority of {last:?} had confirmed it"
+            "group {group}: machine {machine} applied entry {index}, and leaders have committed \
+             up to {committed}"
         ),
     ))
 }

@@ -23,7 +23,9 @@ use super::positions::Positions;
 use super::producers::Producers;
 use super::stamps::Stamps;
 use super::tails::Cursor;
-use super::{minority, one_life, requests, synced_quorum};
+use super::{
+    archived, damaged, members as in_force, minority, one_life, presence, requests, synced_quorum,
+};
 
 const GROUP: GroupId = GroupId(3);
 
@@ -72,6 +74,8 @@ fn one_disk_of_three_is_no_majority() {
     check(&[1, 3]).unwrap();
     check(&[1]).unwrap_err();
     check(&[1, 4]).unwrap_err();
+    synced_quorum::applied(0, GROUP, Index(4), Index(4)).unwrap();
+    synced_quorum::applied(0, GROUP, Index(5), Index(4)).unwrap_err();
 }
 
 fn members(at: u64, voters: &[u64], outgoing: &[u64]) -> Members {
@@ -82,24 +86,66 @@ fn members(at: u64, voters: &[u64], outgoing: &[u64]) -> Members {
 
 #[test]
 fn a_majority_of_the_wrong_members_is_noticed() {
+    let founding = members(0, &[1, 2, 3], &[]);
+    let joint = members(10, &[1, 2, 4], &[1, 2, 3]);
+    let left = members(20, &[1, 2, 4], &[]);
+    let check = |by: &[&Members], confirmed: &[u64]| {
+        let has = |peer: PeerId| confirmed.contains(&peer.0);
+        synced_quorum::check(GROUP, Index(9), Term(1), by.iter().copied(), has)
+    };
+    check(&[&founding], &[1, 4]).unwrap_err();
+    check(&[&founding], &[1, 3]).unwrap();
+    check(&[&joint], &[1, 3]).unwrap_err();
+    check(&[&joint], &[1, 4]).unwrap_err();
+    check(&[&joint], &[1, 2]).unwrap();
+    check(&[&left], &[1, 4]).unwrap();
+    check(&[&left], &[1, 3]).unwrap_err();
+    // The change is taken up in the same turn.
+    check(&[&joint, &left], &[1, 4]).unwrap();
+    check(&[&joint, &left], &[1, 3]).unwrap_err();
+}
+
+#[test]
+fn a_leader_that_goes_by_old_members_is_noticed() {
     let all = [
         members(0, &[1, 2, 3], &[]),
         members(10, &[1, 2, 4], &[1, 2, 3]),
         members(20, &[1, 2, 4], &[]),
     ];
-    let check = |index: u64, confirmed: &[u64]| {
-        let has = |peer: PeerId| confirmed.contains(&peer.0);
-        synced_quorum::check(GROUP, Index(index), Term(1), &all, has)
+    let leads = |by: usize, applied: u64, committed: usize| {
+        let all_before = &all[..committed];
+        in_force::in_force(0, GROUP, &all[by], Index(applied), all_before)
     };
-    check(9, &[1, 4]).unwrap_err();
-    check(10, &[1, 3]).unwrap();
-    check(10, &[1, 4]).unwrap_err();
-    check(11, &[1, 3]).unwrap();
-    check(11, &[1, 4]).unwrap_err();
-    check(20, &[1, 2]).unwrap();
-    check(20, &[1, 4]).unwrap_err();
-    check(21, &[1, 4]).unwrap();
-    check(21, &[1, 3]).unwrap_err();
+    leads(0, 9, 1).unwrap();
+    leads(0, 9, 2).unwrap();
+    leads(0, 10, 2).unwrap_err();
+    leads(1, 19, 3).unwrap();
+    leads(0, 9, 3).unwrap_err();
+    leads(1, 20, 3).unwrap_err();
+    leads(2, 20, 3).unwrap();
+}
+
+#[test]
+fn a_damaged_replica_that_leads_or_applies_is_noticed() {
+    damaged::led(0, GROUP, Term(2), false).unwrap();
+    damaged::led(0, GROUP, Term(2), true).unwrap_err();
+    damaged::applied(0, GROUP, Index(9), None).unwrap();
+    damaged::applied(0, GROUP, Index(3), Some(Index(2))).unwrap();
+    damaged::applied(0, GROUP, Index(4), Some(Index(2))).unwrap_err();
+}
+
+#[test]
+fn an_archived_position_that_falls_or_passes_the_end_is_noticed() {
+    archived::told(0, Seq(2), Seq(2), Seq(5)).unwrap();
+    archived::told(0, Seq(2), Seq(5), Seq(5)).unwrap();
+    archived::told(0, Seq(2), Seq(1), Seq(5)).unwrap_err();
+    archived::told(0, Seq(2), Seq(6), Seq(5)).unwrap_err();
+}
+
+#[test]
+fn what_was_made_and_is_said_to_be_absent_is_noticed() {
+    presence::absent(0, &Known::default()).unwrap();
+    presence::absent(0, &Known { exists: true, ..Known::default() }).unwrap_err();
 }
 
 #[test]
@@ -224,6 +270,9 @@ fn commit_times_that_run_or_go_back_are_noticed() {
     stamps.shown(GROUP, 0, Seq(2), UnixMs(2_100), 2_000).unwrap();
     stamps.shown(GROUP, 0, Seq(3), UnixMs(2_099), 2_000).unwrap_err();
     stamps.shown(GROUP, 1, Seq(1), UnixMs(2_200), 2_000).unwrap_err();
+    stamps.agreed(9_000, 2_000);
+    stamps.shown(GROUP, 0, Seq(4), UnixMs(9_000), 2_000).unwrap();
+    stamps.shown(GROUP, 1, Seq(1), UnixMs(10_200), 3_000).unwrap_err();
 }
 
 #[test]

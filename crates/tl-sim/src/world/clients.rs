@@ -1,6 +1,8 @@
 //! What clients do: they begin operations, try them until they are answered, and hold every
 //! answer against what they knew.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tl_core::{Entry, Reply};
 use tl_engine::node::rows::CachedRows;
@@ -9,6 +11,7 @@ use tl_raft::Token;
 use tl_store::OrderedStore;
 use tl_types::{FullKey, GroupId, Seq};
 
+use super::rot::DAMAGE;
 use super::{Phase, World};
 use crate::invariants::linearizable::Known;
 use crate::invariants::{Checked, SessionNo, Violation, minority};
@@ -17,6 +20,7 @@ use crate::workload::Kind;
 
 mod answers;
 mod begin;
+mod recorded;
 
 /// A request takes up to this to its machine, microseconds.
 const REQUEST_US: u64 = 2_000;
@@ -93,18 +97,21 @@ impl World {
     }
 
     /// Loads the rows that an entry is going to need, so that it is applied from memory.
-    fn prefetch(&self, machine: MachineNo, group: GroupId, entry: &[u8]) -> Checked {
-        let store = &self.machines[machine].store;
+    fn prefetch(&mut self, machine: MachineNo, group: GroupId, entry: &[u8]) -> Checked {
+        let store = Arc::clone(&self.machines[machine].store);
         let generation = store.applied(group).generation;
-        let rows = CachedRows::new(&**store, group, generation);
+        let rows = CachedRows::new(&*store, group, generation);
         let entry = Entry::decode(Bytes::copy_from_slice(entry)).expect("clients encode entries");
         for _ in 0..PREFETCH_ROUNDS {
             let cold = tl_core::cold_keys(&entry, &rows);
             let keys: Vec<FullKey> =
                 cold.iter().map(|key| FullKey::new(group, generation, key)).collect();
-            store.prefetch(&keys).map_err(|error| {
-                Violation::new("a store in memory is not damaged", tl_engine::chain(&error))
-            })?;
+            let loaded = store
+                .prefetch(&keys)
+                .map_err(|error| Violation::new(DAMAGE, tl_engine::chain(&error)));
+            if self.unless_rotten(machine, group, loaded)?.is_none() {
+                break;
+            }
         }
         Ok(())
     }
@@ -200,12 +207,20 @@ impl World {
         let Kind::Read { session, known } = operation.kind.clone() else {
             unreachable!("only reads are answered so");
         };
-        let row = self.find(machine, session)?;
+        let from_us = operation.from_us;
+        let found = self.find(machine, session);
+        let group = self.workload.sessions[session].group;
+        let Some(row) = self.unless_rotten(machine, group, found)? else {
+            // The machine says that it cannot read this; another one can.
+            self.resolved(client, token.0, None);
+            return Ok(());
+        };
+        self.record_read(from_us, session, row.as_ref());
         self.checks.linearizable.row(session, &known, row.as_ref().map(|row| &row.header))?;
         if let Some(row) = row {
             let after = Seq(known.last_seq.0.max(row.header.floor_seq.0).saturating_sub(3));
             let after = after.max(row.header.floor_seq);
-            if let Ok(page) = self.read(machine, session, &row, after, 20)? {
+            if let Some(Ok(page)) = self.read_sound(machine, session, &row, after, 20)? {
                 for event in &page.events {
                     self.shown(session, event)?;
                 }
@@ -236,6 +251,8 @@ impl World {
         let settled = operation.unresolved == 0;
         let kind = operation.kind.clone();
         let entry = operation.entry.clone();
+        let from_us = operation.from_us;
+        self.record(from_us, &kind, replies, settled);
         if let [Reply::Refused(refusal)] = replies {
             self.refused(client, &kind, refusal.command, &refusal.reason, settled)?;
         } else {

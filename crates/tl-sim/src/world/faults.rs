@@ -34,9 +34,15 @@ pub(crate) enum Fault {
     KillTaking,
     /// A machine's disk is lost, while another one lags and a third goes down.
     Lose,
+    /// A disk is slow for a while.
+    SlowDisk,
+    /// A row rots on the disk of one machine.
+    Rot,
+    /// A wall clock goes a day forward where it matters most, or back.
+    ClockDay,
 }
 
-const ALL: [Fault; 12] = [
+const ALL: [Fault; 15] = [
     Fault::PowerCut,
     Fault::Kill,
     Fault::Blackout,
@@ -49,12 +55,17 @@ const ALL: [Fault; 12] = [
     Fault::Away,
     Fault::KillTaking,
     Fault::Lose,
+    Fault::SlowDisk,
+    Fault::Rot,
+    Fault::ClockDay,
 ];
 
 /// A stopped machine stays down for at least this long, milliseconds.
 const DOWN_MS_MIN: u64 = 20;
 /// A disk is full for up to this long, microseconds.
 const FULL_US_MAX: u64 = 3_000_000;
+/// A disk is slow for up to this long, microseconds.
+const SLOW_US_MAX: u64 = 8_000_000;
 /// A driver stands still for up to this long, microseconds.
 const STALL_US_MAX: u64 = 2_500_000;
 /// How far a wall clock jumps, milliseconds.
@@ -75,6 +86,9 @@ impl World {
             Fault::Away => self.plan.little.map_or(0, |little| little.away_mean_ms),
             Fault::KillTaking => self.plan.little.map_or(0, |little| little.kill_taking_mean_ms),
             Fault::Lose => self.plan.lose_mean_ms,
+            Fault::SlowDisk => self.plan.slow_disk_mean_ms,
+            Fault::Rot => self.plan.rot_mean_ms,
+            Fault::ClockDay => self.plan.clock_day_mean_ms,
         }
     }
 
@@ -125,6 +139,7 @@ impl World {
             Fault::DiskFull if runs => {
                 self.note(&format!("the disk of machine {machine} is full"));
                 self.machines[machine].disk.set_free_bytes(Some(0));
+                self.machines[machine].is_full = true;
                 let at = self.later_us(FULL_US_MAX);
                 self.queue.put(at, Event::Room { machine });
             }
@@ -169,7 +184,16 @@ impl World {
                 }
             }
             Fault::Lose => self.begin_to_lose(),
-            Fault::PowerCut
+            Fault::SlowDisk if runs => {
+                self.coverage.slow_disks += 1;
+                self.note(&format!("the disk of machine {machine} is slow"));
+                self.machines[machine].slow_until_us = self.later_us(SLOW_US_MAX);
+            }
+            Fault::Rot if runs => self.rot(machine),
+            Fault::ClockDay => self.clock_day(),
+            Fault::SlowDisk
+            | Fault::Rot
+            | Fault::PowerCut
             | Fault::Kill
             | Fault::Away
             | Fault::SyncError
@@ -266,9 +290,14 @@ impl World {
         self.links.heal(self.now_us);
         for machine in 0..self.plan.machines {
             self.machines[machine].disk.set_free_bytes(None);
+            self.machines[machine].is_full = false;
+            self.machines[machine].slow_until_us = 0;
             self.machines[machine].disk.fail_sync(u64::MAX);
+            let is_lost = self.machines[machine].is_lost;
             match &mut self.machines[machine].process {
                 Some(process) => process.stalled_until_us = 0,
+                // It is still to be given a number.
+                None if is_lost => {}
                 None => self.start(machine)?,
             }
             self.wake(machine);

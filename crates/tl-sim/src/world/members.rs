@@ -1,16 +1,25 @@
 //! Disks that are lost: a machine comes back with nothing, under a number of its own, and whoever
 //! leads a group lets that number take the place of the lost one, step by step.
 //!
-//! What an operator and the member list of a cluster do is done here by looking: at the numbers
-//! that machines have, and at who belongs to each group. Only one disk is lost at a time: the next
-//! one once every group has the new number and no longer the old one.
+//! The steps are those of the shipped planner (`tl_engine::ops::plan`), by the list of members that
+//! each machine has heard of: machines hear of a new list one after the other, and until then they
+//! go by an old one.
+//!
+//! A machine may lose its new disk again before that counts everywhere. Of five machines a second one
+//! may lose its disk meanwhile, also while a group is between two majorities; as an operator must, it
+//! waits for its new number until the first one has been replaced. More disks than a minority
+//! are never lost at a time.
+
+use std::collections::BTreeSet;
 
 use tl_engine::node::Input;
-use tl_raft::{MemberChange, Members, PeerId, Role, Token};
+use tl_engine::ops::look::look;
+use tl_engine::ops::plan::{Wanted, due};
+use tl_raft::{MemberChange, PeerId, Token};
 use tl_types::GroupId;
 
 use super::{Phase, World};
-use crate::machine::founding;
+use crate::machine::{Machine, founding};
 use crate::queue::{Event, MachineNo};
 
 /// Between two looks at who belongs to the groups, microseconds.
@@ -19,8 +28,19 @@ pub(super) const LOOK_US: u64 = 200_000;
 const TOKENS_FROM: u64 = 1 << 60;
 /// Chance in a million that a look asks for something that must be refused.
 const NONSENSE_PPM: u32 = 50_000;
+/// Chance in a million that a machine hears of the newest list between two looks, while there is
+/// trouble.
+const HEAR_PPM: u32 = 200_000;
+/// Chance in a million that a disk is lost at a look that finds a group between two majorities.
+const LOSE_IN_JOINT_PPM: u32 = 30_000;
 /// How long a machine is cut off before another one's disk is lost, microseconds.
 const LAG_US_MAX: u64 = 2_500_000;
+
+/// The list of members that a cluster is founded with.
+pub(super) fn founding_list(machines: usize) -> Wanted {
+    let peers = founding(machines).into_iter().collect();
+    Wanted { peers, next_peer: PeerId(machines as u64 + 1) }
+}
 
 impl World {
     /// The machine that has or had a number.
@@ -30,18 +50,38 @@ impl World {
 
     /// Whether a machine has this number now.
     pub(super) fn is_current(&self, peer: PeerId) -> bool {
-        self.machines[self.machine_of(peer)].peer() == peer
+        let machine = &self.machines[self.machine_of(peer)];
+        machine.peer() == peer && !machine.is_lost
+    }
+
+    /// Whether one more disk may be lost, this one: more than a minority never are.
+    fn may_lose(&self, lost: MachineNo) -> bool {
+        let is_lost = |no: &MachineNo| self.replacing == Some(*no) || self.machines[*no].is_lost;
+        let others = (0..self.plan.machines).filter(|no| *no != lost && is_lost(no)).count();
+        others < (self.plan.machines - 1) / 2
+            && !self.machines[lost].is_lost
+            && self.rotten.is_empty()
+    }
+
+    /// A machine whose disk may be lost; where one is being replaced, often that one.
+    fn one_to_lose(&mut self) -> Option<MachineNo> {
+        let any = self.rng.usize(0..self.plan.machines);
+        let lost = self.replacing.filter(|_| self.rng.bool()).unwrap_or(any);
+        self.may_lose(lost).then_some(lost)
     }
 
     /// One machine is cut off and lags; then a second one's disk is lost while a third goes down.
     /// Of three, the one that is left knows less than what was acknowledged.
     pub(super) fn begin_to_lose(&mut self) {
         let machines = self.plan.machines;
-        let running = self.machines.iter().filter(|machine| machine.process.is_some()).count();
-        if self.replacing.is_some() || running < machines {
+        let is_there = |no: MachineNo| {
+            let machine = &self.machines[no];
+            machine.process.is_some() || machine.is_lost
+        };
+        if !(0..machines).all(is_there) {
             return;
         }
-        let lost = self.rng.usize(0..machines);
+        let Some(lost) = self.one_to_lose() else { return };
         let lags = (lost + self.rng.usize(1..machines)) % machines;
         self.links.join(self.now_us);
         for other in (0..machines).filter(|other| *other != lags) {
@@ -56,7 +96,7 @@ impl World {
     }
 
     pub(super) fn lose(&mut self, lost: MachineNo, lags: MachineNo, split: u64) {
-        if self.phase != Phase::Trouble || self.replacing.is_some() {
+        if self.phase != Phase::Trouble || !self.may_lose(lost) {
             return;
         }
         let lacks = self.lacks(lags, lost);
@@ -85,66 +125,104 @@ impl World {
 
     fn wipe(&mut self, machine: MachineNo) {
         self.coverage.disks_lost += 1;
+        self.coverage.disks_lost_in_joint_changes += u64::from(self.is_joint());
+        let is_again = self.replacing == Some(machine);
+        self.coverage.disks_lost_again += u64::from(is_again);
+        self.coverage.second_disks_lost += u64::from(!is_again && self.replacing.is_some());
         self.retire(machine);
         self.count_disk(machine);
-        self.seats.push(machine);
-        let (old, new) = (self.machines[machine].peer(), PeerId(self.seats.len() as u64));
-        let shadow = self.machines[machine].wipe(new, &self.plan);
+        let old = self.machines[machine].peer();
+        let shadow = self.machines[machine].lose_disk(&self.plan);
         self.retired.push((old, shadow));
+        self.note(&format!("the disk of machine {machine} is lost, number {old}"));
+        if is_again || self.replacing.is_none() {
+            self.give_number(machine);
+        }
+    }
+
+    /// A machine whose disk was lost gets a number that nobody ever had, and everybody is going to
+    /// hear of it.
+    fn give_number(&mut self, machine: MachineNo) {
+        self.seats.push(machine);
+        let new = PeerId(self.seats.len() as u64);
+        let list = self.lists.len();
+        self.machines[machine].begin_anew(new, list);
+        // One that is still to be replaced is on the list by the number that was lost.
+        let peers: BTreeSet<PeerId> = self.machines.iter().map(Machine::peer).collect();
+        self.lists.push(Wanted { peers, next_peer: PeerId(new.0 + 1) });
         self.replacing = Some(machine);
-        self.note(&format!("the disk of machine {machine} is lost: it was {old} and is {new}"));
+        self.note(&format!("machine {machine} is number {new}"));
         self.start_later(machine);
     }
 
-    /// Whoever leads a group takes the next step.
+    /// Whether some group is between two majorities, as far as anybody sees.
+    fn is_joint(&self) -> bool {
+        self.machines.iter().filter_map(|machine| machine.process.as_ref()).any(|process| {
+            let status = |no| process.node.driver().status(GroupId(no));
+            (0..self.plan.groups).filter_map(status).any(|status| status.members.is_joint())
+        })
+    }
+
+    /// Whoever leads a group takes the next step, by the list that it has heard of.
     pub(super) fn operate(&mut self) {
         let at = self.later_us(2 * LOOK_US);
         self.queue.put(at, Event::Operate);
-        let nonsense = self.by_chance(NONSENSE_PPM);
-        let Some(replacing) = self.replacing.filter(|_| !nonsense) else {
-            if nonsense {
-                self.ask_nonsense();
-            }
-            return;
-        };
-        let new = self.machines[replacing].peer();
-        let mut done = 0;
-        for group in (0..self.plan.groups).map(GroupId) {
-            let mut is_done = false;
-            for machine in 0..self.plan.machines {
-                let Some(process) = &self.machines[machine].process else { continue };
-                let status = process.node.driver().status(group).expect("every group lives here");
-                // What a machine has taken up is committed, whoever it is.
-                is_done |= status.members.voters.contains(&new) && !status.members.is_joint();
-                if status.role == Role::Leader
-                    && let Some(change) = self.step_of(&status.members)
-                {
-                    self.ask_change(machine, group, change);
-                }
-            }
-            done += u16::from(is_done);
+        if self.by_chance(NONSENSE_PPM) {
+            return self.ask_nonsense();
         }
-        if done == self.plan.groups {
-            self.coverage.disks_replaced += 1;
-            self.note(&format!("every group has {new} for what was lost"));
-            self.replacing = None;
+        self.hear_of_lists();
+        for machine in 0..self.plan.machines {
+            let Some(process) = &self.machines[machine].process else { continue };
+            let looks =
+                look(process.node.driver(), self.plan.groups, |group| process.node.applied(group));
+            let list = self.machines[machine].list;
+            let is_old = list + 1 < self.lists.len();
+            for (group, change) in due(&looks, &self.lists[list]) {
+                self.coverage.steps_by_an_old_list += u64::from(is_old);
+                self.ask_change(machine, group, change);
+            }
+        }
+        self.count_replaced();
+        if self.phase == Phase::Trouble
+            && self.is_joint()
+            && self.by_chance(LOSE_IN_JOINT_PPM)
+            && let Some(lost) = self.one_to_lose()
+        {
+            self.wipe(lost);
         }
     }
 
-    /// The next step, found by looking.
-    fn step_of(&self, members: &Members) -> Option<MemberChange> {
-        if members.is_joint() {
-            return Some(MemberChange::LeaveJoint);
+    fn hear_of_lists(&mut self) {
+        let newest = self.lists.len() - 1;
+        for machine in 0..self.plan.machines {
+            let hears = self.phase != Phase::Trouble || self.by_chance(HEAR_PPM);
+            let machine = &mut self.machines[machine];
+            if hears && machine.process.is_some() {
+                machine.list = newest;
+            }
         }
-        if let Some(gone) = members.learners.iter().find(|peer| !self.is_current(**peer)) {
-            return Some(MemberChange::RemoveLearner(*gone));
+    }
+
+    /// Once every group has the new number for the lost one, the next lost disk has its turn.
+    fn count_replaced(&mut self) {
+        let Some(replacing) = self.replacing else { return };
+        let new = self.machines[replacing].peer();
+        let is_done = |group: GroupId| {
+            self.machines.iter().filter_map(|machine| machine.process.as_ref()).any(|process| {
+                // What a machine has taken up is committed, whoever it is.
+                let status = process.node.driver().status(group);
+                let members = status.expect("every group lives here").members;
+                members.voters.contains(&new) && !members.is_joint()
+            })
+        };
+        if (0..self.plan.groups).map(GroupId).all(is_done) {
+            self.coverage.disks_replaced += 1;
+            self.note(&format!("every group has {new} for what was lost"));
+            self.replacing = None;
+            if let Some(next) = self.machines.iter().position(|machine| machine.is_lost) {
+                self.give_number(next);
+            }
         }
-        let old_out = *members.voters.iter().find(|peer| !self.is_current(**peer))?;
-        let new_in = self.machines[self.machine_of(old_out)].peer();
-        Some(match members.is_learner(new_in) {
-            true => MemberChange::Swap { new_in, old_out },
-            false => MemberChange::AddLearner(new_in),
-        })
     }
 
     fn ask_change(&mut self, machine: MachineNo, group: GroupId, change: MemberChange) {

@@ -1,5 +1,5 @@
 //! The end of a run: every replica holds the same, in good order, and all that was
-//! acknowledged; every tail has got everything.
+//! acknowledged; every tail has got everything; and every session's history has an order.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +31,7 @@ impl World {
         for tail in 0..self.workload.tails.len() {
             self.tail_to_the_end(tail)?;
         }
+        self.coverage.history_answers = self.checks.history.check()?;
         Ok(())
     }
 

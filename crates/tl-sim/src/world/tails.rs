@@ -49,9 +49,12 @@ impl World {
         limit: usize,
     ) -> Result<usize, Violation> {
         let session = self.workload.tails[tail].cursor.session;
-        let Some(row) = self.find(machine, session)? else { return Ok(0) };
+        let Some(row) = self.find_sound(machine, session)? else { return Ok(0) };
         let after = self.workload.tails[tail].cursor.at;
-        match self.read(machine, session, &row, after, limit)? {
+        let Some(read) = self.read_sound(machine, session, &row, after, limit)? else {
+            return Ok(0);
+        };
+        match read {
             Ok(page) => {
                 for event in &page.events {
                     self.shown(session, event)?;

@@ -23,6 +23,8 @@ const IDLE_MARK_US: u64 = 50_000;
 const FULL_DISK_US: u64 = 200_000;
 /// A slow sync takes up to this.
 const SLOW_SYNC_US: u64 = 600_000;
+/// So many times as long as otherwise a flush takes on a slow disk.
+const SLOW_FLUSH_TIMES: u64 = 8;
 /// Making a segment takes up to this.
 const PREPARE_US: u64 = 20_000;
 
@@ -52,7 +54,10 @@ impl World {
         match process.log.write(keep_bytes) {
             Ok(Written::Nothing) => process.log.busy = false,
             Ok(Written::Yes) => {
-                let slow = self.phase == Phase::Trouble && self.by_chance(self.plan.slow_sync_ppm);
+                let is_slow = self.machines[machine].slow_until_us > self.now_us;
+                let slow = self.phase == Phase::Trouble
+                    && (is_slow || self.by_chance(self.plan.slow_sync_ppm));
+                self.coverage.slow_syncs += u64::from(slow);
                 let takes = if slow { SLOW_SYNC_US } else { self.plan.sync_us_max };
                 let at = self.later_us(takes);
                 self.queue.put(at, Event::LogSync { machine, life });
@@ -136,7 +141,9 @@ impl World {
     // The flush thread, and the thread beside the driver.
 
     pub(super) fn flush_soon(&mut self, machine: MachineNo) {
-        let at = self.later_us(self.plan.flush_us_max);
+        let is_slow = self.machines[machine].slow_until_us > self.now_us;
+        let times = if is_slow { SLOW_FLUSH_TIMES } else { 1 };
+        let at = self.later_us(times * self.plan.flush_us_max);
         let life = self.machines[machine].life;
         let process = self.machines[machine].process.as_mut().expect("only a running node flushes");
         if !process.flush_due {
@@ -150,6 +157,12 @@ impl World {
     /// past it, so that the log alone brings everybody back. One entry more stays there, because a
     /// log that is read back begins with the position of its first entry, not with that entry.
     pub(super) fn flush(&mut self, machine: MachineNo) -> Checked {
+        if self.machines[machine].is_full {
+            self.coverage.flushes_without_room += 1;
+            let life = self.machines[machine].life;
+            self.queue.put(self.now_us + FULL_DISK_US, Event::Flush { machine, life });
+            return Ok(());
+        }
         let Some(process) = &mut self.machines[machine].process else { return Ok(()) };
         process.flush_due = false;
         let store = Arc::clone(&self.machines[machine].store);

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Phase, TICK_US, World};
 use crate::invariants::{
-    Checked, SessionNo, Violation, confirmed_log, elections, one_life, synced_quorum,
+    Checked, SessionNo, Violation, confirmed_log, damaged, elections, one_life, synced_quorum,
 };
 use crate::queue::{Event, MachineNo};
 
@@ -84,6 +84,7 @@ impl World {
             job.records.iter().any(|record| matches!(record, Record::Installed { .. }))
         });
         let crash_ppm = if installs { CRASH_INSTALLING_PPM } else { self.plan.crash_in_turn_ppm };
+        self.commits_of(machine)?;
         if self.phase == Phase::Trouble && self.by_chance(crash_ppm) {
             self.coverage.crashes_installing += u64::from(installs);
             return self.crash_in_turn(machine, turned);
@@ -155,10 +156,6 @@ impl World {
 
     /// Does what a turn decided, in the order in which the shipped shell does it.
     fn act(&mut self, machine: MachineNo, turned: Turned) -> Checked {
-        if let Some((group, why)) = turned.stopped.first() {
-            let what = format!("group {group} stopped on machine {machine}: {why}");
-            return Err(Violation::new("no group stops without damage", what));
-        }
         if let Some(rejected) = turned.rejected.first() {
             self.trace.mix(&[rejected.from.0, rejected.reason.len() as u64]);
         }
@@ -173,8 +170,12 @@ impl World {
         for change in &turned.roles {
             self.trace.mix(&[u64::from(change.group.0), change.term.0, change.role as u64]);
             if change.role == Role::Leader {
+                let process = self.machines[machine].process.as_ref().expect("it had a turn");
+                let is_stopped = process.stopped.contains_key(&change.group);
+                damaged::led(machine, change.group, change.term, is_stopped)?;
                 self.checks.elections.led(change.group, change.term, machine, life)?;
                 self.coverage.elections += 1;
+                self.coverage.led_with_a_clock_ahead += u64::from(self.is_ahead(machine));
                 self.leads_with_all(machine, change.group, change.term)?;
                 if self.plan.groups <= 8 {
                     let (group, term) = (change.group, change.term);
@@ -204,9 +205,8 @@ impl World {
             process.asides.push_back(aside);
             self.queue.put(at, Event::Aside { machine, life });
         }
-        if let Some((group, why)) = turned.troubles.first() {
-            let what = format!("machine {machine}, group {group}: {why}");
-            return Err(Violation::new("a store in memory is not damaged", what));
+        for (group, why) in turned.troubles {
+            self.not_given(machine, group, &why)?;
         }
         for &(group, index) in &turned.installed {
             self.installed(machine, group, index)?;
@@ -215,6 +215,7 @@ impl World {
             let touched = self.touched(&turned.done);
             self.applied(machine, &touched)?;
         }
+        self.stopped(machine, turned.stopped)?;
         for done in turned.done {
             self.answer(machine, done)?;
         }
@@ -237,7 +238,10 @@ impl World {
         let process = self.machines[machine].process.as_mut().expect("it just had a turn");
         let before = std::mem::replace(&mut process.applied[usize::from(group.0)], index);
         let stands_there = process.node.applied(group) == index;
-        if before >= index {
+        // Where rows are damaged the same ones are given anew.
+        let was_stopped = process.stopped.remove(&group).is_some();
+        self.no_longer_rotten(machine, group);
+        if before > index || before == index && !was_stopped {
             let what = format!("machine {machine}, group {group}: from {before} to {index}");
             return Err(Violation::new("rows never go back", what));
         }
@@ -280,6 +284,8 @@ impl World {
             .filter(|(_, before, now)| before != now)
             .collect();
         for &(group, before, now) in &moved {
+            let process = self.machines[machine].process.as_ref().expect("it just had a turn");
+            damaged::applied(machine, group, now, process.stopped.get(&group).copied())?;
             for index in (before.0 + 1..=now.0).map(Index) {
                 self.applied_one(machine, group, index)?;
             }
@@ -301,20 +307,8 @@ impl World {
         };
         let fact = (entry.term, entry.hash);
         if self.checks.applied_alike.applied(machine, group, index, fact)? {
-            if let Some(members) = self.proposed.get(&(group, index, entry.term)) {
-                one_life::counts_once(group, members, |peer| self.machine_of(peer))?;
-                self.members[usize::from(group.0)].push(members.clone());
-                self.coverage.changes_made += 1;
-            }
-            let members = &self.members[usize::from(group.0)];
-            synced_quorum::check(group, index, entry.term, members, |peer| {
-                let shadow = match self.retired.iter().find(|(retired, _)| *retired == peer) {
-                    Some((_, shadow)) => shadow,
-                    None => &self.machines[self.machine_of(peer)].shadow,
-                };
-                let log = shadow.group(group);
-                log.synced >= index && log.get(index) == Some(entry)
-            })?;
+            let committed = self.committed[usize::from(group.0)];
+            synced_quorum::applied(machine, group, index, committed)?;
             let process = self.machines[machine].process.as_ref().expect("it just had a turn");
             let status = process.node.driver().status(group).expect("every group lives here");
             self.checks.leader_completeness.committed(group, index, fact, status.term);

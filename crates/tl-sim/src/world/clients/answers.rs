@@ -31,7 +31,7 @@ impl World {
                 self.checks.linearizable.row(*session, known, Some(&row.header))?;
                 self.workload.clients[client].request = Some((*session, entry, replies.to_vec()));
             }
-            (Kind::Header { session, known }, [Reply::Session(row)]) => {
+            (Kind::Header { session, known, .. }, [Reply::Session(row)]) => {
                 self.checks.linearizable.row(*session, known, Some(&row.header))?;
                 self.workload.clients[client].request = Some((*session, entry, replies.to_vec()));
             }
@@ -151,7 +151,7 @@ impl World {
                 (part.session, part.known)
             }
             Kind::Again { .. } => return lied("a repeated request gets its first reply"),
-            Kind::Header { session, known }
+            Kind::Header { session, known, .. }
             | Kind::Close { session, known }
             | Kind::Tombstone { session, known }
             | Kind::Archive { session, known } => (*session, *known),
@@ -203,12 +203,12 @@ impl World {
 
     /// Whether a session was made by the entry with this incarnation, as far as machine rows say.
     fn is_of(
-        &self,
+        &mut self,
         session: SessionNo,
         incarnation: tl_types::Incarnation,
     ) -> Result<bool, Violation> {
         for machine in 0..self.plan.machines {
-            if let Some(row) = self.find(machine, session)? {
+            if let Some(row) = self.find_sound(machine, session)? {
                 return Ok(row.header.incarnation == incarnation);
             }
         }

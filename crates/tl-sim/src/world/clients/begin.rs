@@ -61,7 +61,7 @@ impl World {
 
     fn operation(&self, kind: Kind, group: GroupId, entry: &Entry) -> Operation {
         let entry = entry.encode();
-        Operation { kind, group, entry, attempt: 0, attempts: Vec::new(), unresolved: 0 }
+        Operation::new(self.now_us, kind, group, entry)
     }
 
     /// An operation of one command on one session.
@@ -171,8 +171,7 @@ impl World {
         }
         let group = self.workload.sessions[write.parts[0].session].group;
         let kind = Kind::Append { parts: write.parts, intent: Intent::Repeat(write.first_seqs) };
-        let entry = write.entry;
-        Some(Operation { kind, group, entry, attempt: 0, attempts: Vec::new(), unresolved: 0 })
+        Some(Operation::new(self.now_us, kind, group, write.entry))
     }
 
     /// Other content under the position used last, if any was.
@@ -195,8 +194,7 @@ impl World {
         let known = self.known(session);
         let group = self.workload.sessions[session].group;
         let kind = Kind::Read { session, known };
-        let entry = Vec::new();
-        Operation { kind, group, entry, attempt: 0, attempts: Vec::new(), unresolved: 0 }
+        Operation::new(self.now_us, kind, group, Vec::new())
     }
 
     /// What a machine has applied, perhaps long ago: nothing in it may be wrong.
@@ -206,10 +204,10 @@ impl World {
         if self.machines[machine].process.is_none() {
             return Ok(());
         }
-        let Some(row) = self.find(machine, session)? else { return Ok(()) };
+        let Some(row) = self.find_sound(machine, session)? else { return Ok(()) };
         let floor = row.header.floor_seq;
         let after = Seq(self.rng.u64(floor.0..=row.header.last_seq.0));
-        if let Ok(page) = self.read(machine, session, &row, after, 20)? {
+        if let Some(Ok(page)) = self.read_sound(machine, session, &row, after, 20)? {
             for event in &page.events {
                 self.shown(session, event)?;
             }
@@ -228,7 +226,7 @@ impl World {
             metadata: None,
         });
         let entry = self.with_request(client, command);
-        self.on(session, Kind::Header { session, known }, &entry)
+        self.on(session, Kind::Header { session, known, updates: true }, &entry)
     }
 
     fn list(&mut self, client: usize, session: SessionNo) -> Operation {
@@ -236,7 +234,7 @@ impl World {
         let listing = if self.rng.bool() { Listing::Active } else { Listing::Archived };
         let path = self.workload.sessions[session].path.clone();
         let entry = self.with_request(client, Command::SetListing(SetListing { path, listing }));
-        self.on(session, Kind::Header { session, known }, &entry)
+        self.on(session, Kind::Header { session, known, updates: false }, &entry)
     }
 
     /// The last request that carried an id, once more.
@@ -244,7 +242,7 @@ impl World {
         let (session, entry, first) = self.workload.clients[client].request.clone()?;
         let group = self.workload.sessions[session].group;
         let kind = Kind::Again { first };
-        Some(Operation { kind, group, entry, attempt: 0, attempts: Vec::new(), unresolved: 0 })
+        Some(Operation::new(self.now_us, kind, group, entry))
     }
 
     /// The archive has the first half of what is known, and it may go.
