@@ -57,6 +57,12 @@ coverage! {
     second_disks_lost,
     /// Of those, disks that were lost while a group was between two majorities.
     disks_lost_in_joint_changes,
+    /// Numbers that went on running after they were replaced.
+    numbers_left_running,
+    /// Messages of such numbers that were refused.
+    former_lives_refused,
+    /// Requests of clients that went to such a number.
+    former_lives_asked,
     /// Steps asked for by a machine that went by an old list of members.
     steps_by_an_old_list,
     /// Lost disks for which every group has another one.

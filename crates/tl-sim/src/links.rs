@@ -12,13 +12,16 @@ const DELAY_US_MIN: u64 = 50;
 /// than an election takes.
 const LATE_US_MAX: [u64; 4] = [3_000, 30_000, 300_000, 3_000_000];
 
+/// Ends of links: all machines, and a former life, which hears everybody.
+const ENDS_MAX: usize = MACHINES_MAX + 1;
+
 /// Which links work, and how well.
 #[derive(Debug)]
 pub(crate) struct Links {
     machines: usize,
-    cut: [[bool; MACHINES_MAX]; MACHINES_MAX],
+    cut: [[bool; ENDS_MAX]; ENDS_MAX],
     /// Since when each machine cannot talk with a majority, itself included, microseconds.
-    alone_since_us: [Option<u64>; MACHINES_MAX],
+    alone_since_us: [Option<u64>; ENDS_MAX],
     /// Names the newest split, so that the end of an older one does not end it.
     pub(crate) split: u64,
     clean: bool,
@@ -75,7 +78,7 @@ impl Links {
 
     /// How many machines this one reaches and is reached by, over any others, itself included.
     fn side(&self, machine: MachineNo) -> usize {
-        let mut reached = [false; MACHINES_MAX];
+        let mut reached = [false; ENDS_MAX];
         let mut next = vec![machine];
         while let Some(from) = next.pop() {
             if !std::mem::replace(&mut reached[from], true) {

@@ -220,6 +220,19 @@ impl Machine {
         std::mem::replace(&mut self.shadow, Shadow::new(plan.groups))
     }
 
+    /// The same machine with nothing on it, which does not start before it has a number of its own.
+    pub(crate) fn another(&self, plan: &Plan) -> Machine {
+        Machine {
+            peer: self.peer,
+            life: self.life + 1,
+            is_lost: true,
+            list: self.list,
+            wall_jump_ms: self.wall_jump_ms,
+            boot_zero_ms: self.boot_zero_ms,
+            ..Machine::new(self.no, plan)
+        }
+    }
+
     /// The machine goes on with an empty disk, as somebody else.
     pub(crate) fn begin_anew(&mut self, peer: PeerId, list: usize) {
         (self.peer, self.list, self.is_lost) = (peer, list, false);

@@ -27,6 +27,7 @@ use crate::workload::Workload;
 mod clients;
 mod commits;
 pub(crate) mod faults;
+mod former;
 mod members;
 mod observe;
 mod reckon;
@@ -356,11 +357,11 @@ impl World {
         first.is_some()
             && self.replacing.is_none()
             && self.rotten.is_empty()
-            && self.machines.iter().all(|machine| {
+            && self.machines[..self.plan.machines].iter().all(|machine| {
                 machine.process.as_ref().is_some_and(|process| process.stopped.is_empty())
             })
-            && self.machines.iter().all(|machine| applied(machine) == first)
-            && self.machines.iter().all(committed)
+            && self.machines[..self.plan.machines].iter().all(|machine| applied(machine) == first)
+            && self.machines[..self.plan.machines].iter().all(committed)
     }
 
     pub(crate) fn lives(&self, machine: usize, life: u64) -> bool {

@@ -57,6 +57,7 @@ impl World {
         let attempt = self.workload.attempts_made;
         self.workload.open.insert(attempt, client);
         let machine = self.workload.clients[client].machine;
+        let machine = self.perhaps_former(machine);
         let operation = self.workload.clients[client].operation.as_mut().expect("one is open");
         operation.attempt = attempt;
         operation.attempts.push(attempt);

@@ -1,13 +1,12 @@
 //! What leaders commit, seen in the turn in which they do it and held against the disks of those
 //! who count.
 
-use tl_raft::{Members, PeerId, Role};
+use tl_raft::{Members, Role};
 use tl_types::{GroupId, Index};
 
 use super::World;
 use crate::invariants::{Checked, Violation, members, one_life, synced_quorum};
 use crate::queue::MachineNo;
-use crate::shadow::Shadow;
 
 impl World {
     /// Looks at the groups that a machine leads, or led before the turn that it just had.
@@ -71,13 +70,5 @@ impl World {
             self.coverage.changes_made += 1;
         }
         Ok(())
-    }
-
-    /// What is known of the log of a number, also of one whose disk is lost.
-    fn shadow_of(&self, peer: PeerId) -> &Shadow {
-        match self.retired.iter().find(|(retired, _)| *retired == peer) {
-            Some((_, shadow)) => shadow,
-            None => &self.machines[self.machine_of(peer)].shadow,
-        }
     }
 }

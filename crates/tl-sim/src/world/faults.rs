@@ -287,6 +287,7 @@ impl World {
     /// Trouble ends: everything is up, clean and roomy, and each group is asked for one write.
     pub(super) fn heal(&mut self) -> Checked {
         self.note("trouble ends");
+        self.end_former();
         self.links.heal(self.now_us);
         for machine in 0..self.plan.machines {
             self.machines[machine].disk.set_free_bytes(None);

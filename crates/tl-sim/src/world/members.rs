@@ -8,9 +8,7 @@
 //! A machine may lose its new disk again before that counts everywhere. Of five machines a second one
 //! may lose its disk meanwhile, also while a group is between two majorities; as an operator must, it
 //! waits for its new number until the first one has been replaced. More disks than a minority
-//! are never lost at a time.
-
-use std::collections::BTreeSet;
+//! are never lost at a time. Some that are taken for lost go on running, see [`super::former`].
 
 use tl_engine::node::Input;
 use tl_engine::ops::look::look;
@@ -19,7 +17,7 @@ use tl_raft::{MemberChange, PeerId, Token};
 use tl_types::GroupId;
 
 use super::{Phase, World};
-use crate::machine::{Machine, founding};
+use crate::machine::founding;
 use crate::queue::{Event, MachineNo};
 
 /// Between two looks at who belongs to the groups, microseconds.
@@ -31,6 +29,8 @@ const NONSENSE_PPM: u32 = 50_000;
 /// Chance in a million that a machine hears of the newest list between two looks, while there is
 /// trouble.
 const HEAR_PPM: u32 = 200_000;
+/// Chance in a million that what is replaced goes on running.
+const LEFT_RUNNING_PPM: u32 = 300_000;
 /// Chance in a million that a disk is lost at a look that finds a group between two majorities.
 const LOSE_IN_JOINT_PPM: u32 = 30_000;
 /// How long a machine is cut off before another one's disk is lost, microseconds.
@@ -46,12 +46,6 @@ impl World {
     /// The machine that has or had a number.
     pub(super) fn machine_of(&self, peer: PeerId) -> MachineNo {
         self.seats[peer.0 as usize - 1]
-    }
-
-    /// Whether a machine has this number now.
-    pub(super) fn is_current(&self, peer: PeerId) -> bool {
-        let machine = &self.machines[self.machine_of(peer)];
-        machine.peer() == peer && !machine.is_lost
     }
 
     /// Whether one more disk may be lost, this one: more than a minority never are.
@@ -130,11 +124,16 @@ impl World {
         self.coverage.disks_lost_again += u64::from(is_again);
         self.coverage.second_disks_lost += u64::from(!is_again && self.replacing.is_some());
         self.retire(machine);
-        self.count_disk(machine);
-        let old = self.machines[machine].peer();
-        let shadow = self.machines[machine].lose_disk(&self.plan);
-        self.retired.push((old, shadow));
-        self.note(&format!("the disk of machine {machine} is lost, number {old}"));
+        let runs = self.machines[machine].process.is_some();
+        if runs && !self.has_former() && self.by_chance(LEFT_RUNNING_PPM) {
+            self.leave_behind(machine);
+        } else {
+            self.count_disk(machine);
+            let old = self.machines[machine].peer();
+            let shadow = self.machines[machine].lose_disk(&self.plan);
+            self.retired.push((old, shadow));
+            self.note(&format!("the disk of machine {machine} is lost, number {old}"));
+        }
         if is_again || self.replacing.is_none() {
             self.give_number(machine);
         }
@@ -148,8 +147,8 @@ impl World {
         let list = self.lists.len();
         self.machines[machine].begin_anew(new, list);
         // One that is still to be replaced is on the list by the number that was lost.
-        let peers: BTreeSet<PeerId> = self.machines.iter().map(Machine::peer).collect();
-        self.lists.push(Wanted { peers, next_peer: PeerId(new.0 + 1) });
+        let (peers, next_peer) = (self.present(), PeerId(new.0 + 1));
+        self.lists.push(Wanted { peers, next_peer });
         self.replacing = Some(machine);
         self.note(&format!("machine {machine} is number {new}"));
         self.start_later(machine);
@@ -171,7 +170,7 @@ impl World {
             return self.ask_nonsense();
         }
         self.hear_of_lists();
-        for machine in 0..self.plan.machines {
+        for machine in 0..self.machines.len() {
             let Some(process) = &self.machines[machine].process else { continue };
             let looks =
                 look(process.node.driver(), self.plan.groups, |group| process.node.applied(group));
@@ -219,10 +218,15 @@ impl World {
             self.coverage.disks_replaced += 1;
             self.note(&format!("every group has {new} for what was lost"));
             self.replacing = None;
-            if let Some(next) = self.machines.iter().position(|machine| machine.is_lost) {
+            if let Some(next) = self.lost() {
                 self.give_number(next);
             }
         }
+    }
+
+    /// A machine that waits for its new number.
+    fn lost(&self) -> Option<MachineNo> {
+        self.machines[..self.plan.machines].iter().position(|machine| machine.is_lost)
     }
 
     fn ask_change(&mut self, machine: MachineNo, group: GroupId, change: MemberChange) {

@@ -16,7 +16,7 @@ use crate::queue::MachineNo;
 impl World {
     pub(super) fn reckon(&mut self) -> Checked {
         self.audit()?;
-        for machine in 0..self.machines.len() {
+        for machine in 0..self.plan.machines {
             for session in 0..self.workload.sessions.len() {
                 let Some(row) = self.find(machine, session)? else { continue };
                 let held = self.held(machine, session, &row)?;
@@ -53,7 +53,7 @@ impl World {
         tl_core::invariants::check(&rows).map_err(|broken| {
             Violation::new("rows are in order", format!("group {group}: {broken}"))
         })?;
-        for machine in 1..self.machines.len() {
+        for machine in 1..self.plan.machines {
             let other = self.all_rows(machine, group)?;
             if other != first {
                 let differs = first.iter().zip(&other).find(|(one, two)| one != two);

@@ -54,7 +54,8 @@ impl World {
     }
 
     fn is_losing(&self) -> bool {
-        self.replacing.is_some() || self.machines.iter().any(|machine| machine.is_lost)
+        self.replacing.is_some()
+            || self.machines[..self.plan.machines].iter().any(|machine| machine.is_lost)
     }
 
     /// Whether rows of a group rot on a machine, as it reads them now.

@@ -186,7 +186,7 @@ impl World {
             return Ok(());
         }
         let mut everywhere = self.machines[0].durable(groups);
-        for other in &self.machines[1..] {
+        for other in &self.machines[1..self.plan.machines] {
             for (least, durable) in everywhere.iter_mut().zip(other.durable(groups)) {
                 *least = (*least).min(durable);
             }

@@ -319,7 +319,7 @@ impl World {
     fn send(&mut self, machine: MachineNo, to: PeerId, bytes: Bytes) {
         self.trace.mix_bytes(&bytes);
         let from = self.machines[machine].peer();
-        let other = self.machine_of(to);
+        let Some(other) = self.listener(machine, to) else { return };
         let arrivals = self.links.send(&self.plan, &mut self.rng, machine, other);
         self.coverage.frames_lost += u64::from(arrivals[0].is_none());
         self.coverage.frames_repeated += u64::from(arrivals[1].is_some());
@@ -333,7 +333,7 @@ impl World {
     fn send_bulk(&mut self, machine: MachineNo, to: PeerId, piece: &Bytes) {
         self.trace.mix_bytes(piece);
         let from = self.machines[machine].peer();
-        let other = self.machine_of(to);
+        let Some(other) = self.listener(machine, to) else { return };
         let arrivals = self.links.send(&self.plan, &mut self.rng, machine, other);
         for delay_us in arrivals.into_iter().flatten() {
             let mut bytes = piece.to_vec();
@@ -348,21 +348,30 @@ impl World {
         }
     }
 
+    /// Where a number listens that a machine sends something to; nowhere if it is over as far as that
+    /// machine has heard.
+    fn listener(&mut self, machine: MachineNo, to: PeerId) -> Option<MachineNo> {
+        let is_over = self.is_over_for(machine, to);
+        self.coverage.sent_to_the_lost += u64::from(is_over);
+        (!is_over).then(|| self.host_of(to).unwrap_or(self.machine_of(to)))
+    }
+
     pub(super) fn bulk(&mut self, to: PeerId, from: PeerId, bytes: Bytes) {
-        self.arrive(to, Input::Bulk { from, bytes });
+        self.arrive(to, from, Input::Bulk { from, bytes });
     }
 
     pub(super) fn frame(&mut self, to: PeerId, from: PeerId, bytes: Bytes) {
-        self.arrive(to, Input::Frame { from, bytes });
+        self.arrive(to, from, Input::Frame { from, bytes });
     }
 
-    /// A connection belongs to two numbers: what is meant for one whose disk is lost goes nowhere.
-    /// What such a one had sent before still arrives.
-    fn arrive(&mut self, to: PeerId, input: Input) {
-        if self.is_current(to) {
-            self.input(self.machine_of(to), input);
-        } else {
-            self.coverage.sent_to_the_lost += 1;
+    /// A connection belongs to two numbers: what is meant for one whose disk is lost goes nowhere, and
+    /// what comes from one that is over is refused by whoever has heard that. What such a one had sent
+    /// before still arrives at the others.
+    fn arrive(&mut self, to: PeerId, from: PeerId, input: Input) {
+        match self.host_of(to) {
+            None => self.coverage.sent_to_the_lost += 1,
+            Some(host) if self.is_over_for(host, from) => self.refuse_former(from),
+            Some(host) => self.input(host, input),
         }
     }
 }

@@ -13,13 +13,17 @@ fn keeps_every_promise(seed: u64) -> Report {
     report
 }
 
+/// What does not come up in every fifty seeds, each with a seed in which it does.
+const RARE: [(&str, u64); 5] = [
+    ("disks_lost_with_no_majority", 4),
+    ("former_lives_refused", 1),
+    ("full_disks", 10),
+    ("rot_not_given", 6),
+    ("second_disks_lost", 25),
+];
+
 /// Runs fifty seeds, one of full size among them, and checks that trouble of every kind came up.
 fn fifty(first: u64) {
-    fifty_without(first, &[]);
-}
-
-/// The same, where trouble of some rare kinds does not come up; other fifties have it.
-fn fifty_without(first: u64, rare: &[&str]) {
     let mut coverage = Coverage::default();
     for seed in first..first + 50 {
         let report = keeps_every_promise(seed);
@@ -29,7 +33,17 @@ fn fifty_without(first: u64, rare: &[&str]) {
         coverage.add(&report.coverage);
     }
     assert!(coverage.operations >= 50_000, "{coverage:?}");
-    assert_eq!(coverage.missing(), rare, "what never happened was not tested: {coverage:?}");
+    let is_rare = |name: &&str| RARE.iter().any(|(rare, _)| rare == name);
+    let missing: Vec<&str> = coverage.missing().into_iter().filter(|it| !is_rare(it)).collect();
+    assert!(missing.is_empty(), "{missing:?} never happened: {coverage:?}");
+}
+
+#[test]
+fn what_is_rare_happens_too() {
+    for (name, seed) in RARE {
+        let coverage = keeps_every_promise(seed).coverage;
+        assert!(!coverage.missing().contains(&name), "{name} in seed {seed}: {coverage:?}");
+    }
 }
 
 #[test]
@@ -39,7 +53,7 @@ fn seeds_0_to_49_keep_every_promise() {
 
 #[test]
 fn seeds_50_to_99_keep_every_promise() {
-    fifty_without(50, &["full_disks"]);
+    fifty(50);
 }
 
 #[test]
