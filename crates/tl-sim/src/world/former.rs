@@ -4,7 +4,8 @@
 //! Its disk and rows go on at a place of their own behind all machines, under the old number and with
 //! the old list of members, while the machine gets a new number. Whoever has heard of a list on which a
 //! number is over sends it nothing more and refuses what it says; it may hear that, and ends then.
-//! There is one such life at a time, and the end of trouble ends it.
+//! There is one such life at a time, and the end of trouble ends it. Machines that are cut off from a
+//! majority are cut off from it too.
 
 use std::collections::BTreeSet;
 
@@ -63,6 +64,13 @@ impl World {
     /// The machine that goes by a number now.
     pub(super) fn host_of(&self, peer: PeerId) -> Option<MachineNo> {
         self.machines.iter().position(|machine| machine.peer() == peer && !machine.is_lost)
+    }
+
+    /// Whether one of two is a former life and the other a machine on a side without a majority: with
+    /// its help that side might be one.
+    pub(super) fn is_cut_from_former(&self, one: MachineNo, other: MachineNo) -> bool {
+        let machine = if one == self.former() { other } else { one };
+        one.max(other) == self.former() && self.links.alone_since(machine).is_some()
     }
 
     /// Whether a machine has heard that a number is over.

@@ -349,11 +349,14 @@ impl World {
     }
 
     /// Where a number listens that a machine sends something to; nowhere if it is over as far as that
-    /// machine has heard.
+    /// machine has heard, or if a former life is cut off from there.
     fn listener(&mut self, machine: MachineNo, to: PeerId) -> Option<MachineNo> {
         let is_over = self.is_over_for(machine, to);
         self.coverage.sent_to_the_lost += u64::from(is_over);
-        (!is_over).then(|| self.host_of(to).unwrap_or(self.machine_of(to)))
+        let host = self.host_of(to).unwrap_or(self.machine_of(to));
+        let is_cut = self.is_cut_from_former(machine, host);
+        self.coverage.frames_lost += u64::from(is_cut);
+        (!is_over && !is_cut).then_some(host)
     }
 
     pub(super) fn bulk(&mut self, to: PeerId, from: PeerId, bytes: Bytes) {
