@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tl_engine::cluster::{MEMBERS_MAX, MEMBERS_MIN, found};
+use tl_engine::cluster::{MEMBERS_MAX, MEMBERS_MIN, ROUTERS_MAX, found_with};
 use tl_types::UnixMs;
 
 use crate::failure::Failure;
@@ -56,7 +56,10 @@ pub struct FoundArgs {
     /// Names of all members, from 3 to 5
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// Folder to make the members' directories in, each by its member's name
+    /// Names of routers, with commas between them: nodes that take requests and hold nothing
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    routers: Vec<String>,
+    /// Folder to make the directories in, each by its node's name
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Groups of the cluster, 1 to 4096
@@ -85,15 +88,22 @@ pub async fn run(command: OpsCommand, out: &Out) -> anyhow::Result<()> {
     }
 }
 
-/// Makes the directories of members that have none yet, below `folder`.
+/// Directories by the names of their nodes.
+type Directories = Vec<(String, PathBuf)>;
+
+/// Makes the directories of members and routers that have none yet, below `folder`.
 pub fn found_in(
     folder: &std::path::Path,
     names: &[String],
+    routers: &[String],
     groups: u16,
-) -> anyhow::Result<Vec<(String, PathBuf)>> {
-    let members: Vec<(String, PathBuf)> =
-        names.iter().map(|name| (name.clone(), folder.join(name))).collect();
-    let mut unique = names.to_vec();
+) -> anyhow::Result<(Directories, Directories)> {
+    let below = |names: &[String]| -> Directories {
+        names.iter().map(|name| (name.clone(), folder.join(name))).collect()
+    };
+    let (members, router_dirs) = (below(names), below(routers));
+    let all: Vec<String> = names.iter().chain(routers).cloned().collect();
+    let mut unique = all.clone();
     unique.sort_unstable();
     unique.dedup();
     let plain = |name: &String| {
@@ -101,7 +111,7 @@ pub fn found_in(
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
             && !name.starts_with('.')
     };
-    if unique.len() != names.len() || !names.iter().all(plain) {
+    if unique.len() != all.len() || !all.iter().all(plain) {
         let what = "names must differ and be letters, digits, '-', '_' and '.'".to_owned();
         return Err(Failure::Usage(what).into());
     }
@@ -109,35 +119,46 @@ pub fn found_in(
         let what = format!("a cluster has from {MEMBERS_MIN} to {MEMBERS_MAX} members");
         return Err(Failure::Usage(what).into());
     }
+    if routers.len() > ROUTERS_MAX {
+        return Err(Failure::Usage(format!("a cluster has at most {ROUTERS_MAX} routers")).into());
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut ids = Vec::new();
-    for _ in 0..=names.len() {
+    for _ in 0..=all.len() {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| anyhow::anyhow!("{error}"))?;
         ids.push(id);
     }
     let next = std::cell::RefCell::new(ids.into_iter());
-    let fresh = || next.borrow_mut().next().expect("one for the cluster and one for each member");
-    found(&members, groups, UnixMs(now.as_millis() as u64), fresh)
+    let fresh = || next.borrow_mut().next().expect("one for the cluster and one for each node");
+    found_with(&members, &router_dirs, groups, UnixMs(now.as_millis() as u64), fresh)
         .with_context(|| format!("founding a cluster in {}", folder.display()))?;
-    Ok(members)
+    Ok((members, router_dirs))
 }
 
 fn run_found(args: FoundArgs, out: &Out) -> anyhow::Result<()> {
-    let members = found_in(&args.out, &args.names, args.groups)?;
-    let directories: Vec<_> = members
-        .iter()
-        .map(|(name, dir)| json!({ "name": name, "data_dir": dir.display().to_string() }))
-        .collect();
+    let (members, routers) = found_in(&args.out, &args.names, &args.routers, args.groups)?;
+    let listed = |all: &Directories| -> Vec<_> {
+        all.iter()
+            .map(|(name, dir)| json!({ "name": name, "data_dir": dir.display().to_string() }))
+            .collect()
+    };
     let mut text =
         "The cluster is founded. Each member's directory is made, once and for all:\n\n".to_owned();
     for (name, dir) in &members {
         text.push_str(&format!("  {name:<16} {}\n", dir.display()));
     }
+    if !routers.is_empty() {
+        text.push_str("\nand each router's:\n\n");
+    }
+    for (name, dir) in &routers {
+        text.push_str(&format!("  {name:<16} {}\n", dir.display()));
+    }
     text.push_str(
         "\nBring each to its machine, whole and only there, as engine.data_dir, and set\n\
-         engine.node_name and cluster.members. Keep no copy: a member that starts from an old\n\
-         copy may forget what it promised.",
+         engine.node_name, cluster.members and, if there are any, cluster.routers. Keep no copy of\n\
+         a member's: one that starts from an old copy may forget what it promised.",
     );
-    out.either(&json!({ "members": directories }), &text)
+    let page = json!({ "members": listed(&members), "routers": listed(&routers) });
+    out.either(&page, &text)
 }

@@ -141,7 +141,7 @@ pub struct EventPage {
 }
 
 /// An event serialised once for all its readers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventLine {
     /// Its position.
     pub seq: Seq,

@@ -15,6 +15,9 @@
 //!  - C3 a life that was replaced never starts again once its directory knows of it, and is
 //!    refused by every member that does.
 //!
+//! Which members have a copy of a group follows from the names, see [`placement`]. Routers have
+//! none: they are named by the founding and the settings, and are on no list of members.
+//!
 //! Absent: names that join or leave. Those are of the founding.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,21 +29,27 @@ use serde::{Deserialize, Serialize};
 use tl_raft::PeerId;
 use tl_raft::transport::{CertificateFiles, Peer, Peers, Seat, Security};
 use tl_types::ids::ClusterId;
-use tl_types::{NodeId, UnixMs};
+use tl_types::{GroupId, NodeId, UnixMs};
 
-use crate::identity::{Identity, IdentityError, Member, hex_bytes};
+use crate::identity::{Founding, Identity, IdentityError, Member, hex_bytes};
 use crate::ops::Patience;
 
 pub use self::file::MembersFile;
 pub use self::list::{Former, ListError, MemberList};
+pub use self::placement::Placement;
 
 mod file;
 mod list;
+pub mod placement;
 
 /// Fewest members of a cluster: with two, the loss of one would stop all writes.
 pub const MEMBERS_MIN: usize = 3;
-/// Most members of a cluster: every one of them has a copy of everything.
+/// Most members of a cluster.
 pub const MEMBERS_MAX: usize = 5;
+/// Most routers of a cluster.
+pub const ROUTERS_MAX: usize = 16;
+/// Routers have numbers from here on, which no life of a member is ever given.
+const ROUTER_PEER_MIN: u64 = 1 << 32;
 
 /// Settings of a member as written. A node without members is a cluster of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +58,10 @@ pub struct ClusterSettings {
     /// All members, this node among them, each as `name=host:port`. Default none, which is a node
     /// of its own; else from 3 to 5.
     pub members: Vec<String>,
+    /// All routers, each as `name=host:port`; as the cluster was founded. Default none; at most 16.
+    pub routers: Vec<String>,
     /// Address to listen on for the other members. Default empty: this node's own address in
-    /// `members`.
+    /// `members` or `routers`.
     pub listen: String,
     /// File with the certificates of the cluster's authority, PEM. Default empty: no encryption,
     /// which is allowed between loopback addresses only.
@@ -74,6 +85,7 @@ impl Default for ClusterSettings {
     fn default() -> Self {
         ClusterSettings {
             members: Vec::new(),
+            routers: Vec::new(),
             listen: String::new(),
             authority: PathBuf::new(),
             certificate: PathBuf::new(),
@@ -107,6 +119,16 @@ pub enum ClusterError {
     /// Settings and founding name different nodes.
     #[error("the cluster was founded by {founded}, and cluster.members names {listed}")]
     OtherMembers {
+        /// Names in the directory.
+        founded: String,
+        /// Names in the settings.
+        listed: String,
+    },
+    /// Settings and founding name different routers.
+    #[error(
+        "the cluster was founded with the routers {founded}, and cluster.routers names {listed}"
+    )]
+    OtherRouters {
         /// Names in the directory.
         founded: String,
         /// Names in the settings.
@@ -176,18 +198,26 @@ impl ClusterSettings {
                 self.members.len()
             ));
         }
+        if self.routers.len() > ROUTERS_MAX {
+            let count = self.routers.len();
+            errors.push(format!("routers names {count} nodes; it may name {ROUTERS_MAX} at most"));
+        }
         let mut names = BTreeSet::new();
-        for member in &self.members {
+        let routers = self.routers.iter().map(|router| ("router", router));
+        for (what, member) in self.members.iter().map(|member| ("member", member)).chain(routers) {
             match named(member) {
                 Some((name, _)) if !names.insert(name) => {
-                    errors.push(format!("members names {name:?} twice"));
+                    errors.push(format!("{what}s names {name:?} twice"));
                 }
                 Some(_) => {}
-                None => errors.push(format!("member {member:?} must be name=host:port")),
+                None => errors.push(format!("{what} {member:?} must be name=host:port")),
             }
         }
         if errors.is_empty() && !names.contains(node_name) {
-            errors.push(format!("members does not name this node, {node_name:?}"));
+            errors.push(match self.routers.is_empty() {
+                true => format!("members does not name this node, {node_name:?}"),
+                false => format!("neither members nor routers name this node, {node_name:?}"),
+            });
         }
         if errors.is_empty()
             && let Err(error) = self.listens_on(node_name)
@@ -197,14 +227,10 @@ impl ClusterSettings {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    fn addresses(&self) -> Addresses {
-        let named = self.members.iter().filter_map(|member| named(member));
-        Addresses(named.map(|(name, address)| (name.to_owned(), address.to_owned())).collect())
-    }
-
     fn listens_on(&self, node_name: &str) -> Result<SocketAddr, String> {
         let own = || {
-            let mut members = self.members.iter().filter_map(|member| named(member));
+            let all = self.members.iter().chain(&self.routers);
+            let mut members = all.filter_map(|member| named(member));
             members.find(|(name, _)| *name == node_name).map(|(_, address)| address)
         };
         let text = if self.listen.is_empty() { own().unwrap_or_default() } else { &self.listen };
@@ -239,6 +265,12 @@ fn named(member: &str) -> Option<(&str, &str)> {
     fits.then_some((name, address))
 }
 
+/// Addresses by name.
+fn by_name(members: &[String]) -> BTreeMap<String, String> {
+    let named = members.iter().filter_map(|member| named(member));
+    named.map(|(name, address)| (name.to_owned(), address.to_owned())).collect()
+}
+
 /// A node's place in its cluster.
 #[derive(Debug, Clone)]
 pub struct Membership {
@@ -246,8 +278,18 @@ pub struct Membership {
     pub cluster: ClusterId,
     /// This node.
     pub seat: Seat,
-    /// Voters that every group of the cluster began with.
+    /// Voters that the cluster began with.
     pub voters: Vec<PeerId>,
+    /// The same in order of their names.
+    pub founders: Vec<PeerId>,
+    /// Which members have which groups.
+    pub placement: Arc<Placement>,
+    /// This node's place among all names in order; `None` for a router.
+    pub place: Option<usize>,
+    /// Copies of each group as founded; `None` for one on every member.
+    pub copies: Option<u8>,
+    /// All routers.
+    pub routers: Vec<Member>,
     /// The members in their present lives, this one among them, as far as this directory knows.
     pub list: Arc<MemberList>,
     /// Where members are found, by name.
@@ -281,7 +323,6 @@ impl Membership {
             (true, true) => return Err(ClusterError::NotFounded { dir }),
             (true, false) => {}
         }
-        let addresses = settings.addresses();
         let founding = MemberList::of_founding(identity);
         let seen = MembersFile::in_dir(&dir).read()?;
         let list = match seen {
@@ -290,35 +331,46 @@ impl Membership {
             None if identity.is_new_life => return Err(ClusterError::NotFounded { dir }),
             Some(_) | None => founding,
         };
-        let names = || list.members.iter().map(|member| &member.name);
-        if !addresses.0.keys().eq(names()) {
-            let joined = |names: &mut dyn Iterator<Item = &String>| {
-                names.map(String::as_str).collect::<Vec<_>>().join(", ")
-            };
-            return Err(ClusterError::OtherMembers {
-                founded: joined(&mut names()),
-                listed: joined(&mut addresses.0.keys()),
-            });
-        }
+        let addresses = Addresses::of(identity, settings, &list)?;
         let node = NodeId(identity.node_id_bytes());
-        let founder = identity.members.iter().find(|member| member.node_id == identity.node_id);
+        let mut founders = identity.members.iter().chain(&identity.routers);
+        let founder = founders.find(|member| member.node_id == identity.node_id);
         let founder = founder.ok_or(ClusterError::NotFounded { dir })?;
         if founder.name != node_name {
             let (found, expected) = (founder.name.clone(), node_name.to_owned());
             return Err(ClusterError::OtherNode { found, expected });
         }
-        let own = list.member_of(node);
+        let own = identity.router().or_else(|| list.member_of(node));
         let own = own.ok_or_else(|| ClusterError::Replaced { name: node_name.to_owned() })?;
+        let names = list.members.iter().map(|member| member.name.as_str());
+        let placement = Placement::new(names, identity.copies, identity.groups);
+        let founders = founders_in_order(identity);
+        let mut voters = founders.clone();
+        voters.sort_unstable();
         Ok(Some(Membership {
             cluster: ClusterId(identity.cluster_id_bytes()),
             seat: Seat { node, peer: PeerId(own.peer) },
-            voters: founding_voters(identity),
+            voters,
+            founders,
+            placement: Arc::new(placement),
+            place: list.members.iter().position(|member| member.peer == own.peer),
+            copies: identity.copies,
+            routers: identity.routers.clone(),
             addresses,
             list: Arc::new(list),
             listen: settings.listens_on(node_name).expect("checked settings"),
             security: settings.security(),
             founded_at: UnixMs(identity.founded_at_ms),
         }))
+    }
+
+    /// Who voted in a group when the cluster was founded, if this node has a copy of it.
+    #[must_use]
+    pub fn voters_of(&self, group: GroupId) -> Option<Vec<PeerId>> {
+        self.place.filter(|place| self.placement.has(group, *place))?;
+        let mut voters: Vec<PeerId> = self.placement.pick(group, &self.founders).copied().collect();
+        voters.sort_unstable();
+        Some(voters)
     }
 
     /// The other members of a list, and all lives that are over.
@@ -328,33 +380,66 @@ impl Membership {
     }
 }
 
-/// The numbers that a founding gives out are those from 1. A new life names the members of its
-/// beginning instead, and must never take itself for one of the first voters.
-fn founding_voters(identity: &Identity) -> Vec<PeerId> {
-    let mut voters: Vec<PeerId> = if identity.is_new_life {
-        (1..).map(PeerId).take(identity.members.len()).collect()
-    } else {
-        identity.members.iter().map(|member| PeerId(member.peer)).collect()
-    };
-    voters.sort_unstable();
-    voters
+/// The numbers of the founding, in order of the members' names. A founding gives out those from 1, by
+/// name where places matter. A new life names the members of its beginning instead, and must never
+/// take itself for one of the first voters.
+fn founders_in_order(identity: &Identity) -> Vec<PeerId> {
+    if identity.is_new_life {
+        return (1..).map(PeerId).take(identity.members.len()).collect();
+    }
+    let founding = MemberList::of_founding(identity);
+    founding.members.iter().map(|member| PeerId(member.peer)).collect()
 }
 
-/// Where members are found, by name: `host:port`.
+/// Where members are found, by name, and routers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Addresses(BTreeMap<String, String>);
+pub struct Addresses {
+    members: BTreeMap<String, String>,
+    routers: Vec<Peer>,
+}
 
 impl Addresses {
-    /// The members of a list but for one node, as the transport takes them; members without an
-    /// address are left out.
+    /// As the settings say, if they name those that are members and routers.
+    fn of(
+        identity: &Identity,
+        settings: &ClusterSettings,
+        list: &MemberList,
+    ) -> Result<Addresses, ClusterError> {
+        let joined = |names: &mut dyn Iterator<Item = &String>| {
+            names.map(String::as_str).collect::<Vec<_>>().join(", ")
+        };
+        let members = by_name(&settings.members);
+        let names = || list.members.iter().map(|member| &member.name);
+        if !members.keys().eq(names()) {
+            let (founded, listed) = (joined(&mut names()), joined(&mut members.keys()));
+            return Err(ClusterError::OtherMembers { founded, listed });
+        }
+        let listed = by_name(&settings.routers);
+        let mut founded: Vec<&Member> = identity.routers.iter().collect();
+        founded.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        if !listed.keys().eq(founded.iter().map(|router| &router.name)) {
+            let founded = joined(&mut founded.iter().map(|router| &router.name));
+            return Err(ClusterError::OtherRouters { founded, listed: joined(&mut listed.keys()) });
+        }
+        let routers = founded.iter().zip(listed.into_values()).map(|(router, address)| Peer {
+            peer: PeerId(router.peer),
+            node: NodeId(router.node_id_bytes()),
+            address,
+        });
+        Ok(Addresses { members, routers: routers.collect() })
+    }
+
+    /// The members of a list and the routers but for one node, as the transport takes them; members
+    /// without an address are left out.
     #[must_use]
     pub fn peers(&self, me: NodeId, list: &MemberList) -> Peers {
         let others = list.members.iter().filter_map(|member| {
             let node = NodeId(member.node_id_bytes());
-            let address = self.0.get(&member.name).filter(|_| node != me)?.clone();
+            let address = self.members.get(&member.name).filter(|_| node != me)?.clone();
             Some(Peer { peer: PeerId(member.peer), node, address })
         });
-        Peers { members: others.collect(), removed: list.removed() }
+        let routers = self.routers.iter().filter(|router| router.node != me).cloned();
+        Peers { members: others.chain(routers).collect(), removed: list.removed() }
     }
 }
 
@@ -372,6 +457,12 @@ pub struct NewLife {
     pub founded_at_ms: u64,
     /// The list in which it is a member.
     pub list: MemberList,
+    /// Copies of each group; without a number every member has all groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<u8>,
+    /// Routers of the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routers: Vec<Member>,
 }
 
 impl NewLife {
@@ -394,13 +485,19 @@ impl NewLife {
         let cluster_id =
             hex_bytes(&self.cluster_id).ok_or_else(|| foreign("no id of a cluster"))?;
         MembersFile::in_dir(dir).write(&list)?;
-        let founded_at = UnixMs(self.founded_at_ms);
-        Identity::begin_new_life(dir, cluster_id, own, &list.members, self.groups, founded_at)
+        let founding = Founding {
+            cluster_id,
+            members: list.members.clone(),
+            routers: self.routers.clone(),
+            groups: self.groups,
+            copies: self.copies,
+            founded_at: UnixMs(self.founded_at_ms),
+        };
+        Identity::begin_new_life(dir, own, &founding)
     }
 }
 
-/// Founds a cluster: gives each member's directory, which must be new or empty, an identity that
-/// names all members. Nothing but these directories can ever vote.
+/// Founds a cluster without routers; see [`found_with`].
 ///
 /// # Errors
 /// [`IdentityError`]; directories that were done before it stay.
@@ -410,13 +507,44 @@ pub fn found(
     founded_at: UnixMs,
     fresh_id: impl Fn() -> [u8; 16],
 ) -> Result<(), IdentityError> {
+    found_with(members, &[], groups, founded_at, fresh_id)
+}
+
+/// Founds a cluster: gives each member's directory, which must be new or empty, an identity that
+/// names all members and routers, and so each router's. Nothing but the members' directories can
+/// ever vote. With more members than copies of a group, each group is on some of them.
+///
+/// # Errors
+/// [`IdentityError`]; directories that were done before it stay.
+pub fn found_with(
+    members: &[(String, PathBuf)],
+    routers: &[(String, PathBuf)],
+    groups: u16,
+    founded_at: UnixMs,
+    fresh_id: impl Fn() -> [u8; 16],
+) -> Result<(), IdentityError> {
+    let in_order = |all: &[(String, PathBuf)]| {
+        let mut all = all.to_vec();
+        all.sort_unstable();
+        all
+    };
+    let (members, routers) = (in_order(members), in_order(routers));
     let cluster_id = fresh_id();
-    let list: Vec<Member> = (1..)
-        .zip(members)
-        .map(|(peer, (name, _))| Member::new(name.clone(), fresh_id(), peer))
-        .collect();
-    for (own, (_, dir)) in list.iter().zip(members) {
-        Identity::found(dir, cluster_id, own, &list, groups, founded_at)?;
+    let numbered = |first: u64, all: &[(String, PathBuf)]| -> Vec<Member> {
+        let named = (first..).zip(all);
+        named.map(|(peer, (name, _))| Member::new(name.clone(), fresh_id(), peer)).collect()
+    };
+    let founding = Founding {
+        cluster_id,
+        members: numbered(1, &members),
+        routers: numbered(ROUTER_PEER_MIN, &routers),
+        groups,
+        copies: (members.len() > usize::from(placement::COPIES)).then_some(placement::COPIES),
+        founded_at,
+    };
+    let all = founding.members.iter().chain(&founding.routers);
+    for (own, (_, dir)) in all.zip(members.iter().chain(&routers)) {
+        Identity::found(dir, own, &founding)?;
     }
     Ok(())
 }

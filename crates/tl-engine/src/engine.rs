@@ -21,11 +21,11 @@ use crate::identity::{Identity, IdentityError};
 use crate::lock::{DirLock, LockError};
 use crate::memory::{Budget, MEMTABLES_MAX, Shares};
 use crate::metrics::Metrics;
-use crate::node::recover::{Found, StartError, StartPlan, recover};
+use crate::node::recover::{Found, StartError, StartPlan, recover_some};
 use crate::ops::roster::Roster;
 use crate::ops::{DrainError, Ops};
 use crate::peers::Peers;
-use crate::service::{BESIDE_AT_ONCE_MAX, Inner, Recent, Service, TailRoom};
+use crate::service::{BESIDE_AT_ONCE_MAX, Follows, Inner, Recent, Service, TailRoom};
 use crate::settings::EngineSettings;
 use crate::shell::admission::Admission;
 use crate::shell::links::Links;
@@ -167,7 +167,12 @@ impl Engine {
             driver: driver_config(me, seed, settings.memory_budget_bytes),
         };
         let now = time::now();
-        let (mut node, wal, found) = recover(Arc::clone(&store), Arc::new(disk), plan, now)?;
+        let voters_of = |group| match &membership {
+            Some(member) => member.voters_of(group),
+            None => Some(vec![ONLY_PEER]),
+        };
+        let (mut node, wal, found) =
+            recover_some(Arc::clone(&store), Arc::new(disk), plan, voters_of, now)?;
         identity.remember_log(&settings.data_dir)?;
         if let Some(member) = &membership {
             node.not_before(member.founded_at);
@@ -186,7 +191,7 @@ impl Engine {
         let (space, admission) = watched(settings, &shares, &metrics);
         let links = membership
             .as_ref()
-            .map(|member| Arc::new(Links::new(me, &member.list, groups, Arc::clone(&metrics))));
+            .map(|member| Arc::new(Links::new(member, groups, Arc::clone(&metrics))));
         let runtime = tokio::runtime::Handle::current();
         let log = wal.counters();
         let with = With {
@@ -235,6 +240,7 @@ impl Engine {
             lists: tokio::sync::Semaphore::new(crate::service::LISTS_AT_ONCE_MAX),
             beside: Arc::new(tokio::sync::Semaphore::new(BESIDE_AT_ONCE_MAX)),
             tail_room: TailRoom::new(shares.tails_bytes),
+            follows: Follows::default(),
             info: NodeInfo {
                 name: settings.node_name.as_str().into(),
                 started_at: UnixMs(now.wall_ms),
@@ -270,6 +276,7 @@ impl Engine {
             tasks.push(runtime.spawn(service.clone().keep_drained()).abort_handle());
             tasks.push(runtime.spawn(service.clone().keep_watch()).abort_handle());
             tasks.push(runtime.spawn(service.clone().keep_members()).abort_handle());
+            tasks.push(runtime.spawn(service.clone().keep_reads_moving()).abort_handle());
         }
         tasks.extend([probing.abort_handle(), ticking.abort_handle()]);
         let report = StartReport { found, took: started.elapsed() };

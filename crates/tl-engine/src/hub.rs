@@ -332,6 +332,13 @@ impl Topic {
         state.ended = state.ended.or(ended);
     }
 
+    /// Takes note of a last seq and an end that were heard of another node's rows, and wakes whoever
+    /// waits for them.
+    pub(crate) fn tell(&self, head: Seq, ended: Option<TailEnd>) {
+        self.saw_head(head, ended);
+        self.wake.notify_waiters();
+    }
+
     /// A wake that is registered from now on: create it, look, and only then wait on it.
     pub fn wake(&self) -> tokio::sync::futures::Notified<'_> {
         self.wake.notified()

@@ -26,6 +26,9 @@ use tl_types::UnixMs;
 use crate::durable;
 
 const FORMAT: u32 = 1;
+/// Of a cluster whose groups are on some members only, or that has routers: a release that does not
+/// know these would start groups where they do not belong.
+const FORMAT_PLACED: u32 = 2;
 const FILE: &str = "node.json";
 
 /// What the file says.
@@ -54,6 +57,30 @@ pub struct Identity {
     /// began, and has no vote in one before that group has made it a member.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_new_life: bool,
+    /// Copies of each group; without a number every member has all groups. For the cluster's whole
+    /// life, like its names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<u8>,
+    /// Routers of the cluster: they have no groups and no votes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routers: Vec<Member>,
+}
+
+/// What all directories of a cluster say alike.
+#[derive(Debug, Clone)]
+pub struct Founding {
+    /// The cluster.
+    pub cluster_id: [u8; 16],
+    /// All members.
+    pub members: Vec<Member>,
+    /// All routers.
+    pub routers: Vec<Member>,
+    /// Groups of the cluster.
+    pub groups: u16,
+    /// Copies of each group; `None` for one on every member.
+    pub copies: Option<u8>,
+    /// When the cluster was founded.
+    pub founded_at: UnixMs,
 }
 
 /// One member of a cluster as it was founded.
@@ -158,62 +185,56 @@ impl Identity {
             members: Vec::new(),
             founded_at_ms: 0,
             is_new_life: false,
+            copies: None,
+            routers: Vec::new(),
         };
         identity.begin(dir)
     }
 
-    /// Gives a new or empty directory the identity of a member.
+    /// Gives a new or empty directory the identity of a member or router.
     ///
     /// # Errors
     /// [`IdentityError`]; the directory has an identity or holds files.
-    pub fn found(
-        dir: &Path,
-        cluster_id: [u8; 16],
-        own: &Member,
-        members: &[Member],
-        groups: u16,
-        founded_at: UnixMs,
-    ) -> Result<Identity, IdentityError> {
+    pub fn found(dir: &Path, own: &Member, founding: &Founding) -> Result<Identity, IdentityError> {
         if Identity::open(dir)?.is_some() {
             return Err(IdentityError::InUse { path: dir.to_owned() });
         }
-        Identity::of_member(cluster_id, own, members, groups, founded_at).begin(dir)
+        Identity::of_member(own, founding).begin(dir)
     }
 
-    /// Gives a directory the identity of a life that takes the place of a lost one. `members` are
-    /// those of the list under which it begins.
+    /// Gives a directory the identity of a life that takes the place of a lost one. The founding's
+    /// members are here those of the list under which it begins.
     ///
     /// # Errors
     /// [`IdentityError`]; without an identity the directory starts nowhere.
     pub fn begin_new_life(
         dir: &Path,
-        cluster_id: [u8; 16],
         own: &Member,
-        members: &[Member],
-        groups: u16,
-        founded_at: UnixMs,
+        founding: &Founding,
     ) -> Result<Identity, IdentityError> {
-        let identity = Identity::of_member(cluster_id, own, members, groups, founded_at);
-        Identity { is_new_life: true, ..identity }.begin(dir)
+        Identity { is_new_life: true, ..Identity::of_member(own, founding) }.begin(dir)
     }
 
-    fn of_member(
-        cluster_id: [u8; 16],
-        own: &Member,
-        members: &[Member],
-        groups: u16,
-        founded_at: UnixMs,
-    ) -> Identity {
+    fn of_member(own: &Member, founding: &Founding) -> Identity {
+        let is_plain = founding.copies.is_none() && founding.routers.is_empty();
         Identity {
-            format: FORMAT,
+            format: if is_plain { FORMAT } else { FORMAT_PLACED },
             node_id: own.node_id.clone(),
-            cluster_id: hex(cluster_id),
-            groups,
+            cluster_id: hex(founding.cluster_id),
+            groups: founding.groups,
             has_log: false,
-            members: members.to_vec(),
-            founded_at_ms: founded_at.0,
+            members: founding.members.clone(),
+            founded_at_ms: founding.founded_at.0,
             is_new_life: false,
+            copies: founding.copies,
+            routers: founding.routers.clone(),
         }
+    }
+
+    /// The router that this directory is of, if it is one's.
+    #[must_use]
+    pub fn router(&self) -> Option<&Member> {
+        self.routers.iter().find(|router| router.node_id == self.node_id)
     }
 
     /// Refuses a directory in which something is; one that is not there is made.
@@ -291,17 +312,22 @@ impl Identity {
         let foreign = |reason: String| IdentityError::Foreign { path: path.to_owned(), reason };
         let identity: Identity =
             serde_json::from_slice(bytes).map_err(|error| foreign(error.to_string()))?;
-        if identity.format != FORMAT {
-            return Err(foreign(format!("format {} (known: {FORMAT})", identity.format)));
+        if ![FORMAT, FORMAT_PLACED].contains(&identity.format) {
+            let known = format!("{FORMAT} and {FORMAT_PLACED}");
+            return Err(foreign(format!("format {} (known: {known})", identity.format)));
         }
-        let members = identity.members.iter().map(|member| &member.node_id);
+        let all = || identity.members.iter().chain(&identity.routers);
         let own = [&identity.node_id, &identity.cluster_id];
-        if !own.into_iter().chain(members).all(|id| hex_bytes(id).is_some()) {
+        let ids = own.into_iter().chain(all().map(|member| &member.node_id));
+        if !ids.into_iter().all(|id| hex_bytes(id).is_some()) {
             return Err(foreign("its ids are not 32 hex digits".to_owned()));
         }
-        let peers: BTreeSet<u64> = identity.members.iter().map(|member| member.peer).collect();
-        if peers.len() != identity.members.len() || peers.contains(&0) {
+        let peers: BTreeSet<u64> = all().map(|member| member.peer).collect();
+        if peers.len() != all().count() || peers.contains(&0) {
             return Err(foreign("its members' numbers are not different ones from 1".to_owned()));
+        }
+        if identity.copies == Some(0) {
+            return Err(foreign("no copies of its groups".to_owned()));
         }
         if !(1..=4096).contains(&identity.groups) {
             return Err(foreign(format!("{} groups", identity.groups)));

@@ -116,6 +116,10 @@ pub struct Metrics {
     pub writes_forwarded: Counter,
     /// Other nodes' writes that were proposed here without a wait.
     pub writes_served: Counter,
+    /// Reads of groups without a copy here, asked of members that have one.
+    pub reads_forwarded: Counter,
+    /// Sessions without a copy here that tails here hang on.
+    pub sessions_followed: Gauge<i64, AtomicI64>,
     replicas_behind: Family<MemberLabel, Gauge>,
     replica_lag: Family<MemberLabel, Gauge>,
     /// Other members of which nothing is heard.
@@ -210,6 +214,8 @@ impl Default for Metrics {
             groups_led: Gauge::default(),
             writes_forwarded: Counter::default(),
             writes_served: Counter::default(),
+            reads_forwarded: Counter::default(),
+            sessions_followed: Gauge::default(),
             replicas_behind: Family::default(),
             replica_lag: Family::default(),
             members_unreachable: Gauge::default(),
@@ -260,6 +266,8 @@ impl Metrics {
         counter("writes_forwarded", "Writes handed on to their group's leader", forwarded);
         let served = &self.writes_served;
         counter("writes_served", "Other nodes' writes that were proposed without a wait", served);
+        let reads = &self.reads_forwarded;
+        counter("reads_forwarded", "Reads of groups that have no copy on this node", reads);
         let mut histogram = |name, help, histogram: &Histogram| {
             registry.register(name, help, histogram.clone());
         };
@@ -278,6 +286,8 @@ impl Metrics {
         gauge("groups_stopped", "Groups stopped because of damage", &self.groups_stopped);
         gauge("disk_free_bytes", "Free bytes of the fullest file system", &self.disk_free_bytes);
         gauge("groups_led", "Groups that this member of a cluster leads", &self.groups_led);
+        let followed = &self.sessions_followed;
+        gauge("sessions_followed", "Sessions of other members that tails here hang on", followed);
         let unreachable = &self.members_unreachable;
         gauge("members_unreachable", "Other members of which nothing is heard", unreachable);
         let number = &self.members_number;

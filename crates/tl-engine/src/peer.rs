@@ -8,6 +8,7 @@
 //!                                                  transfer: group (2) to (8)
 //!                                                  members: number (8)
 //!                                                  repair:  group (2)
+//!                                                  read:    wait_ms (4), see `read`
 //!   answer  = version (1) kind (1) id (8) body     taken:   index (8) replies
 //!                                                  refused: code message fact*
 //!                                                  not taken: leader (8; 0 for nobody known)
@@ -15,6 +16,7 @@
 //!                                                  clock:   wall_ms (8) may_lead (1)
 //!                                                  report:  see `ops::report`
 //!                                                  members: a list, or nothing
+//!                                                  found:   see `read`
 //! ```
 //!
 //! Numbers are big-endian; code, message, names and texts are a length and the bytes. An entry
@@ -35,6 +37,10 @@ use tl_wire::error::Fact;
 use crate::api::ServiceError;
 use crate::ops::Report;
 
+pub mod read;
+
+pub use self::read::{Found, Read};
+
 const VERSION: u8 = 1;
 /// Most facts of a refusal.
 const FACTS_MAX: usize = 16;
@@ -42,7 +48,7 @@ const FACTS_MAX: usize = 16;
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
 /// Facts that a refusal by a group's leader may carry. Others stay behind.
-const FACT_NAMES: [&str; 16] = [
+const FACT_NAMES: [&str; 17] = [
     "expected_seq",
     "current_seq",
     "expected_version",
@@ -59,6 +65,7 @@ const FACT_NAMES: [&str; 16] = [
     "reserve_bytes",
     "unit",
     "retry_after_ms",
+    "missing_seq",
 ];
 
 mod kind {
@@ -69,6 +76,7 @@ mod kind {
     pub const TRANSFER: u8 = 5;
     pub const ASK_MEMBERS: u8 = 6;
     pub const REPAIR: u8 = 7;
+    pub const READ: u8 = 8;
     pub const TAKEN: u8 = 1;
     pub const REFUSED: u8 = 2;
     pub const NOT_TAKEN: u8 = 3;
@@ -76,6 +84,7 @@ mod kind {
     pub const CLOCK: u8 = 5;
     pub const REPORT: u8 = 6;
     pub const MEMBERS: u8 = 7;
+    pub const FOUND: u8 = 8;
 }
 
 /// What one node asks another.
@@ -116,6 +125,13 @@ pub enum Question {
         /// The group.
         group: GroupId,
     },
+    /// What do your rows say? Answered as not taken by whoever does not have them.
+    Read {
+        /// How long the asker waits, milliseconds.
+        wait_ms: u32,
+        /// What is read.
+        read: Read,
+    },
 }
 
 /// What the other answers.
@@ -148,6 +164,8 @@ pub enum Answer {
     Report(Report),
     /// The encoded list of members that is in force there; empty when the asker's is as new.
     Members(Bytes),
+    /// What its rows say.
+    Found(Found),
 }
 
 fn begin(kind: u8, id: u64, body_bytes: usize) -> Vec<u8> {
@@ -200,6 +218,12 @@ impl Question {
                 out.extend_from_slice(&group.0.to_be_bytes());
                 out.into()
             }
+            Question::Read { wait_ms, read } => {
+                let mut out = begin(kind::READ, id, 128);
+                out.extend_from_slice(&wait_ms.to_be_bytes());
+                read.encode(&mut out);
+                out.into()
+            }
         }
     }
 
@@ -249,6 +273,10 @@ impl Question {
                 ended(&reader)?;
                 Question::Repair { group }
             }
+            kind::READ => {
+                let wait_ms = reader.u32()?;
+                Question::Read { wait_ms, read: Read::decode(&mut reader)? }
+            }
             other => return Err(DecodeError::Unknown { what: "question", value: other.into() }),
         };
         Ok((id, question))
@@ -297,6 +325,11 @@ impl Answer {
                 out.extend_from_slice(list);
                 out.into()
             }
+            Answer::Found(found) => {
+                let mut out = begin(kind::FOUND, id, 256);
+                found.encode(&mut out);
+                out.into()
+            }
         }
     }
 
@@ -341,6 +374,7 @@ impl Answer {
                 }
                 Answer::Members(list)
             }
+            kind::FOUND => Answer::Found(Found::decode(reader)?),
             other => return Err(DecodeError::Unknown { what: "answer", value: other.into() }),
         };
         Ok((id, answer))

@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 use crate::cluster::{Addresses, MemberList, Membership};
 use crate::node::Input;
 use crate::ops::roster::Roster;
-use crate::peer::{Answer, Question};
+use crate::peer::{Answer, Question, Read};
 use crate::service::Service;
 use crate::shell::links::Links;
 use crate::shell::relay::Served;
@@ -32,6 +32,9 @@ use crate::shell::{Mail, Mailer, time};
 /// Questions of other nodes that are worked on at a time. One past: answered "not taken", and
 /// whoever asked asks again.
 const SERVED_MAX: usize = 16_384;
+/// Sessions that other nodes wait for news of, at a time. One past: answered "not taken", and whoever
+/// asked asks another member.
+const WATCHED_MAX: usize = 16_384;
 /// Between two questions for a peer's clock.
 const CLOCK_EVERY: Duration = Duration::from_millis(500);
 /// A peer that is silent for so long is asked at once: it may just have nothing to say, since two
@@ -182,6 +185,7 @@ fn listener(
 ) -> impl Fn(Heard) + Send + Sync + 'static {
     let runtime = tokio::runtime::Handle::current();
     let served = Arc::new(Semaphore::new(SERVED_MAX));
+    let watched = Arc::new(Semaphore::new(WATCHED_MAX));
     let saw = service.clone();
     let watching = saw.clone();
     let alive = move |from| watching.ops().sights.heard(from, time::now().boot_ms);
@@ -206,7 +210,19 @@ fn listener(
                     return;
                 }
             };
-            let Ok(place) = Arc::clone(&served).try_acquire_owned() else {
+            // Those that mostly wait take no room from those that work.
+            let room = match &question {
+                Question::Read { read: Read::Watch { .. }, .. } => &watched,
+                Question::Read { .. }
+                | Question::Propose { .. }
+                | Question::Clock
+                | Question::Report
+                | Question::Drain { .. }
+                | Question::Transfer { .. }
+                | Question::Members { .. }
+                | Question::Repair { .. } => &served,
+            };
+            let Ok(place) = Arc::clone(room).try_acquire_owned() else {
                 links.answer(from, id, &Answer::NotTaken { leader: None });
                 return;
             };

@@ -5,7 +5,8 @@
 //!   read:   presence from what is applied here; every absence after a read-index round
 //! ```
 //!
-//! In a cluster of several nodes a write goes to whoever leads its group, see `forward`.
+//! In a cluster of several nodes a write goes to whoever leads its group, see `forward`, and what is
+//! read of a group that has no copy here is asked of a member that has one, see `elsewhere`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +29,9 @@ use crate::shell::links::Links;
 use crate::shell::{Ask, Background, FailureWatch, Mail, Mailer};
 
 mod append;
+mod elsewhere;
 mod events;
+mod follow;
 pub(crate) mod forward;
 mod lags;
 mod list;
@@ -41,6 +44,7 @@ mod sessions;
 mod tail;
 
 pub use append::{Later, Prepared, Proposal};
+pub(crate) use follow::Follows;
 pub use forward::Route;
 pub(crate) use lags::Lags;
 pub use list::LISTS_AT_ONCE_MAX;
@@ -104,6 +108,8 @@ pub(crate) struct Inner<S> {
     pub(crate) beside: Arc<tokio::sync::Semaphore>,
     /// KiB of events that tails may have read and not given out.
     pub(crate) tail_room: TailRoom,
+    /// Sessions of other members that tails here hang on.
+    pub(crate) follows: Follows,
 }
 
 /// An applied entry.
@@ -136,6 +142,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         if let Some(links) = &self.inner.links {
             self.inner.metrics.groups_led.set(links.led() as i64);
         }
+        self.inner.metrics.sessions_followed.set(self.inner.follows.count() as i64);
         let lag = self.inner.lags.look();
         self.inner.metrics.tails_behind.set(lag.behind as i64);
         self.inner.metrics.tail_lag_events_max.set(lag.events_max as i64);
@@ -167,16 +174,17 @@ impl<S: OrderedStore + 'static> Service<S> {
         self.inner.failure.clone()
     }
 
-    /// Waits until every group leads here and has applied what its log holds.
+    /// Waits until every group with a copy here has a leader, and what was acknowledged before is
+    /// applied here.
     pub(crate) async fn confirm_all_groups(&self, deadline: Instant) -> Result<(), ServiceError> {
-        for group in (0..self.inner.groups).map(GroupId) {
+        for (confirmed, group) in (1..).zip(self.groups_here()) {
             while let Err(error) = self.read_index(deadline, group).await {
                 if Instant::now() >= deadline || self.inner.failure.borrow().is_some() {
                     return Err(error);
                 }
                 tokio::time::sleep(PROBE_AGAIN).await;
             }
-            self.inner.ops.confirmed(group.0 + 1);
+            self.inner.ops.confirmed(confirmed);
         }
         Ok(())
     }
@@ -186,7 +194,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let mut failure = self.inner.failure.clone();
         // Effects tell of work that is new, also while the log is applied again; what was left
         // before is found in the rows.
-        for group in (0..self.inner.groups).map(GroupId) {
+        for group in self.groups_here() {
             self.find_due(group, UnixMs(0)).await;
         }
         let mut rest = tokio::time::interval(TICK_EVERY);

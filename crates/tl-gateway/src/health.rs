@@ -13,9 +13,6 @@ use crate::exposition::prometheus_text;
 use crate::openapi;
 use crate::reply::{json, typed};
 
-/// The mode of a node that holds replicas and takes writes.
-const MODE: &str = "write_node";
-
 /// `GET /health/live`: the process answers.
 pub fn live() -> Response<Body> {
     json(StatusCode::OK, b"{\"status\":\"ok\"}".to_vec())
@@ -25,20 +22,20 @@ pub fn live() -> Response<Body> {
 pub fn ready(call: &Call) -> Response<Body> {
     let readiness = call.shared.service.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut response = json(status, ready_json(&readiness));
+    let mut response = json(status, ready_json(&readiness, call.shared.service.mode()));
     if !readiness.ready {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }
 
-fn ready_json(readiness: &Readiness) -> Vec<u8> {
+fn ready_json(readiness: &Readiness, mode: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     let status = if readiness.ready { "ok" } else { "starting" };
     out.extend_from_slice(b"{\"status\":");
     write::string(&mut out, status);
     out.extend_from_slice(b",\"mode\":");
-    write::string(&mut out, MODE);
+    write::string(&mut out, mode);
     if let Some(reason) = readiness.reason {
         out.extend_from_slice(b",\"reason\":");
         write::string(&mut out, reason);
@@ -82,7 +79,10 @@ mod tests {
     #[test]
     fn readiness_says_why_it_is_missing() {
         let ready = Readiness { ready: true, reason: None, detail: vec![] };
-        assert_eq!(ready_json(&ready), br#"{"status":"ok","mode":"write_node"}"#);
+        let of = |readiness| ready_json(readiness, "write_node");
+        assert_eq!(of(&ready), br#"{"status":"ok","mode":"write_node"}"#);
+        let router = ready_json(&ready, "router_node");
+        assert_eq!(router, br#"{"status":"ok","mode":"router_node"}"#);
         let starting = Readiness {
             ready: false,
             reason: Some("raft_sync"),
@@ -95,6 +95,6 @@ mod tests {
             r#"{"status":"starting","mode":"write_node","reason":"raft_sync","#,
             r#""detail":{"probe_result":"timeout","checked_groups":"3"}}"#
         );
-        assert_eq!(ready_json(&starting), expected.as_bytes());
+        assert_eq!(of(&starting), expected.as_bytes());
     }
 }

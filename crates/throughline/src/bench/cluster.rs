@@ -39,7 +39,7 @@ impl Cluster {
     /// When one cannot be made.
     pub fn found(dir: &Path, nodes: u16) -> anyhow::Result<Cluster> {
         let names: Vec<String> = (0..nodes.into()).map(name_of).collect();
-        let members = crate::ops::found_in(dir, &names, GROUPS)?;
+        let (members, _) = crate::ops::found_in(dir, &names, &[], GROUPS)?;
         // Held until all are known, so that no two are the same.
         let free: Vec<TcpListener> =
             names.iter().map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;

@@ -128,7 +128,7 @@ fn plan(data: &Path, listen: &str, nodes: u16, log_level: &str) -> anyhow::Resul
             }
             .into());
         }
-        found_in(data, &names, 256)?;
+        found_in(data, &names, &[], 256)?;
     } else if there != dirs.len() {
         return Err(Failure::WithAdvice {
             what: format!("{} holds another number of members", data.display()),

@@ -12,6 +12,7 @@ mod fleet;
 mod members;
 mod offline;
 mod ops;
+mod places;
 mod rows;
 mod session;
 mod tl;

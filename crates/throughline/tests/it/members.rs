@@ -11,12 +11,16 @@ use crate::tl::{Node, Ran, TL, command, ran};
 pub const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
 pub const GROUPS: u16 = 32;
 
-/// The directories of three members, and their certificates if they are to have some.
+/// The directories of members and of the routers behind them, and their certificates if they are to
+/// have some.
 pub struct Founding {
     folder: tempfile::TempDir,
     is_encrypted: bool,
-    /// How often each member was given a new life.
-    lives: [u32; 3],
+    names: Vec<&'static str>,
+    /// How many of the names are routers.
+    routers: usize,
+    /// How often each node was given a new life.
+    lives: Vec<u32>,
 }
 
 impl Founding {
@@ -25,9 +29,24 @@ impl Founding {
     }
 
     pub fn of(groups: u16, is_encrypted: bool) -> Founding {
+        Founding::named(&NAMES, &[], groups, is_encrypted)
+    }
+
+    pub fn named(
+        members: &[&'static str],
+        routers: &[&'static str],
+        groups: u16,
+        is_encrypted: bool,
+    ) -> Founding {
         let folder = tempfile::tempdir().unwrap();
-        let founding = Founding { folder, is_encrypted, lives: [0; 3] };
-        let words = format!("ops found {} --groups {groups} --out", NAMES.join(" "));
+        let names: Vec<&'static str> = members.iter().chain(routers).copied().collect();
+        let lives = vec![0; names.len()];
+        let founding = Founding { folder, is_encrypted, names, routers: routers.len(), lives };
+        let mut words = format!("ops found {} --groups {groups}", members.join(" "));
+        if !routers.is_empty() {
+            words.push_str(&format!(" --routers {}", routers.join(",")));
+        }
+        words.push_str(" --out");
         let found = ran(command(&words).arg(founding.path("founding")));
         assert_eq!(found.code, 0, "{found:?}");
         if is_encrypted {
@@ -41,21 +60,21 @@ impl Founding {
     }
 
     pub fn data(&self, node: usize) -> PathBuf {
-        self.path("founding").join(NAMES[node])
+        self.path("founding").join(self.names[node])
     }
 
     fn issue_certificates(&self) {
         let authority = self.path("authority");
         let init = ran(command("ops ca init --ca").arg(&authority));
         assert_eq!(init.code, 0, "{init:?}");
-        for node in 0..NAMES.len() {
+        for node in 0..self.names.len() {
             self.issue_certificate(node);
         }
     }
 
     /// Where the certificate of a member's present life is.
     fn certificate(&self, node: usize) -> PathBuf {
-        self.path("certificates").join(format!("{}-{}", NAMES[node], self.lives[node]))
+        self.path("certificates").join(format!("{}-{}", self.names[node], self.lives[node]))
     }
 
     fn issue_certificate(&self, node: usize) {
@@ -68,23 +87,29 @@ impl Founding {
         assert_eq!(issue.code, 0, "{issue:?}");
     }
 
-    /// The settings of a member.
+    /// The settings of a node; `members` are the addresses of members and routers.
     pub fn environment(
         &self,
         node: usize,
         members: &[SocketAddr],
         listen: &str,
     ) -> Vec<(String, String)> {
-        let list = NAMES.iter().zip(members).map(|(name, address)| format!("{name}={address}"));
-        let list = serde_json::to_string(&list.collect::<Vec<_>>()).unwrap();
+        let all = self.names.iter().zip(members);
+        let mut all: Vec<String> = all.map(|(name, at)| format!("{name}={at}")).collect();
+        let routers = all.split_off(self.names.len() - self.routers);
+        let list = serde_json::to_string(&all).unwrap();
         let mut environment = vec![
-            ("TL_ENGINE__NODE_NAME", NAMES[node].to_owned()),
+            ("TL_ENGINE__NODE_NAME", self.names[node].to_owned()),
             ("TL_ENGINE__MEMORY_BUDGET_BYTES", "134217728".to_owned()),
             ("TL_CLUSTER__MEMBERS", list),
             // The machine of a test may stand still for a moment.
             ("TL_CLUSTER__SUSPECT_AFTER_MS", "3000".to_owned()),
             ("TL_HTTP__LISTEN", listen.to_owned()),
         ];
+        if !routers.is_empty() {
+            let routers = serde_json::to_string(&routers).unwrap();
+            environment.push(("TL_CLUSTER__ROUTERS", routers));
+        }
         if self.is_encrypted {
             let file = |file: &str| {
                 let path = self.certificate(node).join(file);
@@ -100,7 +125,7 @@ impl Founding {
     }
 }
 
-/// Three members on loopback, each at addresses that it keeps.
+/// Nodes on loopback, each at addresses that it keeps.
 pub struct Cluster {
     founding: Founding,
     members: Vec<SocketAddr>,
@@ -111,9 +136,10 @@ pub struct Cluster {
 }
 
 /// Free addresses, all different ones.
-fn free_addresses() -> Vec<SocketAddr> {
+fn free_addresses(count: usize) -> Vec<SocketAddr> {
     // Held until all are known.
-    let ports = NAMES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     ports.iter().map(|port| port.local_addr().unwrap()).collect()
 }
 
@@ -123,11 +149,16 @@ impl Cluster {
     }
 
     pub fn of(groups: u16, is_encrypted: bool) -> Cluster {
-        let founding = Founding::of(groups, is_encrypted);
-        let (members, listen) = (free_addresses(), free_addresses());
-        let nodes = vec![None, None, None];
+        Cluster::founded(Founding::of(groups, is_encrypted))
+    }
+
+    /// Starts all nodes of a founding.
+    pub fn founded(founding: Founding) -> Cluster {
+        let count = founding.names.len();
+        let (members, listen) = (free_addresses(count), free_addresses(count));
+        let nodes = (0..count).map(|_| None).collect();
         let mut cluster = Cluster { founding, members, listen, nodes, begun: Vec::new() };
-        cluster.restart_together(&[0, 1, 2]);
+        cluster.restart_together(&(0..count).collect::<Vec<_>>());
         cluster
     }
 
@@ -192,7 +223,7 @@ impl Cluster {
 
     /// Asks for a new life of a member, whose directory is gone; answers what the command said.
     pub fn try_replace(&self, node: usize, through: usize) -> Ran {
-        ran(command(&format!("ops replace {} --json --data-dir", NAMES[node]))
+        ran(command(&format!("ops replace {} --json --data-dir", self.founding.names[node]))
             .arg(self.data(node))
             .args(["--url", &self.url(through)]))
     }

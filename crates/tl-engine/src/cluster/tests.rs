@@ -106,6 +106,8 @@ fn new_life(members: &[(String, PathBuf)], id: u8) -> NewLife {
         groups: identity.groups,
         founded_at_ms: identity.founded_at_ms,
         list: list.replaced("b", [id; 16]).expect("a member"),
+        copies: identity.copies,
+        routers: identity.routers,
     }
 }
 
@@ -173,4 +175,104 @@ fn what_a_new_life_is_made_from_is_checked() {
         assert!(life.make_directory(&new).is_err());
         assert_eq!(Identity::open(&new).expect("read"), None, "it starts nowhere");
     }
+}
+
+const FIVE: [&str; 5] =
+    ["a=127.0.0.1:1", "b=127.0.0.1:2", "c=127.0.0.1:3", "d=127.0.0.1:4", "e=127.0.0.1:5"];
+const ROUTERS: [&str; 2] = ["r1=127.0.0.1:6", "r2=127.0.0.1:7"];
+
+fn five() -> ClusterSettings {
+    let routers = ROUTERS.map(str::to_owned).to_vec();
+    ClusterSettings { routers, ..settings(&FIVE) }
+}
+
+/// Five members and two routers; names are given out of order.
+fn founded_with_routers(dir: &Path) -> Vec<(String, PathBuf)> {
+    let dirs = |names: &[&str]| -> Vec<(String, PathBuf)> {
+        names.iter().map(|name| ((*name).to_owned(), dir.join(name))).collect()
+    };
+    let (mut members, routers) = (dirs(&["c", "e", "a", "d", "b"]), dirs(&["r2", "r1"]));
+    found_with(&members, &routers, 64, UnixMs(77), fresh()).expect("founded");
+    members.extend(routers);
+    members.sort_unstable();
+    members
+}
+
+#[test]
+fn of_five_members_three_begin_each_group_and_routers_begin_none() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let nodes = founded_with_routers(dir.path());
+    let mut begun = vec![Vec::new(); 64];
+    for (name, dir) in &nodes {
+        let place = membership(dir, &five(), name).expect("fits").expect("a member");
+        assert_eq!((place.voters.len(), place.copies), (5, Some(3)));
+        let peers = place.peers(&place.list);
+        assert_eq!((peers.members.len(), peers.removed.len()), (6, 0), "all others are called");
+        assert_eq!(place.place.is_none(), name.starts_with('r'));
+        assert_eq!(place.list.member_of(place.seat.node).is_none(), name.starts_with('r'));
+        for group in 0..64 {
+            let Some(voters) = place.voters_of(GroupId(group)) else { continue };
+            assert!(voters.contains(&place.seat.peer));
+            begun[usize::from(group)].push(voters);
+        }
+    }
+    for (group, voters) in begun.iter().enumerate() {
+        let count = if group == 0 { 5 } else { 3 };
+        assert_eq!(voters.len(), count, "group {group}");
+        assert!(voters.iter().all(|other| *other == voters[0] && other.len() == count));
+    }
+}
+
+#[test]
+fn a_new_life_knows_who_began_its_groups_and_began_none_of_them() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let nodes = founded_with_routers(dir.path());
+    let before = membership(&nodes[1].1, &five(), "b").expect("fits").expect("a member");
+    let life = new_life(&nodes, 99);
+    let new = dir.path().join("new");
+    let identity = life.make_directory(&new).expect("made");
+    assert_eq!((identity.copies, identity.routers.len()), (Some(3), 2));
+    let after = membership(&new, &five(), "b").expect("fits").expect("a member");
+    assert_eq!((after.seat.peer, after.place), (PeerId(6), before.place));
+    for group in (0..64).map(GroupId) {
+        assert_eq!(after.voters_of(group), before.voters_of(group));
+        let voters = after.voters_of(group).unwrap_or_default();
+        assert!(!voters.contains(&after.seat.peer), "group {group}");
+    }
+    let peers = after.peers(&after.list);
+    assert_eq!((peers.members.len(), peers.removed), (6, [PeerId(2)].into()));
+}
+
+#[test]
+fn a_directory_with_places_is_none_that_an_earlier_release_reads() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let formats = |nodes: Vec<(String, PathBuf)>| {
+        let format = |dir: &PathBuf| Identity::open(dir).expect("read").expect("there").format;
+        nodes.iter().map(|(_, dir)| format(dir)).collect::<BTreeSet<u32>>()
+    };
+    assert_eq!(formats(founded(&dir.path().join("three"))), [1].into(), "as ever");
+    assert_eq!(formats(founded_with_routers(&dir.path().join("five"))), [2].into());
+}
+
+#[test]
+fn settings_name_the_routers_of_the_founding() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let nodes = founded_with_routers(dir.path());
+    let said = membership(&nodes[0].1, &settings(&FIVE), "a").expect_err("none are named");
+    assert!(said.contains("with the routers r1, r2, and cluster.routers names "), "{said}");
+    let check = |routers: &[&str], name: &str| {
+        let routers = routers.iter().map(|router| (*router).to_owned()).collect();
+        let settings = ClusterSettings { routers, ..settings(&FIVE) };
+        settings.check(name).map_err(|said| said.join("; "))
+    };
+    assert_eq!((check(&ROUTERS, "a"), check(&ROUTERS, "r2")), (Ok(()), Ok(())));
+    assert_eq!(check(&["a=h:1"], "a").unwrap_err(), "routers names \"a\" twice");
+    assert_eq!(check(&["r1"], "a").unwrap_err(), "router \"r1\" must be name=host:port");
+    let said = check(&ROUTERS, "z").unwrap_err();
+    assert_eq!(said, "neither members nor routers name this node, \"z\"");
+    let named: Vec<String> = (0..=ROUTERS_MAX).map(|number| format!("r{number}=h:1")).collect();
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    assert_eq!(check(&named[..ROUTERS_MAX], "a"), Ok(()));
+    let said = check(&named, "a").unwrap_err();
+    assert_eq!(said, "routers names 17 nodes; it may name 16 at most");
 }

@@ -35,10 +35,10 @@ pub enum StartError {
 /// What a start needs to know beside the disk.
 #[derive(Debug, Clone)]
 pub struct StartPlan {
-    /// Groups of the cluster; all of them live on this node.
+    /// Groups of the cluster.
     pub groups: u16,
-    /// Who voted in every group when the cluster was founded; a node that came later is not among
-    /// them. Who votes since then, the log says.
+    /// Who voted when the cluster was founded; a node that came later is not among them. Who votes
+    /// since then, the log says.
     pub voters: Vec<PeerId>,
     /// The log's options.
     pub log: WalOptions,
@@ -70,16 +70,32 @@ pub fn recover<S: OrderedStore>(
     plan: StartPlan,
     now: Now,
 ) -> Result<(Node<S>, Wal, Found), StartError> {
+    let everybody = plan.voters.clone();
+    recover_some(store, disk, plan, |_| Some(everybody.clone()), now)
+}
+
+/// The same for a node that has some of the groups: `voters_of` says who voted in one of them when
+/// the cluster was founded, and nothing of one that is elsewhere.
+///
+/// # Errors
+/// [`StartError`]; the node must not run then.
+pub fn recover_some<S: OrderedStore>(
+    store: Arc<S>,
+    disk: Arc<dyn Disk>,
+    plan: StartPlan,
+    voters_of: impl Fn(GroupId) -> Option<Vec<PeerId>>,
+    now: Now,
+) -> Result<(Node<S>, Wal, Found), StartError> {
     let is_alone = plan.voters.len() == 1;
     let keep_bytes = if is_alone { 0 } else { plan.driver.entry_cache_bytes };
-    let starts = (0..plan.groups).map(GroupId).map(|group| {
+    let starts = (0..plan.groups).map(GroupId).filter_map(|group| {
         let applied = store.applied(group);
-        GroupStart {
+        Some(GroupStart {
             group,
-            voters: plan.voters.clone(),
+            voters: voters_of(group)?,
             applied: (applied.index, applied.term),
             generation: applied.generation,
-        }
+        })
     });
     let recovery = Recovery::new(starts.collect(), keep_bytes);
     let mut replay =

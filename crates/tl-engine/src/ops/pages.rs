@@ -18,7 +18,7 @@ pub struct StatusPage {
     pub state: NodeState,
     /// Whether it holds replicas.
     pub local_write_node: bool,
-    /// `write_node`.
+    /// `write_node`, or `router_node` for one without groups.
     pub local_mode: &'static str,
     /// Whether it is ready.
     pub local_ready: bool,
@@ -57,7 +57,7 @@ pub struct ReplacingPage {
     pub nodes: Vec<String>,
     /// Groups of this node whose members are those of the list.
     pub groups_done: usize,
-    /// All groups of the cluster.
+    /// All groups of this node.
     pub groups: u16,
 }
 
@@ -65,7 +65,7 @@ pub struct ReplacingPage {
 pub(crate) fn replacing_page(progress: &Progress, groups: u16) -> Option<ReplacingPage> {
     // Before the first look, and as long as the founding's list is in force, nothing is known to
     // be under way.
-    if progress.number == 0 || progress.is_complete(groups) {
+    if progress.number == 0 || progress.is_complete(groups.into()) {
         return None;
     }
     Some(ReplacingPage { nodes: progress.replacing.clone(), groups_done: progress.done, groups })
@@ -141,7 +141,8 @@ pub struct GroupPage {
     pub group: u16,
     /// Who leads it, if known.
     pub leader: Option<String>,
-    /// What the answering node is in it.
+    /// What the answering node is in it; `none` where it has no copy, and then the positions below
+    /// are 0.
     pub role: &'static str,
     /// Its term.
     pub term: u64,
@@ -191,6 +192,8 @@ pub(crate) struct Member {
     pub(crate) report: Option<std::sync::Arc<Report>>,
     /// It is no member any more, but some group still counts on it.
     pub(crate) is_former: bool,
+    /// Its place among all members' names in order; nothing for a router or a former life.
+    pub(crate) place: Option<usize>,
 }
 
 impl Member {
@@ -272,11 +275,17 @@ pub(crate) fn node_page(member: &Member, look: &[GroupLook]) -> NodePage {
     }
 }
 
-pub(crate) fn group_page(members: &[Member], look: &GroupLook) -> GroupPage {
+/// `has` says which members have a copy of the group, by their place among all names.
+pub(crate) fn group_page(
+    members: &[Member],
+    look: &GroupLook,
+    has: impl Fn(usize) -> bool,
+) -> GroupPage {
     let why = why_not(members, look);
     let name = |peer| members.iter().find(|m| m.peer == peer).map(|m| m.name.clone());
     let role = |member: &Member| role_in(&look.members, member.peer);
-    let concerned = members.iter().filter(|member| !member.is_former || role(member) != "none");
+    let shall_have = |member: &Member| member.place.is_some_and(&has);
+    let concerned = members.iter().filter(|m| shall_have(m) || role(m) != "none");
     let replicas = concerned.map(|member| {
         let known = look.followers.iter().find(|replica| replica.peer == member.peer);
         let leads_here = member.is_local && look.role == Role::Leader;
@@ -320,6 +329,40 @@ pub(crate) fn group_page(members: &[Member], look: &GroupLook) -> GroupPage {
     }
 }
 
+/// A group of which the answering node has no copy: who has one, how these members are, and who
+/// leads as far as was heard.
+pub(crate) fn distant_page(
+    members: &[Member],
+    group: tl_types::GroupId,
+    leader: Option<PeerId>,
+    has: impl Fn(usize) -> bool,
+) -> GroupPage {
+    let zero = tl_types::Index(0);
+    let voters: Vec<PeerId> = members
+        .iter()
+        .filter(|member| member.place.is_some_and(&has))
+        .map(|member| member.peer)
+        .collect();
+    let look = GroupLook {
+        group,
+        role: Role::Follower,
+        term: tl_types::Term(0),
+        // Who leads is not told here; that somebody does is assumed of those that are heard.
+        leader: leader.or_else(|| {
+            let heard = |m: &&Member| voters.contains(&m.peer) && m.state.is_heard();
+            members.iter().find(heard).map(|member| member.peer)
+        }),
+        last: zero,
+        committed: zero,
+        applied: zero,
+        members: Members::founding(&voters),
+        followers: Vec::new(),
+    };
+    let page = group_page(members, &look, has);
+    let name = |peer| members.iter().find(|m| m.peer == peer).map(|m| m.name.clone());
+    GroupPage { leader: leader.and_then(name), role: "none", ..page }
+}
+
 #[cfg(test)]
 mod tests {
     use tl_types::{GroupId, Index, Term};
@@ -336,6 +379,7 @@ mod tests {
             silent_ms: 0,
             report: None,
             is_former: false,
+            place: usize::try_from(peer).ok(),
         }
     }
 
@@ -362,7 +406,7 @@ mod tests {
     #[test]
     fn a_group_page_names_leader_replicas_and_what_is_in_the_way() {
         let up = [1, 2, 3].map(|peer| member(peer, NodeState::Ready));
-        let page = serde_json::to_value(group_page(&up, &led_here())).expect("JSON");
+        let page = serde_json::to_value(group_page(&up, &led_here(), |_| true)).expect("JSON");
         assert_eq!(page["leader"], "node-1");
         assert_eq!((&page["role"], &page["writable"]), (&"leader".into(), &true.into()));
         assert_eq!(page.get("reason"), None);
@@ -373,21 +417,42 @@ mod tests {
         for silent in &mut alone[1..] {
             silent.state = NodeState::Lost;
         }
-        let page = serde_json::to_value(group_page(&alone, &led_here())).expect("JSON");
+        let page = serde_json::to_value(group_page(&alone, &led_here(), |_| true)).expect("JSON");
         assert_eq!((&page["writable"], &page["reason"]), (&false.into(), &"no_majority".into()));
         assert_eq!(page["missing"], serde_json::json!(["node-2", "node-3"]));
         assert!(page["advice"].as_str().is_some_and(|text| text.contains("node-2")));
     }
 
     #[test]
+    fn a_group_that_is_elsewhere_is_shown_with_the_members_that_have_it() {
+        let mut five = [1, 2, 3, 4, 5].map(|peer| member(peer, NodeState::Ready));
+        let has = |place: usize| [2, 3, 5].contains(&place);
+        let page = distant_page(&five, GroupId(9), Some(PeerId(3)), has);
+        assert_eq!((page.role, page.leader.as_deref()), ("none", Some("node-3")));
+        assert!(page.writable);
+        let replicas: Vec<&str> = page.replicas.iter().map(|r| r.node.as_str()).collect();
+        assert_eq!(replicas, ["node-2", "node-3", "node-5"]);
+        five[2].state = NodeState::Lost;
+        let page = distant_page(&five, GroupId(9), None, has);
+        assert!(page.writable && page.leader.is_none(), "two of three are heard");
+        five[4].state = NodeState::Lost;
+        let page = distant_page(&five, GroupId(9), None, has);
+        assert_eq!(page.why.map(|why| why.word()), Some("no_majority"));
+        // A group that is here does not show who has no copy.
+        let look = GroupLook { members: Members::founding(&[1, 2, 3].map(PeerId)), ..led_here() };
+        let page = group_page(&five, &look, |place| (1..=3).contains(&place));
+        assert_eq!(page.replicas.len(), 3);
+    }
+
+    #[test]
     fn a_life_that_is_over_is_shown_as_long_as_a_group_counts_on_it() {
         let mut members = [1, 3, 4].map(|peer| member(peer, NodeState::Ready)).to_vec();
         let former = member(2, NodeState::Lost);
-        members.push(Member { is_former: true, ..former });
+        members.push(Member { is_former: true, place: None, ..former });
         let peers = |numbers: [u64; 3]| numbers.map(PeerId).to_vec();
         let mut look = led_here();
         let shown = |look: &GroupLook| {
-            let page = group_page(&members, look);
+            let page = group_page(&members, look, |_| true);
             let replicas = page.replicas.into_iter();
             replicas.map(|replica| (replica.node, replica.role)).collect::<Vec<_>>()
         };

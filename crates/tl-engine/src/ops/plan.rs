@@ -19,7 +19,7 @@ use tl_raft::{MemberChange, Members, PeerId, Role};
 use tl_types::GroupId;
 
 use super::look::GroupLook;
-use crate::cluster::MemberList;
+use crate::cluster::{MemberList, Placement};
 
 /// Groups under way at a time on a node that leads them.
 pub const AT_ONCE: usize = 2;
@@ -27,7 +27,7 @@ pub const AT_ONCE: usize = 2;
 /// strictly, and what it refuses is asked for again.
 const CAUGHT_UP_ENTRIES: u64 = 1_024;
 
-/// What a list of members asks of every group.
+/// What a list of members asks of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// Who is to vote.
@@ -37,10 +37,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// As a list says.
+    /// As a list says of the members that have the group.
     #[must_use]
-    pub fn by(list: &MemberList) -> Wanted {
-        Wanted { peers: list.peers(), next_peer: PeerId(list.next_peer) }
+    pub fn by(list: &MemberList, placement: &Placement, group: GroupId) -> Wanted {
+        let peers = placement.peers(group, list).into_iter().collect();
+        Wanted { peers, next_peer: PeerId(list.next_peer) }
     }
 }
 
@@ -104,13 +105,16 @@ fn step_of(look: &GroupLook, wanted: &Wanted) -> Step {
 
 /// What this node proposes now, of the groups that it leads.
 #[must_use]
-pub fn due(looks: &[GroupLook], wanted: &Wanted) -> Vec<(GroupId, MemberChange)> {
+pub fn due(
+    looks: &[GroupLook],
+    wanted: impl Fn(GroupId) -> Wanted,
+) -> Vec<(GroupId, MemberChange)> {
     let led = || looks.iter().filter(|look| look.role == Role::Leader);
     let under_way = led().filter(|look| is_under_way(&look.members)).count();
     let mut room = AT_ONCE.saturating_sub(under_way);
     let mut due = Vec::new();
     for look in led() {
-        let Step::Change(change) = step_of(look, wanted) else { continue };
+        let Step::Change(change) = step_of(look, &wanted(look.group)) else { continue };
         if !is_under_way(&look.members) {
             if room == 0 {
                 continue;
@@ -136,20 +140,26 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether every one of the cluster's groups was looked at and follows the list.
+    /// Whether every one of the node's groups was looked at and follows the list.
     #[must_use]
-    pub fn is_complete(&self, groups: u16) -> bool {
-        self.done == usize::from(groups)
+    pub fn is_complete(&self, groups: usize) -> bool {
+        self.done == groups
     }
 }
 
 /// Counts the groups that follow the list.
 #[must_use]
-pub fn progress(looks: &[GroupLook], list: &MemberList) -> Progress {
-    let wanted = Wanted::by(list);
-    let is_done = |look: &&GroupLook| step_of(look, &wanted) == Step::Done;
-    let votes_everywhere = |peer| looks.iter().all(|look| look.members.is_voter(peer));
-    let replacing = list.members.iter().filter(|member| !votes_everywhere(PeerId(member.peer)));
+pub fn progress(looks: &[GroupLook], list: &MemberList, placement: &Placement) -> Progress {
+    let is_done =
+        |look: &&GroupLook| step_of(look, &Wanted::by(list, placement, look.group)) == Step::Done;
+    let votes_everywhere = |place: usize, peer: PeerId| {
+        let mut its_groups = looks.iter().filter(|look| placement.has(look.group, place));
+        its_groups.all(|look| look.members.is_voter(peer))
+    };
+    let replacing = list.members.iter().enumerate();
+    let replacing = replacing
+        .filter(|(place, member)| !votes_everywhere(*place, PeerId(member.peer)))
+        .map(|(_, member)| member);
     Progress {
         number: list.number,
         groups: looks.len(),

@@ -9,8 +9,8 @@ use tl_types::{NodeId, UnixMs};
 use tokio::sync::watch;
 
 use super::plan::Progress;
-use crate::cluster::{MemberList, MembersFile, Membership, NewLife};
-use crate::identity::hex;
+use crate::cluster::{MemberList, MembersFile, Membership, NewLife, Placement};
+use crate::identity::{Member, hex};
 
 /// See the module.
 #[derive(Debug)]
@@ -18,6 +18,11 @@ pub(crate) struct Roster {
     cluster: ClusterId,
     founded_at: UnixMs,
     node: NodeId,
+    /// Which members have which groups.
+    pub(crate) placement: Arc<Placement>,
+    /// As it was founded.
+    copies: Option<u8>,
+    routers: Vec<Member>,
     pub(crate) file: MembersFile,
     list: watch::Sender<Arc<MemberList>>,
     progress: Mutex<Progress>,
@@ -31,6 +36,9 @@ impl Roster {
             cluster: member.cluster,
             founded_at: member.founded_at,
             node: member.seat.node,
+            placement: Arc::clone(&member.placement),
+            copies: member.copies,
+            routers: member.routers.clone(),
             file: MembersFile::in_dir(dir),
             list: watch::Sender::new(Arc::clone(&member.list)),
             progress: Mutex::default(),
@@ -53,9 +61,15 @@ impl Roster {
         self.list.send_replace(list);
     }
 
-    /// Whether this node's life is on a list.
+    /// Whether a list leaves this node in the cluster: as a member in its present life, or as a
+    /// router, which no list names.
     pub(crate) fn is_on(&self, list: &MemberList) -> bool {
-        list.member_of(self.node).is_some()
+        self.is_router() || list.member_of(self.node).is_some()
+    }
+
+    /// Whether this node has no groups of its own.
+    pub(crate) fn is_router(&self) -> bool {
+        self.routers.iter().any(|router| NodeId(router.node_id_bytes()) == self.node)
     }
 
     /// How far the groups followed the list when they were looked at last.
@@ -75,6 +89,8 @@ impl Roster {
             groups,
             founded_at_ms: self.founded_at.0,
             list,
+            copies: self.copies,
+            routers: self.routers.clone(),
         }
     }
 }

@@ -9,7 +9,7 @@ use tl_core::session::{EventQuery, ReadError, read_events};
 use tl_core::{Poison, Rows};
 use tl_store::OrderedStore;
 use tl_types::limits::PAGE_BYTES_MAX;
-use tl_types::{ErrorCode, ResourceNumber, Seq, SessionId, StoredEvent, Tenant};
+use tl_types::{ErrorCode, GroupId, Index, ResourceNumber, Seq, SessionId, StoredEvent, Tenant};
 use tl_wire::reply::{Gap, GapReason, event_json};
 
 use super::{Service, damage};
@@ -44,6 +44,10 @@ impl<S: OrderedStore + 'static> Service<S> {
         upto: Seq,
         (limit, bytes_max): (usize, usize),
     ) -> Result<Lines, ServiceError> {
+        if let Some(links) = self.inner.links.as_ref().filter(|links| !links.is_local(key.group)) {
+            let bounds = (limit, bytes_max);
+            return self.lines_elsewhere(links, key, tenant, (after, upto), bounds).await;
+        }
         let wanted = upto.0.saturating_sub(after.0).min(limit as u64) as usize;
         let mut page = Page { lines: Vec::new(), bytes: 0, after, wanted, bytes_max };
         let store = &self.inner.store;
@@ -104,7 +108,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     ) -> Result<Indexed<EventPage>, ServiceError> {
         let path = caller.session(id);
         let group = path.group(self.inner.groups);
-        let row = self.find_readable(caller, &path, fresh.min_index).await?;
+        let (row, mut index) = self.find_readable(caller, &path, false, fresh.min_index).await?;
         let key = TopicKey { group, number: row.number };
         let member = self.inner.hub.join(key);
         self.saw(&member, &row).await;
@@ -115,6 +119,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let until = Instant::now() + request.wait.min(wait_max);
         let mut confirmed = fresh.stale;
         let mut waited = false;
+        let mut follow = None;
         loop {
             let wake = member.topic().wake();
             tokio::pin!(wake);
@@ -124,23 +129,25 @@ impl<S: OrderedStore + 'static> Service<S> {
             // which comes after the writer's own reply.
             let upto = if waited { sight.visible } else { sight.head };
             if request.cursor < upto {
-                let mut page = self.page(key, &path.tenant, request, upto).await?;
+                let mut page = self.page(key, &path.tenant, request, upto, index).await?;
                 if confirmed || self.inner.links.is_none() || !page.value.up_to_date {
                     return Ok(page);
                 }
                 // "Nothing follows" is an absence too; another member may know more.
-                if self.read_index_once(caller.deadline, group).await.is_err() {
-                    page.value.up_to_date = false;
-                    return Ok(page);
+                match self.look_confirmed(caller.deadline, &path, &member, false).await {
+                    Ok(at) => index = at,
+                    Err(error) if error.code == ErrorCode::InternalError => return Err(error),
+                    Err(_) => {
+                        page.value.up_to_date = false;
+                        return Ok(page);
+                    }
                 }
-                self.look_again(&path, &member).await?;
                 confirmed = true;
                 continue;
             }
             // "Nothing after the cursor" is an absence: it takes a round before it is told.
             if !confirmed {
-                self.read_index(caller.deadline, group).await?;
-                self.look_again(&path, &member).await?;
+                index = self.look_confirmed(caller.deadline, &path, &member, true).await?;
                 confirmed = true;
                 continue;
             }
@@ -153,11 +160,15 @@ impl<S: OrderedStore + 'static> Service<S> {
                     last_seq: upto,
                     up_to_date: true,
                 };
-                let index = self.inner.store.applied(group).index;
+                let index = self.index_now(group, index);
                 return Ok(Indexed { value: page, index });
             }
             waited = true;
-            if tokio::time::timeout(left.min(LOOK_AGAIN), wake).await.is_err() {
+            if follow.is_none() {
+                // Without one, when there are too many, the session is looked at now and then.
+                follow = self.follow_elsewhere(&path, &member).ok().flatten();
+            }
+            if tokio::time::timeout(left.min(LOOK_AGAIN), wake).await.is_err() && follow.is_none() {
                 self.look_again(&path, &member).await?;
             }
         }
@@ -169,6 +180,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         tenant: &Tenant,
         request: ReadEvents,
         upto: Seq,
+        index: Index,
     ) -> Result<Indexed<EventPage>, ServiceError> {
         let bounds = (request.limit, PAGE_BYTES_MAX);
         let lines = self.event_lines(key, tenant, request.cursor, upto, bounds).await?;
@@ -187,7 +199,12 @@ impl<S: OrderedStore + 'static> Service<S> {
         };
         let page =
             EventPage { events, next_cursor, last_seq: upto, up_to_date: next_cursor >= upto };
-        Ok(Indexed { value: page, index: self.inner.store.applied(key.group).index })
+        Ok(Indexed { value: page, index: self.index_now(key.group, index) })
+    }
+
+    /// How far a group is applied here, or was where it was read last.
+    fn index_now(&self, group: GroupId, known: Index) -> Index {
+        if self.is_here(group) { self.inner.store.applied(group).index } else { known }
     }
 }
 

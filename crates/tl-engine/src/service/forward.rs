@@ -87,6 +87,8 @@ impl<S: OrderedStore + 'static> Service<S> {
     ) -> Result<Applied, ServiceError> {
         let (bytes, purpose) = (Bytes::from(encoded(entry)?), Purpose::of(entry));
         let mut hint = None;
+        // Of a group that is elsewhere, each member may be the one that leads.
+        let (is_here, mut guesses) = (self.is_here(group), 0);
         // Two nodes that name each other are not asked in turns without a rest.
         let mut rested = true;
         loop {
@@ -95,7 +97,10 @@ impl<S: OrderedStore + 'static> Service<S> {
             if left.is_zero() {
                 return Err(no_leader(group));
             }
-            let leader = hint.take().or_else(|| links.leader(group));
+            let leader = hint.take().or_else(|| match is_here {
+                true => links.leader(group),
+                false => self.guess(links, group, &mut guesses),
+            });
             let tried = match leader {
                 None => Tried::NotTaken(None),
                 Some(leader) if leader == links.me() => {
@@ -109,6 +114,15 @@ impl<S: OrderedStore + 'static> Service<S> {
                     told(links.ask(leader, &question, deadline).await)
                 }
             };
+            if !is_here {
+                match (&tried, leader) {
+                    (Tried::Applied(_) | Tried::Refused(_), Some(leader)) => {
+                        links.leads_elsewhere(group, leader);
+                    }
+                    (Tried::Applied(_) | Tried::Refused(_), None) => {}
+                    (Tried::NotTaken(_) | Tried::Unknown, _) => links.forget_elsewhere(group),
+                }
+            }
             match tried {
                 Tried::Applied(applied) => return Ok(applied),
                 Tried::Refused(error) => return Err(error),
@@ -122,6 +136,19 @@ impl<S: OrderedStore + 'static> Service<S> {
                 }
             }
         }
+    }
+
+    /// Who may lead a group that is elsewhere: whoever did last, else each of its members in turn,
+    /// those first of which something is heard.
+    fn guess(&self, links: &Links, group: GroupId, guesses: &mut usize) -> Option<PeerId> {
+        let leader = links.leader(group);
+        let known = leader.filter(|leader| self.state_of(*leader).is_heard());
+        known.or_else(|| {
+            let members = self.readers(links, group, None);
+            let guess = guesses.checked_rem(members.len()).map(|at| members[at]);
+            *guesses += 1;
+            guess
+        })
     }
 
     /// Proposes an entry on this node.
@@ -159,10 +186,20 @@ impl<S: OrderedStore + 'static> Service<S> {
         if let Some(answer) = self.answer_operator(from, &question).await {
             return answer;
         }
-        let Question::Propose { group, wait_ms, entry: bytes } = question else {
-            let wall_ms = crate::shell::time::now().wall_ms;
-            let may_lead = !*self.inner.draining.borrow();
-            return PeerAnswer::Clock { wall_ms, may_lead };
+        let (group, wait_ms, bytes) = match question {
+            Question::Propose { group, wait_ms, entry } => (group, wait_ms, entry),
+            Question::Read { wait_ms, read } => return self.answer_read(wait_ms, read).await,
+            Question::Clock
+            | Question::Report
+            | Question::Drain { .. }
+            | Question::Transfer { .. }
+            | Question::Members { .. }
+            | Question::Repair { .. } => {
+                let wall_ms = crate::shell::time::now().wall_ms;
+                let is_router = self.inner.links.as_ref().is_some_and(|links| links.is_router());
+                let may_lead = !is_router && !*self.inner.draining.borrow();
+                return PeerAnswer::Clock { wall_ms, may_lead };
+            }
         };
         let leads = self.inner.links.as_ref().is_some_and(|links| links.leads(group));
         if !leads {
@@ -192,7 +229,8 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// What this node leads and a member that is up could lead.
     fn to_hand_over(&self, links: &Links, turn: usize) -> impl Iterator<Item = (GroupId, PeerId)> {
         let present = links.present();
-        let led = (0..self.inner.groups).map(GroupId).filter(|group| links.leads(*group));
+        let led: Vec<GroupId> = links.local_groups().filter(|group| links.leads(*group)).collect();
+        let led = led.into_iter();
         led.filter_map(move |group| Some((group, self.next_leader(group, turn, &present)?)))
     }
 
@@ -203,7 +241,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         turn: usize,
         present: &[PeerId],
     ) -> Option<PeerId> {
-        let well = |peer: &PeerId| !self.has_stopped(*peer, group);
+        let replicas = self.inner.links.as_ref().map(|links| links.replicas(group));
+        let has = |peer: &PeerId| replicas.as_ref().is_none_or(|all| all.contains(peer));
+        let well = |peer: &PeerId| has(peer) && !self.has_stopped(*peer, group);
         choose(group, turn, &Vec::from_iter(present.iter().copied().filter(well)))
     }
 
@@ -245,7 +285,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     pub(super) async fn wait_for_own(&self, deadline: Instant, group: GroupId, applied: &Applied) {
         /// A replica that lags further is not waited for.
         const PATIENCE_MS: u64 = REQUEST_MS_DEFAULT / 5;
-        if self.inner.links.is_some() {
+        if self.inner.links.is_some() && self.is_here(group) {
             let until = deadline.min(Instant::now() + Duration::from_millis(PATIENCE_MS));
             // The write is done all the same; who must be sure asks with the index.
             let _ = self.wait_applied(until, group, applied.index).await;
@@ -297,9 +337,12 @@ pub(crate) fn told(answer: Result<PeerAnswer, NoAnswer>) -> Tried {
         Ok(PeerAnswer::Refused(error)) => Tried::Refused(error),
         Ok(PeerAnswer::NotTaken { leader }) => Tried::NotTaken(leader),
         Ok(PeerAnswer::Unknown) | Err(NoAnswer::Unknown) => Tried::Unknown,
-        Ok(PeerAnswer::Clock { .. } | PeerAnswer::Report(_) | PeerAnswer::Members(_)) => {
-            Tried::Unknown
-        }
+        Ok(
+            PeerAnswer::Clock { .. }
+            | PeerAnswer::Report(_)
+            | PeerAnswer::Members(_)
+            | PeerAnswer::Found(_),
+        ) => Tried::Unknown,
         Err(NoAnswer::NotSent) => Tried::NotTaken(None),
     }
 }

@@ -3,10 +3,14 @@
 //! Ids of neighbours in the list lie in different groups, so each group is asked for a few rows
 //! at a time and asked again when the merge has used them up. A page is bounded in rows and in
 //! bytes; one that is cut short has a cursor like any other.
+//!
+//! Of groups that are elsewhere the first rows are asked for together, one question for each member;
+//! the few that are needed further, and what a member left out, one by one.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tl_core::list::{ListPage, ListQuery, ListingFilter, page};
 use tl_core::{Poison, SessionRow};
@@ -16,12 +20,18 @@ use tl_types::{ErrorCode, GroupId, SessionId};
 use tl_wire::json::write::quoted;
 use tl_wire::query::Listing;
 
-use super::{Service, damage};
+use super::elsewhere::Asked;
+use super::{Service, damage, unexpected};
 use crate::api::{Caller, ListSessions, ServiceError, Session, SessionPage};
 use crate::node::rows::BlockingRows;
+use crate::peer::{Found, Read};
 
 /// Rows that a group is asked for beyond its even share of the page.
 const SHARE_MARGIN_ROWS: usize = 2;
+/// Longest wait for a member's parts of a list before others are asked.
+const PARTS_WITHIN: Duration = Duration::from_secs(2);
+/// Bytes of rows that a member is given of its parts at once; one row always goes.
+const PARTS_BYTES_MAX: usize = 2 * PAGE_BYTES_MAX;
 /// Lists that run at the same time on one node; further ones wait for their turn.
 pub const LISTS_AT_ONCE_MAX: usize = 4;
 
@@ -38,8 +48,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         caller: &Caller,
         request: ListSessions,
     ) -> Result<SessionPage, ServiceError> {
-        if request.freshness.consistent {
-            for group in (0..self.inner.groups).map(GroupId) {
+        let consistent = request.freshness.consistent;
+        if consistent {
+            for group in self.groups_here() {
                 self.read_index(caller.deadline, group).await?;
             }
         }
@@ -60,17 +71,29 @@ impl<S: OrderedStore + 'static> Service<S> {
                 .map(|(name, text)| (quoted(name), quoted(text)))
                 .collect(),
         };
-        let (store, groups) = (Arc::clone(&self.inner.store), self.inner.groups);
+        let groups = self.inner.groups;
         let deadline = caller.deadline;
         let turn = self.inner.lists.acquire();
         let turn = tokio::time::timeout_at(deadline.into(), turn).await;
         let Ok(Ok(_turn)) = turn else { return Err(overdue()) };
+        let first = ListQuery { limit: share(groups, limit), ..query.clone() };
+        let early = self.first_parts_elsewhere(deadline, consistent, &first).await;
+        let (service, runtime) = (self.clone(), tokio::runtime::Handle::current());
         let merged = self
             .beside(move || {
+                let early = RefCell::new(early);
                 let ask = |group: GroupId, after: Option<SessionId>, limit: usize| {
-                    let generation = store.applied(group).generation;
-                    let rows = BlockingRows::new(&*store, group, generation);
-                    page(&rows, &ListQuery { after, limit, ..query.clone() })
+                    let is_first = after == query.after;
+                    let query = ListQuery { after, limit, ..query.clone() };
+                    if service.is_here(group) {
+                        return service.part(group, &query).map_err(Failure::Rows);
+                    }
+                    let early = is_first.then(|| early.borrow_mut().remove(&group)).flatten();
+                    if let Some(part) = early {
+                        return Ok(part);
+                    }
+                    let asked = service.part_elsewhere(deadline, consistent, query, group);
+                    runtime.block_on(asked).map_err(Failure::Elsewhere)
                 };
                 Merge::new(groups, limit, query.after.clone())
                     .run(ask, || Instant::now() >= deadline)
@@ -79,8 +102,122 @@ impl<S: OrderedStore + 'static> Service<S> {
         merged.map_err(|failure| match failure {
             Failure::Overdue => overdue(),
             Failure::Rows(poison) => damage(&poison.to_string()),
+            Failure::Elsewhere(error) => error,
         })
     }
+
+    /// A part of a group that is here. Blocking.
+    fn part(&self, group: GroupId, query: &ListQuery) -> Result<ListPage, Poison> {
+        let store = &*self.inner.store;
+        let generation = store.applied(group).generation;
+        page(&BlockingRows::new(store, group, generation), query)
+    }
+
+    /// The parts of groups that are here, for another node; those that find no room are left out.
+    pub(super) async fn parts_here(
+        &self,
+        deadline: Instant,
+        consistent: bool,
+        query: ListQuery,
+        mut groups: Vec<GroupId>,
+    ) -> Result<Vec<(GroupId, ListPage)>, ServiceError> {
+        groups.retain(|group| group.0 < self.inner.groups && self.is_here(*group));
+        if consistent {
+            for group in &groups {
+                self.read_index(deadline, *group).await?;
+            }
+        }
+        let service = self.clone();
+        let read = move || {
+            let (mut parts, mut room) = (Vec::new(), PARTS_BYTES_MAX);
+            for group in groups {
+                if room == 0 || Instant::now() >= deadline {
+                    break;
+                }
+                let mut part = service.part(group, &query)?;
+                room = room.saturating_sub(cut(&mut part, room));
+                parts.push((group, part));
+            }
+            Ok(parts)
+        };
+        self.beside(read).await?.map_err(|poison: Poison| damage(&poison.to_string()))
+    }
+
+    /// The first parts of groups that are elsewhere, as far as the members that are asked first have
+    /// them at once.
+    async fn first_parts_elsewhere(
+        &self,
+        deadline: Instant,
+        consistent: bool,
+        query: &ListQuery,
+    ) -> BTreeMap<GroupId, ListPage> {
+        let mut early = BTreeMap::new();
+        let Some(links) = &self.inner.links else { return early };
+        let mut by_member: BTreeMap<_, Vec<GroupId>> = BTreeMap::new();
+        for group in (0..self.inner.groups).map(GroupId).filter(|group| !self.is_here(*group)) {
+            if let Some(peer) = self.readers(links, group, None).first() {
+                by_member.entry(*peer).or_default().push(group);
+            }
+        }
+        let within = PARTS_WITHIN.min(deadline.saturating_duration_since(Instant::now()));
+        let mut asked = tokio::task::JoinSet::new();
+        for (peer, groups) in by_member {
+            let (service, links) = (self.clone(), Arc::clone(links));
+            let read = Read::List { consistent, query: query.clone(), groups };
+            asked.spawn(async move { service.ask_reader(&links, peer, within, &read).await });
+        }
+        while let Some(answer) = asked.join_next().await {
+            // Of whom nothing comes, the groups are asked for elsewhere.
+            if let Ok(Asked::Found(Found::List(parts))) = answer {
+                early.extend(parts);
+            }
+        }
+        early
+    }
+
+    async fn part_elsewhere(
+        &self,
+        deadline: Instant,
+        consistent: bool,
+        query: ListQuery,
+        group: GroupId,
+    ) -> Result<ListPage, ServiceError> {
+        let links = self.inner.links.as_ref().expect("a group is elsewhere only with others");
+        let read = Read::List { consistent, query, groups: vec![group] };
+        match self.read_elsewhere(links, group, deadline, &read).await? {
+            Found::List(parts) => {
+                let mut parts = parts.into_iter().filter(|(of, _)| *of == group);
+                let part = parts.next().ok_or_else(|| unexpected("a list of another group"))?;
+                Ok(part.1)
+            }
+            Found::Row { .. } | Found::Lines(_) | Found::Gone(_) | Found::Head { .. } => {
+                Err(unexpected("a list was asked for and something else was found"))
+            }
+        }
+    }
+}
+
+/// Cuts a part so that it takes about so many bytes, at least one row; says how many it takes.
+fn cut(part: &mut ListPage, bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let fits = part.sessions.iter().take_while(|row| {
+        let has_room = bytes < bytes_max;
+        if has_room {
+            bytes += row.header.metadata.encoded().len() + ROW_BYTES;
+        }
+        has_room
+    });
+    let fits = fits.count();
+    if fits < part.sessions.len() {
+        part.sessions.truncate(fits);
+        part.resume_after = part.sessions.last().map(|row| row.path.name.clone());
+    }
+    bytes
+}
+
+/// Rows that each group is asked for at a time.
+fn share(groups: u16, limit: usize) -> usize {
+    limit.div_ceil(usize::from(groups)) + SHARE_MARGIN_ROWS
 }
 
 fn overdue() -> ServiceError {
@@ -95,6 +232,7 @@ fn overdue() -> ServiceError {
 enum Failure {
     Overdue,
     Rows(Poison),
+    Elsewhere(ServiceError),
 }
 
 /// The rest of one group's part of the list.
@@ -117,8 +255,7 @@ struct Merge {
 
 impl Merge {
     fn new(groups: u16, limit: usize, after: Option<SessionId>) -> Merge {
-        let share = limit.div_ceil(usize::from(groups)) + SHARE_MARGIN_ROWS;
-        Merge { limit, share, after, groups }
+        Merge { limit, share: share(groups, limit), after, groups }
     }
 
     /// Takes the smallest id of all parts until the page is full.
@@ -127,15 +264,14 @@ impl Merge {
     /// it may; nothing behind that place can be shown, so the page ends there.
     fn run(
         self,
-        ask: impl Fn(GroupId, Option<SessionId>, usize) -> Result<ListPage, Poison>,
+        ask: impl Fn(GroupId, Option<SessionId>, usize) -> Result<ListPage, Failure>,
         overdue: impl Fn() -> bool,
     ) -> Result<SessionPage, Failure> {
         let fill = |group, after| {
             if overdue() {
                 return Err(Failure::Overdue);
             }
-            let ListPage { sessions, resume_after } =
-                ask(group, after, self.share).map_err(Failure::Rows)?;
+            let ListPage { sessions, resume_after } = ask(group, after, self.share)?;
             Ok(Part { group, rows: sessions.into(), resume_after })
         };
         let mut parts = Parts::default();
@@ -271,6 +407,23 @@ mod tests {
         let half = PAGE_BYTES_MAX / 2;
         assert_eq!(pages(&["a c e", "b d"], 10, 100, half), "ab|cd|e");
         assert_eq!(pages(&["a c", "b"], 10, 100, half - 2 * ROW_BYTES), "abc");
+    }
+
+    #[test]
+    fn a_part_that_takes_too_many_bytes_goes_on_behind_its_last_row() {
+        let sessions = vec![row("a", 0), row("b", 0), row("c", 0)];
+        let row_bytes = ROW_BYTES + sessions[0].header.metadata.encoded().len();
+        let whole = ListPage { sessions, resume_after: None };
+        let after = |bytes_max| {
+            let mut part = whole.clone();
+            let bytes = cut(&mut part, bytes_max);
+            assert_eq!(bytes, part.sessions.len() * row_bytes);
+            (part.sessions.len(), part.resume_after.map(|id| id.to_string()))
+        };
+        assert_eq!(after(3 * row_bytes), (3, None));
+        assert_eq!(after(2 * row_bytes + 1), (3, None), "the row that reaches the limit goes");
+        assert_eq!(after(2 * row_bytes), (2, Some("b".to_owned())));
+        assert_eq!(after(1), (1, Some("a".to_owned())), "one row always goes");
     }
 
     #[test]

@@ -149,13 +149,13 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Takes the next steps in groups led here; whether some group does not follow the list yet.
     async fn follow(&self, roster: &Roster, list: &MemberList, seen: &mut Seen) -> bool {
         let last = roster.progress();
-        let groups = self.inner.groups;
+        let groups = self.groups_here().len();
         if last.number == list.number && last.is_complete(groups) {
             return false;
         }
         let look = self.look().await;
-        let now = progress(&look, list);
-        let left = usize::from(groups) - now.done.min(usize::from(groups));
+        let now = progress(&look, list, &roster.placement);
+        let left = groups - now.done.min(groups);
         self.inner.metrics.groups_replacing.set(i64::try_from(left).unwrap_or(i64::MAX));
         if now.is_complete(groups) {
             tracing::info!(number = list.number, "every group here has the members of the list");
@@ -165,7 +165,8 @@ impl<S: OrderedStore + 'static> Service<S> {
         roster.saw(now);
         let fresh = |(_, at): &(MemberChange, Instant)| at.elapsed() < STEP_AGAIN;
         seen.proposed.retain(|_, proposed| fresh(proposed));
-        for (group, change) in due(&look, &Wanted::by(list)) {
+        let wanted = |group| Wanted::by(list, &roster.placement, group);
+        for (group, change) in due(&look, wanted) {
             if seen.proposed.get(&group).is_some_and(|(proposed, _)| *proposed == change) {
                 continue;
             }

@@ -16,8 +16,8 @@ use super::Service;
 use crate::api::{Readiness, ServiceError};
 use crate::node::Input;
 use crate::ops::pages::{
-    GroupPage, Member, NodePage, NotWritable, ObserverPage, StatusPage, StoragePage, group_page,
-    lag_at, node_page, replacing_page, why_not,
+    GroupPage, Member, NodePage, NotWritable, ObserverPage, StatusPage, StoragePage, distant_page,
+    group_page, lag_at, node_page, replacing_page, why_not,
 };
 use crate::ops::report::lag_of;
 use crate::ops::states::{Left, NodeState, Standing, standing, state_of};
@@ -65,6 +65,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             return not("draining", detail);
         }
         match self.trouble() {
+            Some(detail) if self.is_router() => not("router_sync", detail),
             Some(detail) => not("raft_sync", detail),
             None => Readiness { ready: true, reason: None, detail: Vec::new() },
         }
@@ -73,7 +74,11 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// What keeps a node that runs from being ready, a drain aside: the first group that is not
     /// healthy, and why.
     fn trouble(&self) -> Option<Vec<(&'static str, String)>> {
-        let groups = self.inner.groups.to_string();
+        if let Some(links) = self.inner.links.as_ref().filter(|links| links.is_router()) {
+            return self.out_of_reach(links);
+        }
+        let here = self.groups_here();
+        let groups = here.len().to_string();
         let of = |group: GroupId, result: String| {
             vec![
                 ("checked_groups", groups.clone()),
@@ -96,8 +101,11 @@ impl<S: OrderedStore + 'static> Service<S> {
             return Some(detail);
         }
         if !*self.inner.ready.borrow() {
-            let group = self.inner.ops.groups_confirmed().min(self.inner.groups - 1);
-            return Some(of(GroupId(group), "startup_sync".to_owned()));
+            let group = here.get(usize::from(self.inner.ops.groups_confirmed())).or(here.last());
+            return Some(match group {
+                Some(group) => of(*group, "startup_sync".to_owned()),
+                None => vec![("probe_result", "startup_sync".to_owned())],
+            });
         }
         if let Some(roster) = &self.inner.ops.roster {
             let progress = roster.progress();
@@ -114,6 +122,23 @@ impl<S: OrderedStore + 'static> Service<S> {
         detail.push(("groups_behind", lag.groups.to_string()));
         detail.push(("lag_entries", lag.entries.to_string()));
         Some(detail)
+    }
+
+    /// What keeps a router from being ready: the first group of which it hears no member.
+    fn out_of_reach(&self, links: &Links) -> Option<Vec<(&'static str, String)>> {
+        let is_heard = |peer: &PeerId| {
+            // At the start nobody is silent for long yet; who is there has said how it is.
+            self.inner.ops.sights.report(*peer).is_some() && self.state_of(*peer).is_heard()
+        };
+        let mut groups = (0..self.inner.groups).map(GroupId);
+        let missing = groups.find(|group| !links.replicas(*group).iter().any(is_heard))?;
+        let names = links.replicas(missing).into_iter().map(|peer| links.name(peer).to_string());
+        Some(vec![
+            ("checked_groups", self.inner.groups.to_string()),
+            ("failing_group_id", missing.to_string()),
+            ("probe_result", "not_reached".to_owned()),
+            ("missing", names.collect::<Vec<_>>().join(",")),
+        ])
     }
 
     fn left(&self) -> Left {
@@ -177,18 +202,12 @@ impl<S: OrderedStore + 'static> Service<S> {
 
     // How the cluster is, seen from here.
 
-    /// The members of a group as they were seen last here; all nodes before the first look.
+    /// The members of a group as they were seen last here; those that shall have it before the first
+    /// look.
     fn members_of(&self, links: &Links, group: GroupId) -> Members {
         let looked = self.inner.ops.looked();
         let look = looked.iter().find(|look| look.group == group);
-        look.map_or_else(
-            || {
-                let mut all = links.others();
-                all.push(links.me());
-                Members::founding(&all)
-            },
-            |look| look.members.clone(),
-        )
+        look.map_or_else(|| Members::founding(&links.replicas(group)), |look| look.members.clone())
     }
 
     /// Whether this node's replica belongs to a group.
@@ -214,12 +233,13 @@ impl<S: OrderedStore + 'static> Service<S> {
 
     /// Members of which nothing is heard.
     fn silent(&self) -> usize {
-        let others = self.inner.links.iter().flat_map(|links| links.others());
-        others.filter(|peer| !self.state_of(*peer).is_heard()).count()
+        let Some(links) = &self.inner.links else { return 0 };
+        let members = links.others().into_iter().filter(|peer| links.is_member(*peer));
+        members.filter(|peer| !self.state_of(*peer).is_heard()).count()
     }
 
     /// The state of another member.
-    fn state_of(&self, peer: PeerId) -> NodeState {
+    pub(super) fn state_of(&self, peer: PeerId) -> NodeState {
         let ops = &self.inner.ops;
         state_of(ops.sights.sight(peer, time::now().boot_ms), ops.patience)
     }
@@ -227,6 +247,10 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// All members in order of their names, this one among them.
     fn members(&self, look: &[GroupLook]) -> Vec<Member> {
         let me = self.inner.links.as_ref().map_or(ONLY_PEER, |links| links.me());
+        let place = |peer| match &self.inner.links {
+            Some(links) => links.place(peer),
+            None => Some(0),
+        };
         let report = self.report(me, look);
         let mut members = vec![Member {
             peer: me,
@@ -236,6 +260,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             silent_ms: 0,
             report: Some(Arc::new(report)),
             is_former: false,
+            place: place(me),
         }];
         if let Some(links) = &self.inner.links {
             let sights = &self.inner.ops.sights;
@@ -251,6 +276,7 @@ impl<S: OrderedStore + 'static> Service<S> {
                 silent_ms: sights.sight(peer, now_ms).silent_ms,
                 report: sights.report(peer),
                 is_former,
+                place: place(peer),
             }));
         }
         members.sort_by(|a, b| (a.is_former, &a.name).cmp(&(b.is_former, &b.name)));
@@ -274,16 +300,20 @@ impl<S: OrderedStore + 'static> Service<S> {
         let metrics = &self.inner.metrics;
         let state = NodeState::from(self.standing());
         let roster = self.inner.ops.roster.as_ref();
+        let is_router = self.is_router();
+        let local_groups = u16::try_from(self.groups_here().len()).unwrap_or(u16::MAX);
+        let write_nodes = present(&members).filter(|member| member.place.is_some());
+        let copies = self.inner.links.as_ref().map_or(1, |links| links.placement().copies());
         StatusPage {
             node: self.inner.info.name.to_string(),
             state,
-            local_write_node: true,
-            local_mode: "write_node",
+            local_write_node: !is_router,
+            local_mode: self.mode(),
             local_ready: readiness.ready,
             local_drained: state == NodeState::Drained,
             reason: Some(reason(&readiness)).filter(|reason| !reason.is_empty()),
-            write_nodes: named(&|_| true),
-            write_replication_factor: present(&members).count(),
+            write_nodes: write_nodes.map(|member| member.name.clone()).collect(),
+            write_replication_factor: copies,
             num_groups: self.inner.groups,
             local_groups: look.len(),
             groups_led: u16::try_from(self.groups_led()).unwrap_or(u16::MAX),
@@ -300,8 +330,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             },
             nodes: present(&members).map(|member| node_page(member, &look)).collect(),
             members_number: roster.map_or(0, |roster| roster.list().number),
-            replacing: roster
-                .and_then(|roster| replacing_page(&roster.progress(), self.inner.groups)),
+            replacing: roster.and_then(|roster| replacing_page(&roster.progress(), local_groups)),
         }
     }
 
@@ -311,11 +340,12 @@ impl<S: OrderedStore + 'static> Service<S> {
         present(&self.members(&look)).map(|member| node_page(member, &look)).collect()
     }
 
-    /// Every group with a replica here.
+    /// Every group: those with a copy here as they stand here, the others as their members are.
     pub async fn ops_groups(&self) -> Vec<GroupPage> {
         let look = self.look().await;
         let members = self.members(&look);
-        look.iter().map(|group| group_page(&members, group)).collect()
+        let page = |group| self.page_of_group(&members, &look, group);
+        (0..self.inner.groups).map(GroupId).filter_map(page).collect()
     }
 
     /// One group.
@@ -326,14 +356,70 @@ impl<S: OrderedStore + 'static> Service<S> {
     pub async fn ops_group(&self, group: GroupId) -> Result<GroupPage, ServiceError> {
         self.check_group(group)?;
         let look = self.look().await;
-        let members = self.members(&look);
-        let found = look.iter().find(|look| look.group == group);
-        found.map(|look| group_page(&members, look)).ok_or_else(|| {
+        self.page_of_group(&self.members(&look), &look, group).ok_or_else(|| {
             ServiceError::new(
                 ErrorCode::RaftUnavailable,
                 "The node is too busy to say how its groups are; repeat the request",
             )
         })
+    }
+
+    /// Nothing for a group that is here and was not looked at yet.
+    fn page_of_group(
+        &self,
+        members: &[Member],
+        looks: &[GroupLook],
+        group: GroupId,
+    ) -> Option<GroupPage> {
+        let has = |place| self.has_place(group, place);
+        match looks.iter().find(|look| look.group == group) {
+            Some(look) => Some(group_page(members, look, has)),
+            None if self.is_here(group) => None,
+            None => {
+                let leader = self.inner.links.as_ref().and_then(|links| links.leader(group));
+                Some(distant_page(members, group, leader, has))
+            }
+        }
+    }
+
+    /// Whether the member at a place among all names has a group.
+    fn has_place(&self, group: GroupId, place: usize) -> bool {
+        let links = self.inner.links.as_ref();
+        links.is_none_or(|links| links.placement().has(group, place))
+    }
+
+    /// Refuses what needs a copy of a group on this node and on another one.
+    fn check_has_copy(
+        &self,
+        links: &Links,
+        group: GroupId,
+        peer: PeerId,
+    ) -> Result<(), ServiceError> {
+        let replicas = links.replicas(group);
+        let who = match replicas.contains(&links.me()) {
+            true if replicas.contains(&peer) => return Ok(()),
+            true => links.name(peer),
+            false => Arc::clone(&self.inner.info.name),
+        };
+        let names: Vec<String> =
+            replicas.into_iter().map(|peer| links.name(peer).to_string()).collect();
+        let what = format!(
+            "{who} has no copy of group {group}: name one of {names}, and ask one of them",
+            names = names.join(", ")
+        );
+        Err(ServiceError::new(ErrorCode::InvalidOpsRequest, what))
+    }
+
+    /// Whether this node has no groups of its own.
+    #[must_use]
+    pub fn is_router(&self) -> bool {
+        self.inner.links.as_ref().is_some_and(|links| links.is_router())
+    }
+
+    /// What this node is: `write_node` or `router_node`.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        if self.is_router() { "router_node" } else { "write_node" }
     }
 
     fn check_group(&self, group: GroupId) -> Result<(), ServiceError> {
@@ -385,7 +471,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         question: &Question,
     ) -> Option<Answer> {
         match question {
-            Question::Propose { .. } | Question::Clock => return None,
+            Question::Propose { .. } | Question::Clock | Question::Read { .. } => return None,
             Question::Report => {}
             Question::Members { number } => return Some(self.newer_members(*number)),
             Question::Drain { on } => {

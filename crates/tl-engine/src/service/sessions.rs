@@ -48,29 +48,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         fresh: Freshness,
     ) -> Result<Indexed<Session>, ServiceError> {
         let path = caller.session(id);
-        let group = path.group(self.inner.groups);
-        if let Some(index) = fresh.min_index {
-            self.wait_applied(caller.deadline, group, index).await?;
-        }
-        let mut index = self.inner.store.applied(group).index;
-        let mut confirmed = !fresh.stale;
-        if confirmed {
-            index = self.read_index(caller.deadline, group).await?;
-        }
-        loop {
-            match self.find(&path).await? {
-                Some(row) if row.header.state == SessionState::Tombstoned => {
-                    return Err(ServiceError::of(ErrorCode::SessionTombstoned));
-                }
-                Some(row) => return Ok(Indexed { value: Session(Box::new(row)), index }),
-                // Presence may be told from here; absence needs a round.
-                None if !confirmed => {
-                    index = self.read_index(caller.deadline, group).await?;
-                    confirmed = true;
-                }
-                None => return Err(ServiceError::of(ErrorCode::SessionNotFound)),
-            }
-        }
+        let confirm = !fresh.stale;
+        let (row, index) = self.row(caller.deadline, &path, confirm, fresh.min_index).await?;
+        Ok(Indexed { value: Session(Box::new(readable(row)?)), index })
     }
 
     /// Changes title or metadata.
@@ -164,30 +144,28 @@ impl<S: OrderedStore + 'static> Service<S> {
         self.read(group, move |rows| session::find(rows, &path)).await
     }
 
-    /// A session that can be read: absence is confirmed by a read-index round, deletion refused.
+    /// A session that can be read, and how far its group was applied where it was: absence is
+    /// confirmed by a read-index round, deletion refused.
     pub(super) async fn find_readable(
         &self,
         caller: &Caller,
         path: &ResourcePath,
+        confirm: bool,
         min_index: Option<Index>,
-    ) -> Result<SessionRow, ServiceError> {
-        let group = path.group(self.inner.groups);
-        if let Some(index) = min_index {
-            self.wait_applied(caller.deadline, group, index).await?;
+    ) -> Result<(SessionRow, Index), ServiceError> {
+        let (row, index) = self.row(caller.deadline, path, confirm, min_index).await?;
+        Ok((readable(row)?, index))
+    }
+}
+
+/// The row of a session that is there and not deleted. That there is none is confirmed.
+fn readable(row: Option<SessionRow>) -> Result<SessionRow, ServiceError> {
+    match row {
+        None => Err(ServiceError::of(ErrorCode::SessionNotFound)),
+        Some(row) if row.header.state == SessionState::Tombstoned => {
+            Err(ServiceError::of(ErrorCode::SessionTombstoned))
         }
-        let row = match self.find(path).await? {
-            Some(row) => row,
-            None => {
-                self.read_index(caller.deadline, group).await?;
-                self.find(path)
-                    .await?
-                    .ok_or_else(|| ServiceError::of(ErrorCode::SessionNotFound))?
-            }
-        };
-        if row.header.state == SessionState::Tombstoned {
-            return Err(ServiceError::of(ErrorCode::SessionTombstoned));
-        }
-        Ok(row)
+        Some(row) => Ok(row),
     }
 }
 

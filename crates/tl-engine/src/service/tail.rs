@@ -22,10 +22,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Service;
 use super::events::Lines;
+use super::follow::Follow;
 use super::lags::Place;
 use crate::api::{Caller, EventLine, Freshness, ServiceError, TailEnd, TailFrom, TailItem};
 use crate::hub::{Membership, RECENT_EVENTS_MAX};
 
+/// Rest of a tail whose session is elsewhere while no member shows its events.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// A lost wake costs at most this much delay.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Events taken from rows or from the shared window at a time.
@@ -41,6 +44,8 @@ pub struct Tail<S = LsmStore> {
     service: Service<S>,
     path: ResourcePath,
     member: Membership,
+    /// Brings what is new of a session that is elsewhere.
+    follow: Option<Arc<Follow>>,
     place: Place,
     _open: OpenTail<S>,
     draining: watch::Receiver<bool>,
@@ -134,12 +139,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
         let path = caller.session(id);
         let group = path.group(self.inner.groups);
-        let mut row = self.find_readable(caller, &path, fresh.min_index).await?;
-        if !matches!(from, TailFrom::After(_)) && !fresh.stale {
-            // Where the log ends is an absence: it takes a round.
-            self.read_index(caller.deadline, group).await?;
-            row = self.find_readable(caller, &path, None).await?;
-        }
+        // Where the log ends is an absence: it takes a round.
+        let confirm = !matches!(from, TailFrom::After(_)) && !fresh.stale;
+        let (row, _) = self.find_readable(caller, &path, confirm, fresh.min_index).await?;
         let member = self.inner.hub.join(crate::hub::TopicKey { group, number: row.number });
         let last = row.header.last_seq;
         let cursor = match from {
@@ -147,11 +149,19 @@ impl<S: OrderedStore + 'static> Service<S> {
             TailFrom::Latest => last,
             TailFrom::Last(count) => Seq(last.0.saturating_sub(count)),
         };
+        let follow = match self.is_here(group) {
+            true => None,
+            false => {
+                self.saw(&member, &row).await;
+                self.follow_elsewhere(&path, &member)?
+            }
+        };
         let tail = Tail {
             service: self.clone(),
             place: self.inner.lags.open(member.topic(), cursor),
             path,
             member,
+            follow,
             _open: open,
             draining: self.inner.draining.subscribe(),
             cursor,
@@ -159,8 +169,10 @@ impl<S: OrderedStore + 'static> Service<S> {
             room: None,
             report_gaps: false,
         };
-        // Read again now that wakes are heard: nothing applied in between is missed.
-        self.look_again(&tail.path, &tail.member).await?;
+        if tail.follow.is_none() {
+            // Read again now that wakes are heard: nothing applied in between is missed.
+            self.look_again(&tail.path, &tail.member).await?;
+        }
         Ok(tail)
     }
 
@@ -170,7 +182,14 @@ impl<S: OrderedStore + 'static> Service<S> {
         path: &ResourcePath,
         member: &Membership,
     ) -> Result<(), ServiceError> {
-        if let Some(row) = self.find(path).await? {
+        let row = match self.is_here(path.group(self.inner.groups)) {
+            true => self.find(path).await?,
+            false => {
+                let deadline = std::time::Instant::now() + LOOK_AGAIN;
+                self.row(deadline, path, false, None).await?.0
+            }
+        };
+        if let Some(row) = row {
             self.saw(member, &row).await;
         }
         Ok(())
@@ -237,10 +256,21 @@ impl<S: OrderedStore + 'static> Tail<S> {
             let is_draining = *self.draining.borrow_and_update();
             // A session that is always written to has always more to give.
             if self.cursor < sight.visible && !is_draining {
-                if let Some(gap) = self.fill(sight.visible).await? {
-                    self.cursor = gap.next_cursor;
-                    self.place.gave(self.cursor);
-                    return Ok(TailItem::Gap(gap));
+                match self.fill(sight.visible).await {
+                    Ok(None) => {}
+                    Ok(Some(gap)) => {
+                        self.cursor = gap.next_cursor;
+                        self.place.gave(self.cursor);
+                        return Ok(TailItem::Gap(gap));
+                    }
+                    // Members come back, and the cursor stays where it is.
+                    Err(error) if self.waits_for_members(&error) => {
+                        tokio::select! {
+                            _ = self.draining.changed() => {}
+                            () = tokio::time::sleep(ASK_AGAIN) => {}
+                        }
+                    }
+                    Err(error) => return Err(error),
                 }
                 continue;
             }
@@ -254,8 +284,13 @@ impl<S: OrderedStore + 'static> Tail<S> {
                 return Ok(TailItem::End(TailEnd::Shutdown));
             }
             if self.report_gaps && self.cursor > sight.head {
-                if let Some(gap) = self.ahead().await? {
-                    return Ok(TailItem::Gap(gap));
+                match self.ahead().await {
+                    Ok(None) => {}
+                    Ok(Some(gap)) => return Ok(TailItem::Gap(gap)),
+                    Err(error) if self.waits_for_members(&error) => {
+                        tokio::time::sleep(ASK_AGAIN).await;
+                    }
+                    Err(error) => return Err(error),
                 }
                 continue;
             }
@@ -264,10 +299,20 @@ impl<S: OrderedStore + 'static> Tail<S> {
                 _ = self.draining.changed() => {}
                 () = tokio::time::sleep(LOOK_AGAIN) => {
                     topic.forget_recent();
-                    self.service.look_again(&self.path, &self.member).await?;
+                    // Of a session that is elsewhere, its follow tells.
+                    if self.follow.is_none() {
+                        self.service.look_again(&self.path, &self.member).await?;
+                    }
                 }
             }
         }
+    }
+
+    /// Whether the session is elsewhere and nobody that has it answers now.
+    fn waits_for_members(&self, error: &ServiceError) -> bool {
+        self.follow.is_some()
+            && error.code == ErrorCode::RaftUnavailable
+            && self.service.is_running()
     }
 
     /// Reads events after the cursor into `ready`, or finds that they are gone.
@@ -329,8 +374,8 @@ impl<S: OrderedStore + 'static> Tail<S> {
     /// The cursor is ahead of what is known here: that is an absence, so it is confirmed first.
     async fn ahead(&mut self) -> Result<Option<Gap>, ServiceError> {
         let deadline = std::time::Instant::now() + LOOK_AGAIN;
-        self.service.read_index(deadline, self.member.key().group).await?;
-        let Some(row) = self.service.find(&self.path).await? else { return Ok(None) };
+        let (row, _) = self.service.row(deadline, &self.path, true, None).await?;
+        let Some(row) = row else { return Ok(None) };
         self.service.saw(&self.member, &row).await;
         if self.cursor <= row.header.last_seq {
             return Ok(None);

@@ -26,7 +26,8 @@ use tl_raft::{PeerId, Role, RoleChange};
 use tl_types::GroupId;
 use tokio::sync::{Notify, oneshot};
 
-use crate::cluster::MemberList;
+use crate::cluster::{MemberList, Membership, Placement};
+use crate::identity::Member;
 use crate::metrics::Metrics;
 use crate::node::Now;
 use crate::peer::{Answer, Question};
@@ -57,6 +58,8 @@ pub enum NoAnswer {
 /// A question under way.
 struct Waiting {
     peer: PeerId,
+    /// It changes nothing, so that somebody else may be asked without knowing what became of it.
+    is_read: bool,
     asker: Asker,
     /// When it ends as unknown at the latest.
     until: Option<Instant>,
@@ -114,16 +117,22 @@ struct Clock {
 struct Names {
     /// In order of their names, which stay while lives change.
     members: Vec<PeerId>,
+    /// Members and routers, in order of their names.
+    all: Vec<PeerId>,
     names: BTreeMap<PeerId, Arc<str>>,
 }
 
 impl Names {
-    fn of(list: &MemberList) -> Names {
+    fn of(list: &MemberList, routers: &[Member]) -> Names {
         let former = list.former.iter().map(|former| (former.peer, &former.name));
-        let members = list.members.iter().map(|member| (member.peer, &member.name));
-        let all = former.chain(members).map(|(peer, name)| (PeerId(peer), name.as_str().into()));
+        let named = |member: &Member| (PeerId(member.peer), Arc::<str>::from(member.name.as_str()));
+        let present = list.members.iter().chain(routers).map(named);
+        let former = former.map(|(peer, name)| (PeerId(peer), Arc::<str>::from(name.as_str())));
+        let names: BTreeMap<PeerId, Arc<str>> = former.chain(present).collect();
         let members = list.members.iter().map(|member| PeerId(member.peer)).collect();
-        Names { members, names: all.collect() }
+        let mut all: Vec<&Member> = list.members.iter().chain(routers).collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Names { members, all: all.iter().map(|member| PeerId(member.peer)).collect(), names }
     }
 }
 
@@ -132,9 +141,14 @@ impl Names {
 pub(crate) struct Links {
     me: PeerId,
     names: RwLock<Arc<Names>>,
+    placement: Arc<Placement>,
+    routers: Vec<Member>,
+    /// By group: whether this node has a copy of it.
+    local: Vec<bool>,
     sender: RwLock<Option<TransportSender>>,
     inbound_bytes: AtomicUsize,
-    /// By group: who leads it as far as this node knows; 0 for nobody.
+    /// By group: who leads it as far as this node knows; 0 for nobody. Of groups that are elsewhere,
+    /// whoever took a write last.
     leaders: Vec<AtomicU64>,
     changed: Notify,
     open: Mutex<Open>,
@@ -143,13 +157,18 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn new(me: PeerId, list: &MemberList, groups: u16, metrics: Arc<Metrics>) -> Links {
+    pub(crate) fn new(member: &Membership, groups: u16, metrics: Arc<Metrics>) -> Links {
+        let groups = || (0..groups).map(GroupId);
+        let has = |group| member.place.is_some_and(|place| member.placement.has(group, place));
         Links {
-            me,
-            names: RwLock::new(Arc::new(Names::of(list))),
+            me: member.seat.peer,
+            names: RwLock::new(Arc::new(Names::of(&member.list, &member.routers))),
+            placement: Arc::clone(&member.placement),
+            routers: member.routers.clone(),
+            local: groups().map(has).collect(),
             sender: RwLock::new(None),
             inbound_bytes: AtomicUsize::new(0),
-            leaders: (0..groups).map(|_| AtomicU64::new(0)).collect(),
+            leaders: groups().map(|_| AtomicU64::new(0)).collect(),
             changed: Notify::new(),
             open: Mutex::default(),
             clocks: Mutex::default(),
@@ -179,10 +198,46 @@ impl Links {
         Arc::clone(&self.names.read())
     }
 
-    /// All other members, in order of their names.
+    /// All other members and routers, in order of their names.
     pub(crate) fn others(&self) -> Vec<PeerId> {
         let names = self.names();
-        names.members.iter().copied().filter(|peer| *peer != self.me).collect()
+        names.all.iter().copied().filter(|peer| *peer != self.me).collect()
+    }
+
+    /// A member's place among all members' names in order; nothing for routers and former lives.
+    pub(crate) fn place(&self, peer: PeerId) -> Option<usize> {
+        self.names().members.iter().position(|member| *member == peer)
+    }
+
+    /// Which members have which groups.
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// The members that have a copy of a group, in order of their names.
+    pub(crate) fn replicas(&self, group: GroupId) -> Vec<PeerId> {
+        self.placement.pick(group, &self.names().members).copied().collect()
+    }
+
+    /// Whether this node has a copy of a group.
+    pub(crate) fn is_local(&self, group: GroupId) -> bool {
+        self.local.get(usize::from(group.0)).copied().unwrap_or(false)
+    }
+
+    /// The groups that this node has a copy of, in order.
+    pub(crate) fn local_groups(&self) -> impl Iterator<Item = GroupId> + '_ {
+        let groups = (0..).map(GroupId).zip(&self.local);
+        groups.filter(|(_, is_local)| **is_local).map(|(group, _)| group)
+    }
+
+    /// Whether this node has no groups of its own.
+    pub(crate) fn is_router(&self) -> bool {
+        self.routers.iter().any(|router| router.peer == self.me.0)
+    }
+
+    /// Whether a node is a member, and no router or former life.
+    pub(crate) fn is_member(&self, peer: PeerId) -> bool {
+        self.names().members.contains(&peer)
     }
 
     /// A member's name, for people; also that of a life that is over.
@@ -193,7 +248,7 @@ impl Links {
     /// From now on these are the members. Nobody waits any more for what those that are gone say,
     /// and their clocks do not count.
     pub(crate) fn set_members(&self, list: &MemberList) {
-        let names = Arc::new(Names::of(list));
+        let names = Arc::new(Names::of(list, &self.routers));
         let former = std::mem::replace(&mut *self.names.write(), Arc::clone(&names));
         self.clocks.lock().retain(|peer, _| names.members.contains(peer));
         for gone in former.members.iter().filter(|peer| !names.members.contains(peer)) {
@@ -257,10 +312,28 @@ impl Links {
         self.leader(group) == Some(self.me)
     }
 
-    /// The first group of which this node knows no leader.
+    /// The first group with a copy here of which this node knows no leader.
     pub(crate) fn leaderless(&self) -> Option<GroupId> {
-        let first = self.leaders.iter().position(|leader| leader.load(Ordering::Acquire) == 0);
-        first.map(|group| GroupId(u16::try_from(group).expect("groups have 16-bit numbers")))
+        self.local_groups().find(|group| self.leader(*group).is_none())
+    }
+
+    /// A member has shown that it leads a group that is elsewhere.
+    pub(crate) fn leads_elsewhere(&self, group: GroupId, leader: PeerId) {
+        self.note_elsewhere(group, leader.0);
+    }
+
+    /// Whoever was thought to lead a group that is elsewhere may not.
+    pub(crate) fn forget_elsewhere(&self, group: GroupId) {
+        self.note_elsewhere(group, 0);
+    }
+
+    fn note_elsewhere(&self, group: GroupId, leader: u64) {
+        if self.is_local(group) {
+            return; // Its replica here knows better.
+        }
+        if let Some(slot) = self.leaders.get(usize::from(group.0)) {
+            slot.store(leader, Ordering::Release);
+        }
     }
 
     /// Members whose clock was heard lately and that do not stop: they could lead.
@@ -273,13 +346,15 @@ impl Links {
 
     /// Groups that this node leads and others should: each group's turn goes to one member.
     pub(crate) fn led_for_others(&self) -> Vec<(GroupId, PeerId)> {
-        let (names, present) = (self.names(), self.present());
-        let members = &names.members;
+        let present = self.present();
         let groups = (0..).map(GroupId).zip(&self.leaders);
         groups
             .filter(|(_, leader)| leader.load(Ordering::Acquire) == self.me.0)
-            .map(|(group, _)| (group, members[usize::from(group.0) % members.len()]))
-            .filter(|(_, turn)| present.contains(turn))
+            .filter_map(|(group, _)| {
+                let replicas = self.replicas(group);
+                let turn = usize::from(group.0).checked_rem(replicas.len())?;
+                Some((group, replicas[turn])).filter(|(_, turn)| present.contains(turn))
+            })
             .collect()
     }
 
@@ -350,18 +425,20 @@ impl Links {
         question: &Question,
         deadline: Instant,
     ) -> Result<Answer, NoAnswer> {
-        let group = match question {
-            Question::Propose { group, .. } => *group,
+        let (group, is_read) = match question {
+            Question::Propose { group, .. } => (*group, false),
+            Question::Read { .. } => (NO_GROUP, true),
             // A transfer ends with the leader that it takes away.
             Question::Clock
             | Question::Report
             | Question::Members { .. }
             | Question::Drain { .. }
             | Question::Transfer { .. }
-            | Question::Repair { .. } => NO_GROUP,
+            | Question::Repair { .. } => (NO_GROUP, false),
         };
         let (answer, answered) = oneshot::channel();
-        let number = self.add(group, Waiting { peer: to, asker: Asker::Task(answer), until: None });
+        let asker = Asker::Task(answer);
+        let number = self.add(group, Waiting { peer: to, is_read, asker, until: None });
         // Also when nobody waits any more.
         let _forget = Forget { links: self, id: (group, number) };
         if !self.send_question(to, question, question_id(group, number)) {
@@ -384,7 +461,8 @@ impl Links {
         call: Call,
     ) -> Result<(), Call> {
         let asker = Asker::Call(call);
-        let number = self.add(group, Waiting { peer: to, asker, until: Some(until) });
+        let number =
+            self.add(group, Waiting { peer: to, is_read: false, asker, until: Some(until) });
         if self.send_question(to, question, question_id(group, number)) {
             return Ok(());
         }
@@ -444,6 +522,18 @@ impl Links {
         self.end_unknown(.., |waiting| waiting.peer == peer);
     }
 
+    /// Ends the reads that somebody was asked for who is silent, and takes it for no leader of what is
+    /// elsewhere: others may be asked.
+    pub(crate) fn is_silent(&self, peer: PeerId) {
+        self.end_unknown(.., |waiting| waiting.is_read && waiting.peer == peer);
+        for (leader, _) in self.leaders.iter().zip(&self.local).filter(|(_, is_local)| !**is_local)
+        {
+            let (known, nobody) = (peer.0, 0);
+            // Whoever was found to lead meanwhile stays.
+            let _ = leader.compare_exchange(known, nobody, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
     /// Sends an answer, if there is room for it; else whoever asked hears nothing.
     pub(crate) fn answer(&self, to: PeerId, id: u64, answer: &Answer) {
         if let Some(sender) = &*self.sender.read() {
@@ -455,6 +545,9 @@ impl Links {
 
     /// A peer's wall clock said so when this node's clocks said `now`.
     pub(crate) fn saw_clock(&self, peer: PeerId, wall_ms: u64, now: Now, may_lead: bool) {
+        if !self.is_member(peer) {
+            return; // A router has no vote, about the time neither.
+        }
         let ahead_ms = i128::from(wall_ms) - i128::from(now.boot_ms);
         let clock = Clock { ahead_ms, may_lead, at: Instant::now() };
         self.clocks.lock().insert(peer, clock);
@@ -501,11 +594,15 @@ mod tests {
     const NOW: Now = Now { boot_ms: 5_000, wall_ms: 1_800_000_000_000 };
 
     fn links() -> Links {
-        Links::new(PeerId(1), &list(&["node-1", "node-2", "node-3"]), 4, Arc::default())
+        Links::new(&member(&["node-1", "node-2", "node-3"], 4), 4, Arc::default())
     }
 
-    /// The list of a founding with these names.
     fn list(names: &[&str]) -> MemberList {
+        (*member(names, 4).list).clone()
+    }
+
+    /// The first of these names in a founding of all of them.
+    fn member(names: &[&str], groups: u16) -> Membership {
         let dir = tempfile::tempdir().expect("temp dir");
         let name = |name: &&str| ((*name).to_owned(), dir.path().join(name));
         let members: Vec<_> = names.iter().map(name).collect();
@@ -514,9 +611,18 @@ mod tests {
             ids.set(ids.get() + 1);
             [ids.get(); 16]
         };
-        crate::cluster::found(&members, 4, tl_types::UnixMs(1), fresh).expect("founded");
+        crate::cluster::found(&members, groups, tl_types::UnixMs(1), fresh).expect("founded");
         let identity = crate::identity::Identity::open(&members[0].1).expect("read");
-        MemberList::of_founding(&identity.expect("there"))
+        let settings = crate::ClusterSettings {
+            members: (1..)
+                .zip(names)
+                .map(|(port, name)| format!("{name}=127.0.0.1:{port}"))
+                .collect(),
+            ..Default::default()
+        };
+        let identity = identity.expect("there");
+        let member = Membership::of(&members[0].1, &identity, &settings, names[0]);
+        member.expect("fits").expect("a member")
     }
 
     fn wait(links: &Links, group: GroupId) -> (u64, oneshot::Receiver<Result<Answer, NoAnswer>>) {
@@ -524,7 +630,8 @@ mod tests {
         let mut open = links.open.lock();
         open.asked += 1;
         let number = open.asked;
-        let waiting = Waiting { peer: PEER, asker: Asker::Task(answer), until: None };
+        let asker = Asker::Task(answer);
+        let waiting = Waiting { peer: PEER, is_read: false, asker, until: None };
         open.waiting.insert((group, number), waiting);
         (question_id(group, number), answered)
     }
@@ -600,7 +707,7 @@ mod tests {
         assert!(back.is_err() && links.open.lock().waiting.is_empty(), "nothing leaves yet");
         let waiting = |until| {
             let asker = Asker::Call(call());
-            links.add(GroupId(3), Waiting { peer: PEER, asker, until: Some(until) })
+            links.add(GroupId(3), Waiting { peer: PEER, is_read: false, asker, until: Some(until) })
         };
         waiting(until);
         let later = waiting(until + Duration::from_secs(1));
@@ -639,6 +746,55 @@ mod tests {
         );
         links.roles_changed(&[leads(1, 2)]);
         assert_eq!(links.led_for_others(), both[1..]);
+    }
+
+    #[test]
+    fn of_five_a_node_knows_its_groups_and_who_has_the_others() {
+        const GROUPS: u16 = 64;
+        let names = ["node-1", "node-2", "node-3", "node-4", "node-5"];
+        let links = Links::new(&member(&names, GROUPS), GROUPS, Arc::default());
+        let local: Vec<GroupId> = links.local_groups().collect();
+        assert!(local.len() > 20 && local.len() < 60, "{}", local.len());
+        for group in (0..GROUPS).map(GroupId) {
+            let replicas = links.replicas(group);
+            assert_eq!(replicas.len(), if group.0 == 0 { 5 } else { 3 });
+            assert_eq!(links.is_local(group), replicas.contains(&PeerId(1)));
+            assert_eq!(links.is_local(group), local.contains(&group));
+        }
+        let elsewhere = (0..GROUPS).map(GroupId).find(|group| !links.is_local(*group));
+        let elsewhere = elsewhere.expect("some are elsewhere");
+        assert_eq!(links.leader(elsewhere), None);
+        links.leads_elsewhere(elsewhere, PeerId(3));
+        assert_eq!(links.leader(elsewhere), Some(PeerId(3)));
+        links.forget_elsewhere(elsewhere);
+        assert_eq!(links.leader(elsewhere), None);
+        // About its own groups a node believes its replicas, and only these make it unready.
+        links.leads_elsewhere(local[1], PeerId(3));
+        assert_eq!((links.leader(local[1]), links.leaderless()), (None, Some(GroupId(0))));
+        links.roles_changed(&local.iter().map(|group| leads(group.0, 1)).collect::<Vec<_>>());
+        assert_eq!((links.leaderless(), links.led()), (None, local.len()));
+        for peer in (2..=5).map(PeerId) {
+            links.saw_clock(peer, NOW.wall_ms, NOW, true);
+        }
+        for (group, to) in links.led_for_others() {
+            assert!(links.replicas(group).contains(&to), "only who has it may lead {group}");
+        }
+    }
+
+    #[test]
+    fn reads_of_a_silent_member_end_and_writes_wait() {
+        let links = links();
+        let (_, mut write) = wait(&links, GroupId(3));
+        let (id, mut read) = wait(&links, NO_GROUP);
+        let number = id & NUMBER_MASK;
+        let mut open = links.open.lock();
+        open.waiting.get_mut(&(NO_GROUP, number)).expect("asked").is_read = true;
+        drop(open);
+        links.is_silent(PeerId(3));
+        assert!(read.try_recv().is_err(), "somebody else");
+        links.is_silent(PEER);
+        assert_eq!(read.try_recv(), Ok(Err(NoAnswer::Unknown)));
+        assert!(write.try_recv().is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Three engines as one cluster, over sockets on this machine.
+//! Engines as one cluster, over sockets on this machine: three, or five and a router.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,18 @@ use tl_types::{ErrorCode, Seq, UnixMs};
 
 use crate::support::{append, caller, create, event, id, settings, stop};
 
+mod five;
 mod ops;
 mod replace;
 
 const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
+const FIVE: [&str; 5] = ["node-1", "node-2", "node-3", "node-4", "node-5"];
 
-/// A founded cluster, whose members may be stopped and started.
+/// A founded cluster, whose nodes may be stopped and started: members, and routers behind them.
 struct Cluster {
     dir: tempfile::TempDir,
     settings: ClusterSettings,
+    names: Vec<&'static str>,
     engines: Vec<Option<Engine>>,
 }
 
@@ -28,28 +31,43 @@ fn member_dir(dir: &Path, name: &str) -> PathBuf {
 
 impl Cluster {
     async fn start() -> Cluster {
+        Cluster::of(&NAMES, &[], 8).await
+    }
+
+    async fn of(members: &[&'static str], routers: &[&'static str], groups: u16) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
-        let members = NAMES.map(|name| (name.to_owned(), member_dir(dir.path(), name)));
         let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let fresh = || {
             let mut id = [0; 16];
             getrandom::fill(&mut id).unwrap();
             id
         };
+        let dirs = |names: &[&'static str]| -> Vec<(String, PathBuf)> {
+            let dir_of = |name: &&'static str| ((*name).to_owned(), member_dir(dir.path(), name));
+            names.iter().map(dir_of).collect()
+        };
         let founded_at = UnixMs(now_ms.as_millis() as u64);
-        tl_engine::cluster::found(&members, 8, founded_at, fresh).unwrap();
+        let (member_dirs, router_dirs) = (dirs(members), dirs(routers));
+        tl_engine::cluster::found_with(&member_dirs, &router_dirs, groups, founded_at, fresh)
+            .unwrap();
+        let names: Vec<&'static str> = members.iter().chain(routers).copied().collect();
         // Held until all are known, so that no two are the same.
-        let ports = NAMES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let addresses = ports.map(|port| port.local_addr().unwrap());
-        let members = NAMES.iter().zip(addresses).map(|(name, at)| format!("{name}={at}"));
+        let bind = |_: &&str| TcpListener::bind("127.0.0.1:0").unwrap();
+        let ports: Vec<TcpListener> = names.iter().map(bind).collect();
+        let listed = names.iter().zip(&ports);
+        let mut listed: Vec<String> =
+            listed.map(|(name, port)| format!("{name}={}", port.local_addr().unwrap())).collect();
         let settings = ClusterSettings {
-            members: members.collect(),
+            routers: listed.split_off(members.len()),
+            members: listed,
             // The machine of a test may stand still for a moment.
             suspect_after_ms: 2_000,
             ..Default::default()
         };
-        let mut cluster = Cluster { dir, settings, engines: vec![None, None, None] };
-        for node in 0..NAMES.len() {
+        drop(ports);
+        let engines = names.iter().map(|_| None).collect();
+        let mut cluster = Cluster { dir, settings, names, engines };
+        for node in 0..cluster.names.len() {
             cluster.open(node);
         }
         for engine in cluster.engines.iter().flatten() {
@@ -60,8 +78,8 @@ impl Cluster {
 
     fn engine_settings(&self, node: usize) -> EngineSettings {
         EngineSettings {
-            node_name: NAMES[node].to_owned(),
-            ..settings(&member_dir(self.dir.path(), NAMES[node]))
+            node_name: self.names[node].to_owned(),
+            ..settings(&member_dir(self.dir.path(), self.names[node]))
         }
     }
 
@@ -80,7 +98,7 @@ impl Cluster {
     }
 
     async fn stop_all(mut self) {
-        for node in 0..NAMES.len() {
+        for node in 0..self.names.len() {
             if self.engines[node].is_some() {
                 self.stop(node).await;
             }

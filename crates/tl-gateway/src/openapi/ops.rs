@@ -269,6 +269,7 @@ fn new_life() -> Value {
     let life = json!({"name": text(), "peer": number(1)});
     let mut member = life.clone();
     member["node_id"] = text();
+    let router = member.clone();
     let lives = |members: Value, required: &[&str]| json!({"type": "array", "items": object(members, required)});
     let list = object(
         json!({
@@ -281,7 +282,8 @@ fn new_life() -> Value {
     object(
         json!({
             "name": text(), "cluster_id": text(), "groups": number(1), "founded_at_ms": number(0),
-            "list": list,
+            "list": list, "copies": number(1),
+            "routers": lives(router, &["name", "node_id", "peer"]),
         }),
         &["name", "cluster_id", "groups", "founded_at_ms", "list"],
     )
@@ -327,7 +329,7 @@ fn group_page() -> Value {
     object(
         json!({
             "group": number(0), "leader": maybe("string"),
-            "role": {"enum": ["leader", "candidate", "follower"]}, "term": number(0),
+            "role": {"enum": ["leader", "candidate", "follower", "none"]}, "term": number(0),
             "last_index": number(0), "committed_index": number(0), "applied_index": number(0),
             "writable": {"type": "boolean"}, "reason": why_words(),
             "missing": {"type": "array", "items": text()}, "member": text(), "advice": text(),

@@ -176,7 +176,7 @@ impl World {
                 look(process.node.driver(), self.plan.groups, |group| process.node.applied(group));
             let list = self.machines[machine].list;
             let is_old = list + 1 < self.lists.len();
-            for (group, change) in due(&looks, &self.lists[list]) {
+            for (group, change) in due(&looks, |_| self.lists[list].clone()) {
                 self.coverage.steps_by_an_old_list += u64::from(is_old);
                 self.ask_change(machine, group, change);
             }

@@ -95,17 +95,17 @@ fn two_groups_at_a_time_and_only_those_led_here() {
     let begun = |group, lag| look(group, Role::Leader, members(&[1, 2, 3], &[], &[4]), Some(lag));
     let mut looks = vec![look(0, Role::Follower, old(), None)];
     looks.extend((1..6).map(|group| look(group, Role::Leader, old(), None)));
-    assert_eq!(due(&looks, &list), [(GroupId(1), ADD), (GroupId(2), ADD)]);
+    assert_eq!(due(&looks, |_| list.clone()), [(GroupId(1), ADD), (GroupId(2), ADD)]);
     looks[1] = begun(1, CAUGHT_UP_ENTRIES + 1);
     looks[2] = begun(2, CAUGHT_UP_ENTRIES);
-    assert_eq!(due(&looks, &list), [(GroupId(2), SWAP)], "one waits, one goes on");
+    assert_eq!(due(&looks, |_| list.clone()), [(GroupId(2), SWAP)], "one waits, one goes on");
     looks[2] = look(2, Role::Leader, members(&[1, 3, 4], &[], &[]), Some(0));
-    assert_eq!(due(&looks, &list), [(GroupId(3), ADD)], "there is room for one");
+    assert_eq!(due(&looks, |_| list.clone()), [(GroupId(3), ADD)], "there is room for one");
     // What others began is gone on with, however much it is.
     for (at, look) in looks.iter_mut().enumerate() {
         *look = begun(at as u16, 0);
     }
-    assert_eq!(due(&looks, &list).len(), 6);
+    assert_eq!(due(&looks, |_| list.clone()).len(), 6);
 }
 
 #[test]
@@ -122,11 +122,52 @@ fn progress_counts_groups_and_names_who_is_replaced() {
     let list = MemberList::of_founding(&identity).replaced("b", [9; 16]).expect("a member");
     let old = look(0, Role::Follower, members(&[1, 2, 3], &[], &[4]), None);
     let new = look(1, Role::Leader, members(&[1, 3, 4], &[], &[]), None);
-    let half = progress(&[old, new.clone()], &list);
+    let placement = Placement::new(["a", "b", "c"], None, 2);
+    let progress = |looks: &[GroupLook]| super::progress(looks, &list, &placement);
+    let half = progress(&[old, new.clone()]);
     assert_eq!((half.number, half.done, half.groups), (1, 1, 2));
     assert_eq!(half.replacing, ["b"]);
     assert!(!half.is_complete(2));
-    let all = progress(&[new.clone(), new], &list);
+    let all = progress(&[new.clone(), new]);
     assert!(all.is_complete(2) && all.replacing.is_empty());
-    assert!(!progress(&[], &list).is_complete(2), "nothing was seen");
+    assert!(!progress(&[]).is_complete(2), "nothing was seen");
+}
+
+#[test]
+fn a_group_gets_the_new_life_of_a_member_that_has_it_and_others_are_left_alone() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let names = ["a", "b", "c", "d", "e"];
+    let members = names.map(|name| (name.to_owned(), dir.path().join(name)));
+    let ids = std::cell::Cell::new(0);
+    let fresh = || {
+        ids.set(ids.get() + 1);
+        [ids.get(); 16]
+    };
+    crate::cluster::found(&members, 64, tl_types::UnixMs(1), fresh).expect("founded");
+    let identity = crate::identity::Identity::open(&members[0].1).expect("read").expect("there");
+    assert_eq!(identity.copies, Some(3));
+    let founding = MemberList::of_founding(&identity);
+    let list = founding.replaced("b", [9; 16]).expect("a member");
+    let placement = Placement::new(names, identity.copies, 64);
+    let looks: Vec<GroupLook> = (0..64)
+        .map(|group| {
+            let voters = placement.peers(GroupId(group), &founding);
+            look(group, Role::Leader, Members::founding(&voters), None)
+        })
+        .collect();
+    let (mut its, mut others) = (0, 0);
+    for look in &looks {
+        let step = step_of(look, &Wanted::by(&list, &placement, look.group));
+        if look.members.is_voter(PeerId(2)) {
+            its += 1;
+            assert_eq!(step, Step::Change(MemberChange::AddLearner(PeerId(6))));
+        } else {
+            others += 1;
+            assert_eq!(step, Step::Done);
+        }
+    }
+    assert!(its > 10 && others > 10, "{its} and {others}");
+    let half = progress(&looks, &list, &placement);
+    assert_eq!((half.done, half.groups), (others, 64));
+    assert_eq!(half.replacing, ["b"], "the others vote in all groups that they have");
 }

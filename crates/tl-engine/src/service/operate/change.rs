@@ -227,6 +227,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let peer = self.member_named(Some(to))?;
         let Some(links) = &self.inner.links else { return self.ops_group(group).await };
         let to_peer = peer.unwrap_or(links.me());
+        self.check_has_copy(links, group, to_peer)?;
         if let Some(peer) = peer {
             self.ask_report(peer, Instant::now() + REPORT_WITHIN).await;
         }

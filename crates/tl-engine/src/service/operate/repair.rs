@@ -39,6 +39,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let peer = self.member_named(node)?;
         let Some(links) = &self.inner.links else { return Err(alone()) };
         let who = peer.unwrap_or(links.me());
+        self.check_has_copy(links, group, who)?;
         for other in links.others() {
             self.ask_report(other, Instant::now() + REPORT_WITHIN).await;
         }
@@ -53,7 +54,8 @@ impl<S: OrderedStore + 'static> Service<S> {
 
     /// Whether the group gets on while this member waits for rows.
     async fn check_spare(&self, group: GroupId, who: PeerId) -> Result<(), ServiceError> {
-        let members = self.members(&self.look().await);
+        let mut members = self.members(&self.look().await);
+        members.retain(|member| member.place.is_some_and(|place| self.has_place(group, place)));
         let views: Vec<_> = members.iter().map(|member| member.view(group)).collect();
         let place = members.iter().position(|member| member.peer == who);
         let Some(place) = place else {
@@ -98,6 +100,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             others.push(links.me());
             others.sort_unstable();
             others.retain(|peer| *peer != who);
+            // Only those that have it are given it, see `next_leader`.
             if links.leader(group) == Some(who)
                 && let Some(to) = self.next_leader(group, look / LOOKS_ALIKE, &others)
             {
@@ -145,6 +148,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     pub(super) async fn take_repair(&self, group: GroupId) -> Result<(), ServiceError> {
         self.check_group(group)?;
         let Some(links) = &self.inner.links else { return Err(alone()) };
+        self.check_has_copy(links, group, links.me())?;
         if links.leads(group) {
             let what = format!("This node leads group {group}; have another member lead it first");
             return Err(ServiceError::new(ErrorCode::RaftUnavailable, what));

@@ -44,6 +44,17 @@ impl<S: OrderedStore + 'static> Service<S> {
             let what = format!("{name} is the node that answers: ask another member");
             return Err(ServiceError::new(ErrorCode::MemberPresent, what));
         };
+        if !links.is_member(peer) {
+            let what = format!(
+                "{name} is a router, which keeps no promises: start it with a copy of the directory \
+                 that the founding made"
+            );
+            return Err(ServiceError::new(ErrorCode::InvalidOpsRequest, what));
+        }
+        if links.is_router() {
+            let what = "A router does not see how the groups are: ask a member";
+            return Err(ServiceError::new(ErrorCode::InvalidOpsRequest, what));
+        }
         self.ask_report(peer, Instant::now() + REPORT_WITHIN).await;
         let state = self.state_of(peer);
         if state.is_heard() && !force {
@@ -96,13 +107,13 @@ impl<S: OrderedStore + 'static> Service<S> {
     ) -> Result<(), ServiceError> {
         let list = roster.list();
         let look = self.look().await;
-        if look.len() != usize::from(self.inner.groups) {
+        if look.len() != self.groups_here().len() {
             return Err(ServiceError::new(
                 ErrorCode::RaftUnavailable,
                 "The node is too busy to say how its groups are; repeat the request",
             ));
         }
-        let now = progress(&look, &list);
+        let now = progress(&look, &list, &roster.placement);
         let other = now.replacing.iter().find(|replaced| *replaced != name);
         // A joint change of this very member, or a learner that goes, holds up nobody.
         let Some(other) = other else { return Ok(()) };
