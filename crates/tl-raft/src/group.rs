@@ -287,6 +287,12 @@ impl Group {
     pub(crate) fn damaged(&mut self) {
         if self.several() {
             self.is_damaged = true;
+            let raft = &mut self.raw.raft;
+            if matches!(raft.state, StateRole::Candidate | StateRole::PreCandidate) {
+                // Votes that are still on their way shall not make it lead.
+                raft.become_follower(raft.term, raft::INVALID_ID);
+                self.stepped();
+            }
             self.hand_over();
         }
     }
@@ -354,6 +360,10 @@ impl Group {
         self.check_shape(&message)?;
         if self.has_nothing() && asks_for_vote(&message) {
             // As if it were lost. Whoever counts on this vote has given the group to this node first.
+            return Ok(());
+        }
+        if self.is_damaged && message.get_msg_type() == MessageType::MsgTimeoutNow {
+            // As if it were lost: its leader has not heard yet that the rows here are damaged.
             return Ok(());
         }
         if message.get_msg_type() == MessageType::MsgReadIndex && !self.leads() {
