@@ -318,8 +318,8 @@ impl Identity {
         }
         let all = || identity.members.iter().chain(&identity.routers);
         let own = [&identity.node_id, &identity.cluster_id];
-        let ids = own.into_iter().chain(all().map(|member| &member.node_id));
-        if !ids.into_iter().all(|id| hex_bytes(id).is_some()) {
+        let ids = || own.into_iter().chain(all().map(|member| &member.node_id));
+        if !ids().all(|id| hex_bytes(id).is_some()) {
             return Err(foreign("its ids are not 32 hex digits".to_owned()));
         }
         let peers: BTreeSet<u64> = all().map(|member| member.peer).collect();
