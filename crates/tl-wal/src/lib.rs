@@ -29,8 +29,10 @@
 //! What W2 cannot see: damage to confirmed records that no mark follows yet, at most for the
 //! 50 ms before an idle log is marked. It is cut and reported like a torn write.
 //!
-//! Absent on purpose: threads, clocks, what Raft means by the records, and reading back single
-//! entries (the owner keeps those it still needs in memory).
+//! Entries that somebody else lacks are read back from the segments while the log goes on: [`Reader`].
+//! The owner keeps what it still needs itself in memory.
+//!
+//! Absent on purpose: threads, clocks, and what Raft means by the records.
 
 pub mod counters;
 pub mod disk;
@@ -43,6 +45,7 @@ pub mod memdisk;
 pub mod open;
 pub mod options;
 pub mod pool;
+pub mod read;
 pub mod record;
 mod scan;
 mod states;
@@ -55,6 +58,7 @@ pub use error::{Corruption, Damage, Doubt, Fault, WalError};
 pub use open::{Cut, Opened};
 pub use options::{MEMBERSHIP_BYTES_MAX, OnDamage, WalOptions};
 pub use pool::Preparer;
+pub use read::{ReadBack, Reader, Segments, Want};
 pub use record::{Position, Record};
 pub use std_disk::StdDisk;
 pub use wal::Wal;

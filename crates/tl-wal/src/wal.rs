@@ -14,6 +14,7 @@ use crate::error::WalError;
 use crate::open::{self, Opened};
 use crate::options::WalOptions;
 use crate::pool::{Pool, Preparer, Spare};
+use crate::read::{Segments, Want};
 use crate::record::{Position, Record};
 use crate::states::States;
 
@@ -26,8 +27,17 @@ pub(crate) struct Segment {
     pub spare: Spare,
     pub life: u64,
     pub first: Position,
-    /// Highest entry index of each group in it.
-    pub max_index: BTreeMap<GroupId, Index>,
+    /// Entries of each group in it.
+    pub spans: BTreeMap<GroupId, Span>,
+    /// Whoever reads in it holds this too.
+    pub pin: Arc<()>,
+}
+
+/// Entries of one group in one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub lowest: Index,
+    pub highest: Index,
 }
 
 /// The node's log. See the crate's documentation for what it promises.
@@ -126,7 +136,9 @@ impl Wal {
             self.sync_current()?;
         }
         if self.start_noted {
-            for segment in self.retiring.drain(..) {
+            // One that is being read is used again behind a later sync.
+            let unread = |segment: &mut Segment| Arc::strong_count(&segment.pin) == 1;
+            for segment in self.retiring.extract_if(.., unread) {
                 self.pool.give(segment.spare);
             }
         }
@@ -165,9 +177,10 @@ impl Wal {
         while let Some(oldest) = self.old.front() {
             let next_first = self.old.get(1).map_or(self.current.first, |next| next.first);
             let kept = self.end.0 - next_first.0 < keep_bytes;
-            let done =
-                |(group, last): (&GroupId, &Index)| applied.get(group).is_some_and(|at| at >= last);
-            if kept || !oldest.max_index.iter().all(done) {
+            let done = |(group, span): (&GroupId, &Span)| {
+                applied.get(group).is_some_and(|at| *at >= span.highest)
+            };
+            if kept || !oldest.spans.iter().all(done) {
                 break;
             }
             self.start_life = oldest.life + 1;
@@ -176,6 +189,28 @@ impl Wal {
             released += 1;
         }
         released
+    }
+
+    /// For each group that has entries in the log, the lowest index among them.
+    #[must_use]
+    pub fn begins(&self) -> BTreeMap<GroupId, Index> {
+        let mut begins = BTreeMap::new();
+        for segment in self.old.iter().chain([&self.current]) {
+            for (group, span) in &segment.spans {
+                let lowest = begins.entry(*group).or_insert(span.lowest);
+                *lowest = span.lowest.min(*lowest);
+            }
+        }
+        begins
+    }
+
+    /// Segments in which entries may be found, for whoever reads them while the log goes on. Until
+    /// they are let go none of them is used again.
+    #[must_use]
+    pub fn segments_with(&self, wants: &[Want]) -> Segments {
+        let all: Vec<&Segment> = self.old.iter().chain([&self.current]).collect();
+        let ends = all[1..].iter().map(|next| next.first).chain([self.end]);
+        Segments::of(all.iter().copied().zip(ends), wants)
     }
 
     /// A handle for the thread that prepares segments.

@@ -8,11 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use tl_types::{GroupId, Index};
 
 use super::job::bare;
-use super::{Segment, Wal};
+use super::{Segment, Span, Wal};
 use crate::disk::write_all_at;
 use crate::error::WalError;
 use crate::format::{
@@ -31,8 +32,9 @@ const RESERVE_BYTES: u64 = BARE_BYTES;
 impl Segment {
     /// Remembers that an entry lies in this segment.
     pub(crate) fn note_index(&mut self, group: GroupId, index: Index) {
-        let last = self.max_index.entry(group).or_insert(index);
-        *last = (*last).max(index);
+        let span = self.spans.entry(group).or_insert(Span { lowest: index, highest: index });
+        span.lowest = index.min(span.lowest);
+        span.highest = index.max(span.highest);
     }
 }
 
@@ -219,7 +221,8 @@ impl Wal {
 
 impl Segment {
     pub(crate) fn new(spare: Spare, head: &SegmentHead) -> Segment {
-        Segment { spare, life: head.life, first: head.first, max_index: BTreeMap::new() }
+        let (life, first) = (head.life, head.first);
+        Segment { spare, life, first, spans: BTreeMap::new(), pin: Arc::default() }
     }
 
     /// Where a file offset lies in the log.
