@@ -19,6 +19,13 @@ pub const READ_ROUNDS_MAX: usize = 8;
 /// Ticks after which an unanswered read round is asked again.
 pub const READ_RETRY_TICKS: u32 = 4;
 
+/// Entries that are read back from the log in one go for one follower, bytes (one entry always
+/// goes). Each such reading is in memory until it is sent.
+pub const FETCH_BYTES_MAX: usize = 512 * 1024;
+/// Beats after which a follower that was sent such entries and did not confirm them gives its place
+/// to others.
+pub const FETCH_SILENT_BEATS: u32 = 10;
+
 /// Settings of one [`Driver`](crate::Driver). Sizes are per node unless they say otherwise.
 #[derive(Debug, Clone)]
 pub struct DriverConfig {
@@ -51,6 +58,10 @@ pub struct DriverConfig {
     /// Applied entries that one leader keeps for its slowest follower, bytes per group, while the
     /// whole cache has room.
     pub follower_lag_bytes: usize,
+    /// Followers that are sent entries from the log on disk at a time, all groups together; each
+    /// holds [`FETCH_BYTES_MAX`] bytes. 0: nobody reads the log, and who lacks more than memory has
+    /// is given rows.
+    pub fetches_max: usize,
 }
 
 impl DriverConfig {
@@ -72,6 +83,7 @@ impl DriverConfig {
             inflight_messages_max: 32,
             entry_cache_bytes: 128 * 1024 * 1024,
             follower_lag_bytes: 32 * 1024 * 1024,
+            fetches_max: 0,
         }
     }
 

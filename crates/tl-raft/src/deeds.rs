@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use tl_types::ids::{Generation, GroupId, Index, Term};
-use tl_wal::Record;
+use tl_wal::{Record, Want};
 
 use crate::members::{ChangeRefused, MemberChange, Members};
 
@@ -139,6 +139,18 @@ pub enum Inbound {
         /// The group.
         group: GroupId,
     },
+    /// What came of a [`Fetch`]: the entries from its first one on, as far as they could be read.
+    /// None means that the log does not have them, and that the follower needs rows.
+    Fetched {
+        /// The group.
+        group: GroupId,
+        /// For whom.
+        to: PeerId,
+        /// The first of them.
+        from: Index,
+        /// Their terms and data.
+        entries: Vec<(Term, Bytes)>,
+    },
     /// Those rows are no longer to be used. Not while [`Driver::is_installing`](crate::Driver::is_installing).
     Unstaged {
         /// The group.
@@ -167,6 +179,15 @@ pub struct Lacking {
     /// It has the entries, its rows are damaged: it needs rows up to this one at least. 0 where
     /// entries that it needs are no longer in memory.
     pub damaged_at: Index,
+}
+
+/// Entries for a follower that are no longer in memory, to be read from the log on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// For whom.
+    pub to: PeerId,
+    /// Which of which group.
+    pub want: Want,
 }
 
 /// From now on these rows are the group's, and its log begins behind them. The log on disk says
@@ -199,6 +220,8 @@ pub struct Deeds {
     pub roles: Vec<RoleChange>,
     /// Followers of groups led here that need rows. Said again as long as it is so.
     pub lacking: Vec<Lacking>,
+    /// Entries to be read from the log, each answered by [`Inbound::Fetched`].
+    pub fetches: Vec<Fetch>,
     /// Groups that go on from other rows; entries of [`Deeds::apply`] follow these.
     pub installed: Vec<Installed>,
     /// Frames and messages refused, with the reason; to be counted and logged.
@@ -359,6 +382,6 @@ pub struct FollowerStatus {
     /// The entry that it is sent next. Before it has confirmed something, it has this one only if
     /// the leader has not asked far enough back yet.
     pub next: Index,
-    /// Whether what it lacks next is no longer in the leader's memory.
+    /// Whether what it lacks next is neither in the leader's memory nor in its log: it needs rows.
     pub is_cut_off: bool,
 }

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raft::eraftpb::Message;
-use tl_types::{GroupId, Index};
+use tl_types::{GroupId, Index, Term};
 
 use crate::config::{DriverConfig, FRAME_BACKLOG_BYTES_MAX, FRAME_BYTES_MAX, TICKS_PER_TURN_MAX};
 use crate::deeds::{
@@ -32,6 +32,11 @@ use crate::group::{Group, Yield};
 use crate::members::ChangeRefused;
 use crate::reads::RoundId;
 use crate::recovery::RecoveredGroup;
+
+pub use self::feeds::FeedCounts;
+use self::feeds::Feeds;
+
+mod feeds;
 
 /// All Raft groups of one node.
 pub struct Driver {
@@ -58,6 +63,7 @@ pub struct Driver {
     kept_bytes: usize,
     /// What one group may keep of them when the cache is full, bytes.
     cache_share_bytes: usize,
+    feeds: Feeds,
 }
 
 /// Groups that may have a `Ready`, each once.
@@ -115,6 +121,7 @@ impl Driver {
             life,
             rounds_made: 0,
             kept_bytes: 0,
+            feeds: Feeds::new(config.fetches_max),
             config,
         };
         for recovered in recovered {
@@ -203,6 +210,34 @@ impl Driver {
         self.group(group).map(Group::first_kept)
     }
 
+    /// Whether a follower of a group led here could be given this entry next, from memory or from
+    /// the log.
+    #[must_use]
+    pub fn can_send(&self, group: GroupId, index: Index) -> bool {
+        self.group(group).is_some_and(|group| group.can_send(index))
+    }
+
+    /// For each group the first entry that the log on disk has: followers may be sent those that
+    /// are no longer in memory. A group that is not named has none there. To be said at the start,
+    /// and whenever the log lets go of some.
+    pub fn log_begins(&mut self, begins: &BTreeMap<GroupId, Index>) {
+        if self.config.fetches_max == 0 {
+            return;
+        }
+        for (slot, group) in self.groups.iter_mut().enumerate() {
+            let id = GroupId(u16::try_from(slot).expect("slots are group ids"));
+            if let Some(group) = group {
+                group.log_begins(begins.get(&id).copied());
+            }
+        }
+    }
+
+    /// What was sent from the log.
+    #[must_use]
+    pub fn feed_counts(&self) -> FeedCounts {
+        self.feeds.counts
+    }
+
     /// Drops applied entries up to `index` from memory, but for those that a follower has not
     /// confirmed to a group led here: about these the budgets decide. Applied entries that nobody
     /// lacks, or that do not fit the budgets, go without being asked.
@@ -280,7 +315,39 @@ impl Driver {
                 }
                 Inbound::Unstaged { group } => self.with_group(group, |group| group.stage(None)),
                 Inbound::Damaged { group } => self.with_group(group, Group::damaged),
+                Inbound::Fetched { group, to, from, entries } => {
+                    self.fetched((group, to), from, entries, deeds);
+                }
             }
+        }
+    }
+
+    /// Entries were read from the log for a follower, or none.
+    fn fetched(
+        &mut self,
+        (id, to): (GroupId, PeerId),
+        from: Index,
+        entries: Vec<(Term, Bytes)>,
+        deeds: &mut Deeds,
+    ) {
+        if !self.feeds.awaits(id, to, from) {
+            return;
+        }
+        let counts = &mut self.feeds.counts;
+        let group = self.groups[usize::from(id.0)].as_deref_mut().expect("a feed is of a group");
+        if entries.is_empty() {
+            counts.missed += 1;
+            group.cannot_fetch(from);
+        }
+        match group.fed(to, from, entries) {
+            Some((message, upto)) => {
+                counts.entries += upto.0 + 1 - from.0;
+                counts.bytes += message.entries.iter().map(|it| it.data.len() as u64).sum::<u64>();
+                self.feeds.sent(id, to, upto);
+                self.send(id, &mut vec![message], deeds);
+            }
+            // It needs others by now, and says so again.
+            None => self.feeds.end(id, to),
         }
     }
 
@@ -346,6 +413,7 @@ impl Driver {
                 | Inbound::Given { .. }
                 | Inbound::Staged { .. }
                 | Inbound::Unstaged { .. }
+                | Inbound::Fetched { .. }
                 | Inbound::Damaged { .. } => unreachable!("these are never queued"),
             }
         }
@@ -412,6 +480,9 @@ impl Driver {
                 let slot = self.groups[usize::from(group.0)].as_deref_mut();
                 slot.expect("the group lives here").tick_reads(&mut deeds.outcomes);
             }
+            if beat {
+                self.feeds.beat();
+            }
             if beat && self.kept_bytes > 0 {
                 self.shrink_all();
             }
@@ -452,12 +523,13 @@ impl Driver {
         for id in self.dirty.take() {
             let group =
                 self.groups[usize::from(id.0)].as_deref_mut().expect("dirty groups live here");
-            let lacking = group.take_lacking().into_iter();
-            deeds.lacking.extend(lacking.map(|(peer, least)| Lacking {
-                group: id,
-                peer: PeerId(peer),
-                damaged_at: Index(least),
-            }));
+            self.feeds.look(id, group, &mut deeds.fetches);
+            for (peer, least) in group.take_lacking() {
+                let peer = PeerId(peer);
+                if least > 0 || !self.feeds.lacks((id, peer), group, &mut deeds.fetches) {
+                    deeds.lacking.push(Lacking { group: id, peer, damaged_at: Index(least) });
+                }
+            }
             if !group.has_ready() {
                 continue;
             }

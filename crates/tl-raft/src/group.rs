@@ -36,11 +36,11 @@
 //! Then whoever stands knows all changes but the last that is committed, and majorities of
 //! neighbours meet: a winner has all that was taken under either.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use raft::eraftpb::{Entry, HardState, Message, MessageType, SnapshotMetadata};
-use raft::{Config, ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
+use raft::eraftpb::{Entry, HardState, Message, MessageType};
+use raft::{Config, ProgressState, RawNode, ReadOnlyOption, StateRole};
 use tl_types::{GroupId, Index, Term};
 use tl_wal::Record;
 
@@ -58,6 +58,8 @@ use crate::tokens::Tokens;
 use self::change::{asks_for_vote, told_members};
 
 mod change;
+mod feed;
+mod rows;
 
 /// Counted by Raft's uncommitted budget for an entry on top of its data, at most, bytes.
 const UNCOMMITTED_OVERHEAD: usize = 32;
@@ -87,6 +89,8 @@ pub(crate) struct Group {
     /// Followers that are being given rows; while there are any, more entries are kept.
     giving: BTreeSet<PeerId>,
     giving_lag_bytes: usize,
+    /// The log on disk has the entries from here on.
+    log_begins: Index,
     proposals: Vec<(Token, Bytes)>,
     tokens: Tokens,
     reads: Reads,
@@ -134,6 +138,7 @@ impl Group {
             vote,
             applied,
             base,
+            terms,
             entries,
             ..
         } = recovered;
@@ -153,7 +158,7 @@ impl Group {
         let unrecorded = (!are_members_recorded).then_some(made_at);
         // Members that this node is none of yet are others.
         let several = members.voters != [config.peer];
-        let log = GroupLog::new(base, entries, applied, hard, members);
+        let log = GroupLog::new(base, terms, entries, applied, hard, members);
         let raft = Config {
             id: config.peer.0,
             election_tick: config.election_ticks_min(),
@@ -192,6 +197,7 @@ impl Group {
             is_damaged: false,
             giving: BTreeSet::new(),
             giving_lag_bytes: config.follower_lag_bytes,
+            log_begins: Index(u64::MAX),
             proposals: Vec::new(),
             tokens: Tokens::default(),
             reads: Reads::default(),
@@ -214,6 +220,10 @@ impl Group {
 
     pub(crate) fn several(&self) -> bool {
         self.members().voters != [self.peer]
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        Term(self.raw.raft.term)
     }
 
     pub(crate) fn leads(&self) -> bool {
@@ -251,7 +261,6 @@ impl Group {
         if !self.leads() {
             return Vec::new();
         }
-        let first_kept = self.first_kept();
         let others = self.raw.raft.prs().iter().filter(|(peer, _)| **peer != self.peer.0);
         others
             .map(|(peer, progress)| FollowerStatus {
@@ -261,8 +270,8 @@ impl Group {
                 next: Index(progress.next_idx),
                 // Of one that confirmed nothing yet only the search for a common entry tells.
                 is_cut_off: progress.state == ProgressState::Snapshot
-                    || progress.next_idx < first_kept.0
-                    || progress.matched > 0 && progress.matched + 1 < first_kept.0,
+                    || !self.can_send(Index(progress.next_idx))
+                    || progress.matched > 0 && !self.can_send(Index(progress.matched + 1)),
             })
             .collect()
     }
@@ -283,20 +292,6 @@ impl Group {
         self.stepped();
     }
 
-    /// Rows here are not to be trusted.
-    pub(crate) fn damaged(&mut self) {
-        if self.several() {
-            self.is_damaged = true;
-            let raft = &mut self.raw.raft;
-            if matches!(raft.state, StateRole::Candidate | StateRole::PreCandidate) {
-                // Votes that are still on their way shall not make it lead.
-                raft.become_follower(raft.term, raft::INVALID_ID);
-                self.stepped();
-            }
-            self.hand_over();
-        }
-    }
-
     /// Leads on only as long as nobody else could.
     fn hand_over(&mut self) {
         if self.raw.raft.lead_transferee.is_none() {
@@ -304,16 +299,6 @@ impl Group {
             if let Some(to) = self.members().voters.iter().copied().find(could) {
                 self.transfer(to);
             }
-        }
-    }
-
-    /// Raft asks once for each leader and refuses while that has not been heard of; until the rows
-    /// are in place it answers appends with the same request.
-    fn ask_for_rows(&mut self) {
-        let raft = &self.raw.raft;
-        if raft.leader_id != 0 && raft.pending_request_snapshot == raft::INVALID_INDEX {
-            let _ = self.raw.request_snapshot();
-            self.stepped();
         }
     }
 
@@ -381,6 +366,7 @@ impl Group {
         if message.get_msg_type() == MessageType::MsgSnapshot {
             self.check_snapshot(&mut message)?;
         }
+        self.hint_by_terms(&mut message);
         message.from = from.0;
         message.to = self.peer.0;
         // What Raft answers with an error (a response of a peer that it does not track) is as good as lost.
@@ -410,106 +396,6 @@ impl Group {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Only rows that are here can be gone on from, and only those that the leader means. Of a
-    /// position that is committed here Raft takes note and answers how far this replica is; but at
-    /// the last committed one it would start anew if the terms differ, which no sound peer says.
-    fn check_snapshot(&self, message: &mut Message) -> Result<(), &'static str> {
-        if self.contradicts(message.get_snapshot().get_metadata()) {
-            return Err("snapshot of another term than what is committed here");
-        }
-        if self.leads() && message.term <= self.raw.raft.term {
-            return Err("snapshot for a leader");
-        }
-        if self.installing.is_some() {
-            return Err("snapshot while another is put in place");
-        }
-        let metadata = message.mut_snapshot().mut_metadata();
-        let is_news = metadata.index > self.raw.raft.raft_log.committed || self.is_damaged;
-        if is_news && !self.is_staged(metadata) {
-            return Err("snapshot whose rows are not here");
-        }
-        let told = told_members(message.get_snapshot());
-        let members = told.filter(|told| told.at > self.members().at);
-        let members = members.as_ref().unwrap_or(self.members());
-        if !members.contains(self.peer) {
-            return Err("snapshot for one that is no member");
-        }
-        let state = members.to_conf_state();
-        message.mut_snapshot().mut_metadata().set_conf_state(state);
-        Ok(())
-    }
-
-    /// Whether another term is committed at this position. What is let go is not compared: Raft
-    /// never starts anew from a position before the last committed one.
-    fn contradicts(&self, metadata: &SnapshotMetadata) -> bool {
-        let log = &self.raw.raft.raft_log;
-        let (index, term) = (metadata.index, metadata.term);
-        let is_known = index <= log.committed && index + 1 >= self.first_kept().0;
-        is_known && !log.match_term(index, term)
-    }
-
-    fn is_staged(&self, metadata: &SnapshotMetadata) -> bool {
-        self.staged
-            .is_some_and(|rows| rows.index.0 == metadata.index && rows.term.0 == metadata.term)
-    }
-
-    /// Rows that a leader may say to go on from, or none.
-    pub(crate) fn stage(&mut self, rows: Option<Staged>) {
-        assert!(
-            self.installing.is_none(),
-            "rows are changed before or after they are put in place"
-        );
-        self.staged = rows;
-    }
-
-    pub(crate) fn is_installing(&self) -> bool {
-        self.installing.is_some()
-    }
-
-    /// A follower is being given rows; see [`Inbound::Giving`](crate::Inbound::Giving).
-    pub(crate) fn give(&mut self, to: PeerId, rows: Option<(Index, Term)>) {
-        if !self.members().contains(to) {
-            return;
-        }
-        self.giving.insert(to);
-        self.raw.mut_store().offer(to.0, rows);
-        if rows.is_none() {
-            self.forget_request(to);
-        }
-        self.resume(to);
-    }
-
-    pub(crate) fn given(&mut self, to: PeerId) {
-        self.giving.remove(&to);
-        self.raw.mut_store().offer(to.0, None);
-        self.forget_request(to);
-        self.resume(to);
-    }
-
-    /// Raft remembers that a follower asked for rows, also when it has got them. One that still
-    /// needs them asks again.
-    fn forget_request(&mut self, to: PeerId) {
-        if self.leads()
-            && let Some(progress) = self.raw.raft.mut_prs().get_mut(to.0)
-        {
-            progress.pending_request_snapshot = raft::INVALID_INDEX;
-        }
-    }
-
-    /// Raft says once that there is a snapshot and then waits for the follower for ever.
-    fn resume(&mut self, to: PeerId) {
-        let waits = |progress: &raft::Progress| progress.state == ProgressState::Snapshot;
-        if self.leads() && self.raw.raft.prs().get(to.0).is_some_and(waits) {
-            self.raw.report_snapshot(to.0, SnapshotStatus::Failure);
-            self.stepped();
-        }
-    }
-
-    /// Followers that need rows, and the least entry in them.
-    pub(crate) fn take_lacking(&mut self) -> BTreeMap<u64, u64> {
-        self.raw.mut_store().take_lacking()
     }
 
     /// What a follower has confirmed to this leader.
@@ -779,37 +665,6 @@ impl Group {
         }
         self.report_role(out.deeds);
         has_records
-    }
-
-    /// The record decides at a start which rows are the group's; it comes before the entries that
-    /// follow them.
-    fn install(
-        &mut self,
-        number: u64,
-        rows: Staged,
-        members: Option<Members>,
-        out: &mut Yield<'_>,
-    ) {
-        let Staged { index, term, generation } = rows;
-        assert!(index >= self.handed_out, "a group never goes back behind what it has applied");
-        out.records.push(Record::Installed { group: self.id, index, term, generation });
-        self.raw.mut_store().restart_behind((index, term));
-        // Raft was given these members with the rows.
-        let news = members.filter(|members| members.at > self.members().at);
-        if news.is_some() || self.unrecorded.is_some() {
-            if let Some(members) = news {
-                self.raw.mut_store().set_members(members);
-            }
-            self.record_members(out.records);
-        }
-        // What was held is in the rows.
-        self.held.clear();
-        self.held_for = None;
-        self.handed_out = index;
-        self.cut_by = number;
-        self.installing = Some((number, rows));
-        let outcomes = &mut out.deeds.outcomes;
-        self.tokens.skipped(index, |token| outcomes.push(Outcome::Unknown { token }));
     }
 
     /// Hands out what is committed, up to a change of members that has no record yet.

@@ -10,6 +10,8 @@
 //! Invariants: entries are `base + 1 ..= last` without a hole; `base <= applied`, so that Raft
 //! never asks for a term or entry that it needs and that is gone (it panics on such answers); an
 //! entry is here before Raft is told that its `Ready` was taken, synced or not.
+//!
+//! Of what is dropped the terms stay known ([`Terms`]), so that the log on disk can be asked for it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +23,7 @@ use tl_types::ids::{Index, Term};
 
 use crate::deeds::PeerId;
 use crate::members::{Members, is_change};
+use crate::terms::Terms;
 
 /// Counted on top of its data for every entry in memory, bytes.
 const ENTRY_OVERHEAD: usize = 48;
@@ -36,12 +39,26 @@ impl LogEntry {
     pub(crate) fn size(&self) -> usize {
         self.data.len() + ENTRY_OVERHEAD
     }
+
+    /// As Raft wants it.
+    pub(crate) fn to_entry(&self, index: Index) -> Entry {
+        let mut entry = Entry::default();
+        entry.index = index.0;
+        entry.term = self.term.0;
+        entry.data = self.data.clone();
+        if is_change(&entry.data) {
+            entry.set_entry_type(EntryType::EntryConfChangeV2);
+        }
+        entry
+    }
 }
 
 /// The entries of one group in memory, and what Raft is started with.
 #[derive(Debug)]
 pub(crate) struct GroupLog {
     base: (Index, Term),
+    /// Of entries up to `base`.
+    terms: Terms,
     entries: VecDeque<LogEntry>,
     bytes: usize,
     applied: Index,
@@ -58,6 +75,7 @@ impl GroupLog {
     /// A log as recovered; `hard` is only asked for when Raft starts.
     pub(crate) fn new(
         base: (Index, Term),
+        terms: Terms,
         entries: VecDeque<LogEntry>,
         applied: Index,
         hard: HardState,
@@ -65,6 +83,7 @@ impl GroupLog {
     ) -> GroupLog {
         let mut log = GroupLog {
             base,
+            terms: terms.up_to(base),
             bytes: entries.iter().map(LogEntry::size).sum(),
             entries,
             applied: base.0,
@@ -141,6 +160,7 @@ impl GroupLog {
             self.bytes -= entry.size();
             self.applied_bytes -= entry.size();
             self.base = (Index(self.base.0.0 + 1), entry.term);
+            self.terms.push(self.base.0, entry.term);
         }
     }
 
@@ -150,7 +170,13 @@ impl GroupLog {
         self.entries.clear();
         (self.bytes, self.applied_bytes) = (0, 0);
         self.base = (index, term);
+        self.terms = Terms::of(self.base);
         self.applied = index;
+    }
+
+    /// Terms of entries that are no longer here, and of the last of them.
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// How far entries are applied, or rows stand in for them.
@@ -218,14 +244,7 @@ impl Storage for GroupLog {
             if bytes > bytes_max && !found.is_empty() {
                 break;
             }
-            let mut entry = Entry::default();
-            entry.index = index;
-            entry.term = kept.term.0;
-            entry.data = kept.data.clone();
-            if is_change(&entry.data) {
-                entry.set_entry_type(EntryType::EntryConfChangeV2);
-            }
-            found.push(entry);
+            found.push(kept.to_entry(Index(index)));
         }
         Ok(found)
     }

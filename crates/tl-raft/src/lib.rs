@@ -20,15 +20,16 @@ mod group_log;
 mod members;
 mod reads;
 mod recovery;
+mod terms;
 mod tokens;
 pub mod transport;
 
 pub use config::DriverConfig;
 pub use deeds::{
-    ApplyBatch, Committed, Deeds, FollowerStatus, GroupStatus, Inbound, Installed, JobId, Lacking,
-    LogJob, Now, Outcome, PeerId, ReadReady, Rejected, Role, RoleChange, Staged, Token,
+    ApplyBatch, Committed, Deeds, Fetch, FollowerStatus, GroupStatus, Inbound, Installed, JobId,
+    Lacking, LogJob, Now, Outcome, PeerId, ReadReady, Rejected, Role, RoleChange, Staged, Token,
 };
-pub use driver::Driver;
+pub use driver::{Driver, FeedCounts};
 pub use members::{
     CAUGHT_UP_ENTRIES, CHANGE_VOTERS_MIN, ChangeRefused, LEARNERS_MAX, MemberChange, Members,
 };

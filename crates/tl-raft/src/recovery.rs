@@ -22,6 +22,7 @@ use tl_wal::Record;
 use crate::deeds::{PeerId, Staged};
 use crate::group_log::LogEntry;
 use crate::members::Members;
+use crate::terms::Terms;
 
 /// What the caller knows of a group before its log is read.
 #[derive(Debug, Clone)]
@@ -113,6 +114,8 @@ pub struct RecoveredGroup {
     pub(crate) vote: u64,
     pub(crate) applied: Index,
     pub(crate) base: (Index, Term),
+    /// Of the entries up to `base`, as far as the log still says.
+    pub(crate) terms: Terms,
     pub(crate) entries: VecDeque<LogEntry>,
     pub(crate) installed: Option<Staged>,
 }
@@ -129,6 +132,7 @@ impl RecoveredGroup {
             vote: 0,
             applied: Index(0),
             base: (Index(0), Term(0)),
+            terms: Terms::of((Index(0), Term(0))),
             entries: VecDeque::new(),
             installed: None,
         }
@@ -217,6 +221,8 @@ struct Tail {
     /// Index of `entries[0]`; meaningless while there are none.
     first: Index,
     entries: VecDeque<LogEntry>,
+    /// Of all entries that the log has, those no longer among `entries` included.
+    terms: Terms,
     /// Bytes of those of `entries` that are applied.
     applied_bytes: usize,
     /// Entries were applied while the log was read.
@@ -241,6 +247,7 @@ impl Tail {
             recorded: Index(0),
             change: None,
             damage: None,
+            terms: Terms::of(start.applied),
             start,
             term: Term(0),
             vote: 0,
@@ -270,6 +277,11 @@ impl Tail {
                     self.clear();
                     self.first = index;
                 }
+                // From the first entry on, the log itself says what came before.
+                if index == Index(1) {
+                    self.terms = Terms::of((Index(0), Term(0)));
+                }
+                self.terms.push(index, term);
                 let entry = LogEntry { term, data };
                 if index <= self.start.applied.0 {
                     self.applied_bytes += entry.size();
@@ -285,6 +297,7 @@ impl Tail {
             // switch was flushed; else the record decides, and the rows are durable.
             Record::Installed { index, term, generation, .. } => {
                 self.clear();
+                self.terms = Terms::of((index, term));
                 // The members as of these rows, or later, stand in a record of their own behind this.
                 self.change = None;
                 if generation > self.start.generation {
@@ -422,6 +435,7 @@ impl Tail {
             vote: self.vote,
             applied,
             base,
+            terms: self.terms.up_to(base),
             entries: self.entries,
             installed: self.installed,
         })

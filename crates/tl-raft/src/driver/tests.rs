@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod feeds;
 mod members;
 mod snapshots;
 
