@@ -35,14 +35,14 @@ use crate::shell::{FailureWatch, LogLimits, Shell, With, time};
 
 /// The peer id of a node that is its own cluster.
 const ONLY_PEER: PeerId = PeerId(1);
-/// Applied log that a member keeps at least, bytes: what it can give to one that was away.
-const MEMBER_LOG_KEEP_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// The log is written in pieces of a segment divided by this.
 const LOG_PIECES_PER_SEGMENT: u64 = 4;
 /// Longest wait at a stop for other members to take over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// Entries that are kept for followers may have this part of the memory budget.
 const ENTRIES_OF_BUDGET: u64 = 8;
+/// Followers that are sent entries from the log at a time; half a mebibyte in memory for each.
+const FETCHES_MAX: usize = 16;
 /// One group may have this part of them for a follower that lags.
 const LAG_OF_ENTRIES: usize = 4;
 /// Longest wait for all groups to have applied what the log holds, at a start.
@@ -201,11 +201,9 @@ impl Engine {
             admission: Arc::clone(&admission),
             pulse,
             limits: LogLimits {
-                keep_bytes: match membership {
-                    Some(_) => settings.log_keep_bytes.max(MEMBER_LOG_KEEP_BYTES_MIN),
-                    None => settings.log_keep_bytes,
-                },
+                keep_bytes: if membership.is_some() { settings.log_keep_bytes } else { 0 },
                 piece_bytes: settings.log_segment_bytes / LOG_PIECES_PER_SEGMENT,
+                feeds: membership.is_some(),
             },
             links: links.clone(),
         };
@@ -371,7 +369,7 @@ fn driver_config(me: PeerId, seed: u64, memory_budget_bytes: u64) -> DriverConfi
     let share = usize::try_from(memory_budget_bytes / ENTRIES_OF_BUDGET).unwrap_or(usize::MAX);
     let entry_cache_bytes = usual.entry_cache_bytes.min(share);
     let follower_lag_bytes = usual.follower_lag_bytes.min(entry_cache_bytes / LAG_OF_ENTRIES);
-    DriverConfig { entry_cache_bytes, follower_lag_bytes, ..usual }
+    DriverConfig { entry_cache_bytes, follower_lag_bytes, fetches_max: FETCHES_MAX, ..usual }
 }
 
 /// What a write looks at before it is proposed: room on disk and in memory.

@@ -108,6 +108,12 @@ pub struct Metrics {
     /// Groups whose rows were being taken and did not come to the end.
     pub snapshots_let_go: Counter,
     snapshots_open: Family<StepLabel, Gauge>,
+    /// Entries sent to followers from the log on disk.
+    pub log_fed_entries: Counter,
+    /// Bytes of them.
+    pub log_fed_bytes: Counter,
+    /// Times that the log did not have what a follower lacked.
+    pub log_feeds_missed: Counter,
     /// Memtables that are being written out now: 0 or 1.
     pub flushes_open: Gauge<i64, AtomicI64>,
     /// Groups that this node leads, of a cluster of several nodes.
@@ -210,6 +216,9 @@ impl Default for Metrics {
             snapshots_given_up: Counter::default(),
             snapshots_let_go: Counter::default(),
             snapshots_open: Family::default(),
+            log_fed_entries: Counter::default(),
+            log_fed_bytes: Counter::default(),
+            log_feeds_missed: Counter::default(),
             flushes_open: Gauge::default(),
             groups_led: Gauge::default(),
             writes_forwarded: Counter::default(),
@@ -262,6 +271,12 @@ impl Metrics {
         counter("snapshots_given_up", "Groups whose rows were not given to the end", given_up);
         let let_go = &self.snapshots_let_go;
         counter("snapshots_let_go", "Groups whose rows were not taken to the end", let_go);
+        let fed = &self.log_fed_entries;
+        counter("log_fed_entries", "Entries sent to followers from the log on disk", fed);
+        let fed = &self.log_fed_bytes;
+        counter("log_fed_bytes", "Bytes sent to followers from the log on disk", fed);
+        let missed = &self.log_feeds_missed;
+        counter("log_feeds_missed", "Entries looked for in the log on disk and not there", missed);
         let forwarded = &self.writes_forwarded;
         counter("writes_forwarded", "Writes handed on to their group's leader", forwarded);
         let served = &self.writes_served;

@@ -22,14 +22,14 @@
 //!  - N5 the log behind the memtable is bounded, also when its entries write no rows.
 //!  - K1 to K5 about rows that come from another node: see [`catchup`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tl_core::clock::{Reading, StampClock};
 use tl_core::{Effect, Outcome, Poison, Reply, SessionHeader, WriteSet};
 use tl_raft::{
-    ChangeRefused, Committed, Driver, Inbound, JobId, LogJob, MemberChange, Now as DriverNow,
-    Outcome as DriverOutcome, PeerId, Rejected, RoleChange, Token,
+    ChangeRefused, Committed, Driver, Fetch, Inbound, JobId, LogJob, MemberChange,
+    Now as DriverNow, Outcome as DriverOutcome, PeerId, Rejected, RoleChange, Token,
 };
 use tl_store::{GroupWrites, OrderedStore};
 use tl_types::{Generation, GroupId, Index, ResourceNumber, Seq, Table, Term, UnixMs};
@@ -38,10 +38,12 @@ use self::catchup::CatchUp;
 use self::rows::{BlockingRows, HeldRows};
 
 mod catchup;
+mod fetch;
 pub mod recover;
 pub mod rows;
 
 pub use self::catchup::{Aside, AsideDone, CatchUpCounts, CatchUpLimits, CatchUpOpen};
+pub use self::fetch::{Fetched, fetch};
 
 /// Counted for an entry on top of its data: what the log writes around it, about.
 const LOG_ENTRY_OVERHEAD: usize = 64;
@@ -100,6 +102,10 @@ pub enum Input {
     },
     /// Work for a transfer of rows that was done off the driver.
     AsideDone(AsideDone),
+    /// Entries that were read from the log for a follower.
+    Fetched(Fetched),
+    /// The first entry that the log on disk has of each group, after it let go of some.
+    LogBegins(BTreeMap<GroupId, Index>),
     /// Rows are durable up to these indexes: entries behind them may leave memory.
     Flushed(Vec<(GroupId, Index)>),
     /// Hand the leadership of a group to a peer, if this node leads it and the peer could lead now.
@@ -220,9 +226,14 @@ pub struct Turned {
     /// Run these off the driver too, where they may take longer, and bring back
     /// [`Input::AsideDone`].
     pub asides: Vec<Aside>,
+    /// Read these from the log, off the driver, and bring back [`Input::Fetched`]; see [`fetch`].
+    pub fetches: Vec<Fetch>,
+    /// Changed: entries behind these are to stay in the log, since whoever is given rows up to them
+    /// needs those next.
+    pub log_held: Option<BTreeMap<GroupId, Index>>,
     /// Groups that go on from rows of another node, and the last entry in these.
     pub installed: Vec<(GroupId, Index)>,
-    /// Transfers that failed here, and why.
+    /// What could not be read for a node that is behind, and why.
     pub troubles: Vec<(GroupId, String)>,
     /// Groups that stopped in this turn, and why.
     pub stopped: Vec<(GroupId, String)>,
@@ -389,6 +400,10 @@ impl<S: OrderedStore> Node<S> {
                     let reading = Now { boot_ms: now.boot_ms, wall_ms }.into();
                     self.slots.iter_mut().for_each(|slot| slot.clock.step(reading));
                 }
+                Input::Fetched(fetched) => {
+                    inbound.push(fetched.into_inbound(&mut turned.troubles));
+                }
+                Input::LogBegins(begins) => self.driver.log_begins(&begins),
                 Input::Flushed(indexes) => {
                     for (group, index) in indexes {
                         self.driver.compact(group, index);
@@ -405,6 +420,7 @@ impl<S: OrderedStore> Node<S> {
         turned.done.reserve(deeds.apply.iter().map(|batch| batch.entries.len()).sum());
         turned.log = deeds.log;
         turned.frames = deeds.frames;
+        turned.fetches = deeds.fetches;
         turned.roles = deeds.roles;
         turned.rejected.extend(deeds.rejected);
         turned.more = deeds.more;
@@ -432,6 +448,7 @@ impl<S: OrderedStore> Node<S> {
         for lacking in deeds.lacking {
             self.lacks(now, lacking, &mut turned);
         }
+        turned.log_held = self.catch_up.log_held();
         if self.store.needs_rotation(self.log_bytes) && self.store.rotate() {
             self.log_bytes = 0;
             turned.sealed = true;

@@ -36,7 +36,8 @@ pub struct EngineSettings {
     /// Free bytes on disk below which clients' writes are refused, so that what is acknowledged
     /// can be written out and what frees space can be done. Default 256 MiB; from 0 to 1 TiB.
     pub disk_reserve_bytes: u64,
-    /// Applied log kept for followers that lag, bytes. Default 0: a single node has none.
+    /// Log that a member of a cluster keeps although its rows are durable, for others that lag,
+    /// bytes. Default 256 MiB; from 0 to 1 TiB. A single node keeps none.
     pub log_keep_bytes: u64,
 }
 
@@ -51,7 +52,7 @@ impl Default for EngineSettings {
             memtable_bytes: 0,
             cache_bytes: 0,
             disk_reserve_bytes: 256 << 20,
-            log_keep_bytes: 0,
+            log_keep_bytes: 256 << 20,
         }
         .within(BUDGET_BYTES_DEFAULT)
     }

@@ -42,6 +42,7 @@ pub mod answers;
 mod aside;
 mod cold;
 mod driver;
+mod feed;
 mod flush;
 pub(crate) mod links;
 mod log;
@@ -242,6 +243,7 @@ pub struct Shell<S> {
     background: Arc<Background>,
     cold: Arc<cold::ColdBox>,
     asides: Arc<aside::AsideBox>,
+    feeds: Arc<feed::FeedBox>,
     pulse: Arc<Pulse>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -340,6 +342,11 @@ impl<S: OrderedStore + 'static> Shell<S> {
             let (shared, asides) = (Arc::clone(&shared), Arc::clone(&asides));
             threads.push(spawn("tl-catch-up", Box::new(move || aside::run(&shared, &asides)))?);
         }
+        let feeds = Arc::new(feed::FeedBox::default());
+        if links.is_some() {
+            let (shared, log, feeds) = (Arc::clone(&shared), Arc::clone(&log), Arc::clone(&feeds));
+            threads.push(spawn("tl-feed", Box::new(move || feed::run(&shared, &log, &feeds)))?);
+        }
         {
             let around = driver::Around {
                 shared: Arc::clone(&shared),
@@ -347,13 +354,14 @@ impl<S: OrderedStore + 'static> Shell<S> {
                 background: Arc::clone(&background),
                 cold: Arc::clone(&cold),
                 asides: Arc::clone(&asides),
+                feeds: Arc::clone(&feeds),
                 pulse: Arc::clone(&pulse),
                 links: links.clone(),
             };
             threads.push(spawn("tl-driver", Box::new(move || driver::run(node, &around)))?);
         }
         runtime.spawn(answers::deliver(Arc::clone(&shared)));
-        Ok(Shell { shared, log, background, cold, asides, pulse, threads })
+        Ok(Shell { shared, log, background, cold, asides, feeds, pulse, threads })
     }
 
     /// A handle that puts things into the driver's mailbox.
@@ -384,6 +392,7 @@ impl<S> Shell<S> {
         self.background.stop();
         self.cold.stop();
         self.asides.stop();
+        self.feeds.stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the node ended in a panic");

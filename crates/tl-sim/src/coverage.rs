@@ -39,6 +39,8 @@ coverage! {
     aways,
     /// Groups that went on from rows of another machine.
     snapshots_installed,
+    /// Entries that leaders read from their logs on disk for machines that lacked them.
+    log_fetches,
     /// Transfers of rows that were let go by who took them.
     transfers_let_go,
     /// Machines that went down while they were taking rows.

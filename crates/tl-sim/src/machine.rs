@@ -11,7 +11,7 @@ use tl_raft::{DriverConfig, JobId, LogJob, Members, PeerId};
 use tl_store::{MemStore, OrderedStore, StoreOptions};
 use tl_types::{GroupId, Index, NodeId, UnixMs};
 use tl_wal::memdisk::MemDisk;
-use tl_wal::{Disk, Preparer, Record, Wal, WalError, WalOptions};
+use tl_wal::{Disk, Preparer, Reader, Record, Wal, WalError, WalOptions};
 
 use crate::options::Plan;
 use crate::queue::MachineNo;
@@ -84,6 +84,10 @@ pub(crate) struct LogThread {
     /// Rows are durable up to these indexes on every machine.
     pub(crate) release: Option<BTreeMap<GroupId, Index>>,
     pub(crate) released: u64,
+    /// Where each group begins, once some were released.
+    pub(crate) begins: Option<BTreeMap<GroupId, Index>>,
+    /// Reads entries back for machines that lack them.
+    pub(crate) reader: Reader,
 }
 
 /// How a write of the log thread went.
@@ -183,6 +187,8 @@ impl Machine {
     fn driver_config(&self, plan: &Plan, seed: u64) -> DriverConfig {
         let mut config = DriverConfig::new(self.peer(), seed);
         config.turn_items_max = plan.turn_items_max;
+        // Some starts read the log for others, and some leave all that memory lacks to rows.
+        config.fetches_max = (seed % 3) as usize;
         if let Some(little) = plan.little {
             config.entry_cache_bytes = little.entry_cache_bytes;
             config.follower_lag_bytes = little.entry_cache_bytes;
@@ -281,13 +287,17 @@ impl LogThread {
             batches: 0,
             release: None,
             released: 0,
+            begins: None,
+            reader: Reader::default(),
         }
     }
 
     /// One write of everything that waits.
     pub(crate) fn write(&mut self, keep_bytes: u64) -> Result<Written, WalError> {
         if let Some(durable) = self.release.take() {
-            self.released += self.wal.release(&durable, keep_bytes) as u64;
+            let released = self.wal.release(&durable, keep_bytes);
+            self.released += released as u64;
+            self.begins = (released > 0).then(|| self.wal.begins());
         }
         let (ids, records) = self.refused.take().unwrap_or_else(|| {
             let mut records = Vec::new();

@@ -16,6 +16,8 @@ pub const GROUPS: u16 = 32;
 pub struct Founding {
     folder: tempfile::TempDir,
     is_encrypted: bool,
+    /// Its members keep no log for others, so that who was away is given rows.
+    keeps_no_log: bool,
     names: Vec<&'static str>,
     /// How many of the names are routers.
     routers: usize,
@@ -41,7 +43,9 @@ impl Founding {
         let folder = tempfile::tempdir().unwrap();
         let names: Vec<&'static str> = members.iter().chain(routers).copied().collect();
         let lives = vec![0; names.len()];
-        let founding = Founding { folder, is_encrypted, names, routers: routers.len(), lives };
+        let (routers_count, keeps_no_log) = (routers.len(), false);
+        let founding =
+            Founding { folder, is_encrypted, keeps_no_log, names, routers: routers_count, lives };
         let mut words = format!("ops found {} --groups {groups}", members.join(" "));
         if !routers.is_empty() {
             words.push_str(&format!(" --routers {}", routers.join(",")));
@@ -110,6 +114,12 @@ impl Founding {
             let routers = serde_json::to_string(&routers).unwrap();
             environment.push(("TL_CLUSTER__ROUTERS", routers));
         }
+        if self.keeps_no_log {
+            environment.extend([
+                ("TL_ENGINE__LOG_KEEP_BYTES", "0".to_owned()),
+                ("TL_ENGINE__LOG_SEGMENT_BYTES", "25165824".to_owned()),
+            ]);
+        }
         if self.is_encrypted {
             let file = |file: &str| {
                 let path = self.certificate(node).join(file);
@@ -150,6 +160,11 @@ impl Cluster {
 
     pub fn of(groups: u16, is_encrypted: bool) -> Cluster {
         Cluster::founded(Founding::of(groups, is_encrypted))
+    }
+
+    /// Few groups, whose members keep no log for others.
+    pub fn without_logs(groups: u16) -> Cluster {
+        Cluster::founded(Founding { keeps_no_log: true, ..Founding::of(groups, true) })
     }
 
     /// Starts all nodes of a founding.

@@ -94,7 +94,7 @@ impl World {
         others(node).filter_map(|other| self.look(other)).map(|seen| count(&seen)).sum()
     }
 
-    /// Groups of which a member lacks more than those that lead them have in memory.
+    /// Groups of which a member lacks more than those that lead them have in memory and in their logs.
     fn missed(&self, node: usize) -> u64 {
         let name = format!("replicas_behind{{member=\"{}\"}}", NAMES[node]);
         self.of_others(node, |seen| seen.of(&name))
@@ -214,7 +214,7 @@ async fn members_killed_while_rows_are_given_lose_nothing() {
     let minutes = std::env::var("TL_FAULTS_MINUTES").ok();
     let minutes = minutes.map(|minutes| minutes.parse().expect("TL_FAULTS_MINUTES is a number"));
     let all = Duration::from_secs(60 * minutes.unwrap_or(0));
-    let cluster = Cluster::of(GROUPS, true);
+    let cluster = Cluster::without_logs(GROUPS);
     let mut world = World { cluster, ledger: Ledger::default(), seed: 100 };
     let mut loads = Vec::new();
     for node in 0..NAMES.len() {

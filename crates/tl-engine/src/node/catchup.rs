@@ -33,7 +33,7 @@
 //! Absent: going on with a transfer behind a restart or a change of leader; it begins anew. Rows of
 //! another leader's last flush are of another moment.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tl_raft::{Installed, PeerId, Rejected};
@@ -146,6 +146,8 @@ pub(super) struct CatchUp {
     may_send_at_ms: u64,
     /// What may go, the earliest first; at most [`FORMER_MAX`] for each group.
     retiring: VecDeque<Retiring>,
+    /// What was last told to be held in the log.
+    held: BTreeMap<GroupId, Index>,
 }
 
 /// Rows that reads may still need.
@@ -168,7 +170,24 @@ impl CatchUp {
             rests: Rests::default(),
             may_send_at_ms: 0,
             retiring: VecDeque::new(),
+            held: BTreeMap::new(),
         }
+    }
+
+    /// For each group that is given, the last entry in the rows, if that has changed: what comes
+    /// behind them is needed next.
+    pub(super) fn log_held(&mut self) -> Option<BTreeMap<GroupId, Index>> {
+        if self.giving.is_empty() && self.held.is_empty() {
+            return None;
+        }
+        let mut held = BTreeMap::new();
+        for (group, upto) in self.giving.iter().filter_map(Giving::holds) {
+            let least = held.entry(group).or_insert(upto);
+            *least = upto.min(*least);
+        }
+        let is_news = held != self.held;
+        self.held.clone_from(&held);
+        is_news.then_some(held)
     }
 }
 

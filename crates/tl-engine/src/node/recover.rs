@@ -115,7 +115,8 @@ pub fn recover_some<S: OrderedStore>(
         let Staged { index, term, generation } = rows;
         store.write(GroupWrites { group, generation, index, term, rows: Vec::new() });
     }
-    let driver = Driver::new(plan.driver, recovered);
+    let mut driver = Driver::new(plan.driver, recovered);
+    driver.log_begins(&wal.begins());
     // Only a node that is its own majority may set its clock by itself.
     let node = Node::new(driver, store, plan.groups, now, is_alone).map_err(StartError::Rows)?;
     Ok((Node { log_bytes, ..node }, wal, found))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tl_core::{Change, Effect};
-use tl_raft::{JobId, LogJob, PeerId, Token};
+use tl_raft::{FeedCounts, JobId, LogJob, PeerId, Token};
 use tl_store::OrderedStore;
 use tl_types::{GroupId, Seq};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -15,6 +15,7 @@ use super::admission::Permit;
 use super::answers::{Addressed, Answer};
 use super::aside::AsideBox;
 use super::cold::ColdBox;
+use super::feed::FeedBox;
 use super::flush::Background;
 use super::links::{Links, NoAnswer};
 use super::log::LogBox;
@@ -61,6 +62,7 @@ pub(crate) struct Around<S> {
     pub(crate) background: Arc<Background>,
     pub(crate) cold: Arc<ColdBox>,
     pub(crate) asides: Arc<AsideBox>,
+    pub(crate) feeds: Arc<FeedBox>,
     pub(crate) pulse: Arc<Pulse>,
     /// The other nodes; `None` for a node that is a cluster of its own.
     pub(crate) links: Option<Arc<Links>>,
@@ -87,6 +89,8 @@ struct Loop<'a, S> {
     open: CatchUpOpen,
     /// When late answers were last looked for.
     late: Instant,
+    /// What the log had given to followers when it was last told.
+    fed: FeedCounts,
 }
 
 pub(crate) fn run<S: OrderedStore + 'static>(mut node: Node<S>, around: &Around<S>) {
@@ -104,6 +108,7 @@ pub(crate) fn run<S: OrderedStore + 'static>(mut node: Node<S>, around: &Around<
         counted: CatchUpCounts::default(),
         open: CatchUpOpen::default(),
         late: Instant::now(),
+        fed: FeedCounts::default(),
     };
     let mut more = true;
     while state.gather(more) {
@@ -122,6 +127,7 @@ pub(crate) fn run<S: OrderedStore + 'static>(mut node: Node<S>, around: &Around<
                 links.end_late(started);
             }
             state.count(node.catch_up_counts(), node.catch_up_open());
+            state.count_feeds(node.driver().feed_counts());
         }
         // With others to hear from, this thread must not wait for the disk.
         if (state.front.is_none() || around.links.is_some())
@@ -280,6 +286,14 @@ impl<S: OrderedStore + 'static> Loop<'_, S> {
         metrics.snapshots_let_go.inc_by(counts.let_go - before.let_go);
     }
 
+    fn count_feeds(&mut self, fed: FeedCounts) {
+        let before = std::mem::replace(&mut self.fed, fed);
+        let metrics = &self.around.shared.metrics;
+        metrics.log_fed_entries.inc_by(fed.entries - before.entries);
+        metrics.log_fed_bytes.inc_by(fed.bytes - before.bytes);
+        metrics.log_feeds_missed.inc_by(fed.missed - before.missed);
+    }
+
     fn tell_looks(&mut self, node: &Node<S>) {
         if self.looks.is_empty() {
             return;
@@ -321,6 +335,12 @@ impl<S: OrderedStore + 'static> Loop<'_, S> {
         for aside in turned.asides {
             self.around.asides.push(aside);
         }
+        if let Some(held) = turned.log_held {
+            self.around.log.hold(held);
+        }
+        for fetch in turned.fetches {
+            self.around.feeds.push(fetch);
+        }
         for (group, index) in turned.installed {
             if self.around.background.group_goes_on(group) {
                 self.around.shared.metrics.groups_stopped.dec();
@@ -333,7 +353,7 @@ impl<S: OrderedStore + 'static> Loop<'_, S> {
             );
         }
         for (group, why) in turned.troubles {
-            tracing::warn!(group = group.0, reason = %why, "rows of a group could not be read for a node that is far behind");
+            tracing::warn!(group = group.0, reason = %why, "a group could not be read for a node that is behind");
         }
         if turned.sealed {
             self.around.shared.memtables.fetch_add(1, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tl_raft::{JobId, LogJob};
 use tl_store::OrderedStore;
 use tl_types::{GroupId, Index};
-use tl_wal::{Record, Wal, WalError};
+use tl_wal::{Record, Segments, Wal, WalError, Want};
 
 use super::flush::Background;
 use super::mailbox::Mailbox;
@@ -31,6 +31,9 @@ const IDLE_MARK_AFTER: Duration = Duration::from_millis(50);
 /// Wait before a write is tried again on a disk without room.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
 
+/// So much log may stay beyond what is kept anyway, for whoever is given rows of a group.
+const HELD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
 /// Syncs that usually take longer than this leave the driver alone.
 const QUICK_SYNC: Duration = Duration::from_millis(1);
 
@@ -44,6 +47,8 @@ pub(crate) struct LogBox {
     unwritten: AtomicUsize,
     /// Indexes up to which rows are durable, since the log thread last looked.
     durable: Mutex<Option<BTreeMap<GroupId, Index>>>,
+    /// Entries behind these are needed by somebody who is given rows.
+    held: Mutex<BTreeMap<GroupId, Index>>,
     limits: LogLimits,
     stopped: AtomicBool,
 }
@@ -57,6 +62,8 @@ pub(crate) struct LogLimits {
     /// full in the middle of a call would leave half of it written, and the node would have to
     /// stop.
     pub(crate) piece_bytes: u64,
+    /// Whether followers are sent entries from the log.
+    pub(crate) feeds: bool,
 }
 
 impl LogBox {
@@ -66,6 +73,7 @@ impl LogBox {
             jobs: Mailbox::default(),
             unwritten: AtomicUsize::new(0),
             durable: Mutex::new(None),
+            held: Mutex::default(),
             limits,
             stopped: AtomicBool::new(false),
         }
@@ -92,7 +100,7 @@ impl LogBox {
             self.push(job);
             return None;
         };
-        self.let_go(&mut wal);
+        self.let_go(shared, &mut wal);
         let started = Instant::now();
         let LogJob { id, records } = job;
         let mut rest = &records[..];
@@ -126,10 +134,35 @@ impl LogBox {
         self.jobs.push(None);
     }
 
+    /// Entries behind these stay, as long as that makes the log no longer than it may be and there is
+    /// plenty of room on the disk.
+    pub(crate) fn hold(&self, held: BTreeMap<GroupId, Index>) {
+        *self.held.lock() = held;
+    }
+
     /// Lets go of segments, if rows have become durable since the last look.
-    fn let_go(&self, wal: &mut NodeLog) -> bool {
-        let durable = self.durable.lock().take();
-        durable.is_some_and(|durable| wal.release(&durable, self.limits.keep_bytes) > 0)
+    fn let_go<S>(&self, shared: &Shared<S>, wal: &mut NodeLog) -> bool {
+        let Some(mut durable) = self.durable.lock().take() else { return false };
+        let keep_bytes = self.limits.keep_bytes;
+        let is_short = wal.end().0 - wal.first().0 < keep_bytes.saturating_add(HELD_BYTES_MAX);
+        let space = &shared.space;
+        if is_short && space.free_bytes() > 2 * space.reserve_bytes() {
+            for (group, index) in &*self.held.lock() {
+                if let Some(upto) = durable.get_mut(group) {
+                    *upto = *index.min(upto);
+                }
+            }
+        }
+        let released = wal.release(&durable, keep_bytes) > 0;
+        if released && self.limits.feeds {
+            shared.mail.push(Mail::Input(Input::LogBegins(wal.begins())));
+        }
+        released
+    }
+
+    /// The segments that have entries; waits for a write and sync that is under way.
+    pub(crate) fn segments_with(&self, wants: &[Want]) -> Segments {
+        self.wal.lock().segments_with(wants)
     }
 
     /// Rows up to these indexes are durable: log segments behind them may be used again.
@@ -155,7 +188,7 @@ pub(crate) fn run<S: OrderedStore>(
     while !inbox.stopped.load(Ordering::Relaxed) {
         inbox.jobs.take(&mut jobs, patience);
         let mut wal = inbox.wal.lock();
-        inbox.let_go(&mut wal);
+        inbox.let_go(shared, &mut wal);
         for job in jobs.drain(..).flatten() {
             done.push(job.id);
             records.extend(job.records);
@@ -266,9 +299,11 @@ fn append<S: OrderedStore>(
         if inbox.stopped.load(Ordering::Relaxed) {
             return Ok(false);
         }
+        // Room comes before whoever is given rows.
+        inbox.hold(BTreeMap::new());
         // A flush may have freed segments meanwhile. They can be used again once the log says on
         // disk that it does without them, which the mark does.
-        if inbox.let_go(wal) {
+        if inbox.let_go(shared, wal) {
             match wal.idle_mark() {
                 Ok(_) => continue,
                 Err(WalError::Full { .. }) => {}

@@ -22,6 +22,7 @@ struct Cluster {
     dir: tempfile::TempDir,
     settings: ClusterSettings,
     names: Vec<&'static str>,
+    log_keep_bytes: u64,
     engines: Vec<Option<Engine>>,
 }
 
@@ -35,6 +36,17 @@ impl Cluster {
     }
 
     async fn of(members: &[&'static str], routers: &[&'static str], groups: u16) -> Cluster {
+        let log_keep_bytes = EngineSettings::default().log_keep_bytes;
+        Cluster::keeping(log_keep_bytes, members, routers, groups).await
+    }
+
+    /// Members that keep so much log for others.
+    async fn keeping(
+        log_keep_bytes: u64,
+        members: &[&'static str],
+        routers: &[&'static str],
+        groups: u16,
+    ) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
         let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let fresh = || {
@@ -66,7 +78,7 @@ impl Cluster {
         };
         drop(ports);
         let engines = names.iter().map(|_| None).collect();
-        let mut cluster = Cluster { dir, settings, names, engines };
+        let mut cluster = Cluster { dir, settings, names, log_keep_bytes, engines };
         for node in 0..cluster.names.len() {
             cluster.open(node);
         }
@@ -79,6 +91,7 @@ impl Cluster {
     fn engine_settings(&self, node: usize) -> EngineSettings {
         EngineSettings {
             node_name: self.names[node].to_owned(),
+            log_keep_bytes: self.log_keep_bytes,
             ..settings(&member_dir(self.dir.path(), self.names[node]))
         }
     }
@@ -259,29 +272,62 @@ async fn shown(service: &Service, session: &str, count: usize) -> Vec<(u64, Vec<
     shown
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_that_missed_more_than_the_others_keep_is_given_all_rows() {
-    /// More than a leader keeps of one group for a follower that is away.
-    const LARGE: u64 = 42;
-    let mut cluster = Cluster::start().await;
-    create(&cluster.service(0), "chat").await;
-    append_through(&cluster.service(0), "chat", 1).await;
-    cluster.stop(2).await;
+/// Writes large events until there are so many.
+async fn append_large(service: &Service, seqs: std::ops::RangeInclusive<u64>) {
     let text = "x".repeat(900_000);
-    for seq in 2..=LARGE {
+    for seq in seqs {
         loop {
-            match append(&cluster.service(0), "chat", vec![event("p", seq, &text)]).await {
+            match append(service, "chat", vec![event("p", seq, &text)]).await {
                 Ok(_) => break,
                 Err(error) if error.code == ErrorCode::RaftTimeout => {}
                 Err(error) => panic!("{error}"),
             }
         }
     }
+}
+
+fn metric(service: &Service, name: &str) -> u64 {
+    let (name, text) = (format!("throughline_{name} "), service.metrics_text());
+    let line = text.lines().find_map(|line| line.strip_prefix(&name));
+    line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_missed_more_than_memory_holds_is_sent_it_from_the_log() {
+    /// Three times what a leader holds of one group in memory for a follower that is away.
+    const LARGE: u64 = 112;
+    let mut cluster = Cluster::start().await;
+    create(&cluster.service(0), "chat").await;
+    append_through(&cluster.service(0), "chat", 1).await;
+    cluster.stop(2).await;
+    append_large(&cluster.service(0), 2..=LARGE).await;
     cluster.open(2);
     cluster.engines[2].as_ref().unwrap().wait_ready().await.expect("it catches up");
-    let metrics = cluster.service(2).metrics_text();
-    let taken = metrics.lines().find(|line| line.starts_with("throughline_snapshots_taken_total"));
-    assert_eq!(taken, Some("throughline_snapshots_taken_total 1"), "the log could not have it");
+    assert_eq!(metric(&cluster.service(2), "snapshots_taken_total"), 0, "no rows");
+    let fed = |name: &str| metric(&cluster.service(0), name) + metric(&cluster.service(1), name);
+    assert!(fed("log_fed_bytes_total") > 60_000_000, "{}", fed("log_fed_bytes_total"));
+    assert_eq!((fed("snapshots_given_total"), fed("log_feeds_missed_total")), (0, 0));
+    append_through(&cluster.service(2), "chat", LARGE + 1).await;
+    let count = LARGE as usize + 1;
+    let first = shown(&cluster.service(0), "chat", count).await;
+    assert_eq!(shown(&cluster.service(2), "chat", count).await, first);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_missed_more_than_the_others_keep_is_given_all_rows() {
+    /// More than a leader keeps of one group for a follower that is away, in memory and, where it
+    /// is told to keep none, in the one or two segments that the log always has.
+    const LARGE: u64 = 90;
+    let mut cluster = Cluster::keeping(0, &NAMES, &[], 8).await;
+    create(&cluster.service(0), "chat").await;
+    append_through(&cluster.service(0), "chat", 1).await;
+    cluster.stop(2).await;
+    append_large(&cluster.service(0), 2..=LARGE).await;
+    cluster.open(2);
+    cluster.engines[2].as_ref().unwrap().wait_ready().await.expect("it catches up");
+    let taken = metric(&cluster.service(2), "snapshots_taken_total");
+    assert_eq!(taken, 1, "the log could not have it");
     // What follows comes by the log again, and the producer's positions came along.
     append_through(&cluster.service(2), "chat", LARGE + 1).await;
     append_through(&cluster.service(0), "chat", LARGE + 1).await;

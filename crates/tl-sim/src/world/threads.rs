@@ -51,7 +51,9 @@ impl World {
         let life = self.machines[machine].life;
         let keep_bytes = self.plan.keep_bytes;
         let Some(process) = &mut self.machines[machine].process else { return Ok(()) };
-        match process.log.write(keep_bytes) {
+        let written = process.log.write(keep_bytes);
+        let begins = process.log.begins.take();
+        match written {
             Ok(Written::Nothing) => process.log.busy = false,
             Ok(Written::Yes) => {
                 let is_slow = self.machines[machine].slow_until_us > self.now_us;
@@ -68,6 +70,9 @@ impl World {
                 self.queue.put(self.now_us + FULL_DISK_US, Event::LogWrite { machine, life });
             }
             Err(error) => return self.log_failed(machine, &error),
+        }
+        if let Some(begins) = begins {
+            self.input(machine, Input::LogBegins(begins));
         }
         Ok(())
     }

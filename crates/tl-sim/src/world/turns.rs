@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use tl_core::Effect;
 use tl_engine::chain;
-use tl_engine::node::{Done, Input, Turned};
+use tl_engine::node::{Done, Input, Turned, fetch};
 use tl_raft::{Members, PeerId, Role};
 use tl_types::{GroupId, Index, Term};
 use tl_wal::Record;
@@ -204,6 +204,14 @@ impl World {
             let process = self.machines[machine].process.as_mut().expect("it just had a turn");
             process.asides.push_back(aside);
             self.queue.put(at, Event::Aside { machine, life });
+        }
+        if !turned.fetches.is_empty() {
+            let process = self.machines[machine].process.as_mut().expect("it just had a turn");
+            let (wal, reader) = (&process.log.wal, &mut process.log.reader);
+            for fetched in fetch(turned.fetches, reader, |wants| wal.segments_with(wants)) {
+                self.coverage.log_fetches += 1;
+                self.input(machine, Input::Fetched(fetched));
+            }
         }
         for (group, why) in turned.troubles {
             self.not_given(machine, group, &why)?;

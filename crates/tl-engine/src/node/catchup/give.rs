@@ -70,6 +70,11 @@ impl Giving {
         }
     }
 
+    /// The group, and the last entry in its rows once they are open.
+    pub(super) fn holds(&self) -> Option<(GroupId, Index)> {
+        (self.rows.0 > Index(0)).then_some((self.group, self.rows.0))
+    }
+
     pub(super) fn count(&self, open: &mut CatchUpOpen) {
         let counted = match self.stage {
             Stage::Flushing { .. } | Stage::Opening => &mut open.preparing,
@@ -99,7 +104,6 @@ impl<S: OrderedStore> Node<S> {
             return;
         }
         let Some(status) = self.driver.status(group) else { return };
-        let Some(first_kept) = self.driver.first_kept(group) else { return };
         let durable = self.store.durable_applied().into_iter().find(|(of, _)| *of == group);
         let durable = durable.map_or(Index(0), |(_, applied)| applied.index);
         self.catch_up.next_transfer = self.catch_up.next_transfer.wrapping_add(1);
@@ -120,8 +124,9 @@ impl<S: OrderedStore> Node<S> {
             offered_ms: now.boot_ms,
             moved_ms: now.boot_ms,
         };
-        // The entries behind the rows must be in memory, or the follower would lack them next.
-        if durable.0 + 1 >= first_kept.0 && durable >= damaged_at {
+        // The entries behind the rows must be here still, or the follower would lack them next.
+        let can_follow = self.driver.can_send(group, Index(durable.0 + 1));
+        if can_follow && durable >= damaged_at {
             turned.asides.push(giving.aside(Work::Open));
         } else {
             if self.store.rotate() {
@@ -343,12 +348,12 @@ impl<S: OrderedStore> Node<S> {
         let Some(mut giving) = self.giving(transfer) else { return };
         match opened {
             Ok((applied, stream)) => {
-                let first_kept = self.driver.first_kept(giving.group).unwrap_or_default();
+                let behind = Index(applied.index.0 + 1);
                 let is_of_use = match giving.is_lagging() {
                     true => applied.index > giving.matched,
                     false => applied.index >= giving.damaged_at,
                 };
-                if applied.index.0 + 1 < first_kept.0 || !is_of_use {
+                if !self.driver.can_send(giving.group, behind) || !is_of_use {
                     // Memory went on meanwhile; the next attempt flushes first.
                     return self.end_giving(&giving, now);
                 }

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+mod fed;
 mod refusal;
 
 use std::sync::Arc;

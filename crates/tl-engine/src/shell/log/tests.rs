@@ -11,7 +11,7 @@ use super::*;
 const GROUP: GroupId = GroupId(0);
 const ENTRY_BYTES: usize = 20_000;
 
-const LIMITS: LogLimits = LogLimits { keep_bytes: 0, piece_bytes: 16 * 1024 };
+const LIMITS: LogLimits = LogLimits { keep_bytes: 0, piece_bytes: 16 * 1024, feeds: false };
 
 /// A log thread over a disk in memory.
 struct Bench {

@@ -3,8 +3,10 @@
 use tl_core::{Command, Entry, entry};
 use tl_raft::{Role, Token};
 use tl_types::{Incarnation, Namespace, ResourcePath, SessionId, Tenant};
+use tl_wal::{Reader, Wal};
 
 use super::*;
+use crate::node::fetch;
 
 pub(super) const NODES: usize = 3;
 const TICK_MS: u64 = 50;
@@ -12,10 +14,14 @@ const TICK_MS: u64 = 50;
 /// Disks and network do at once what they are told.
 pub(super) struct Trio {
     pub(super) nodes: Vec<Node<MemStore>>,
+    pub(super) disks: Vec<MemDisk>,
+    pub(super) wals: Vec<Wal>,
+    reader: Reader,
     pub(super) inboxes: Vec<Vec<Input>>,
     pub(super) now_ms: u64,
     tokens: u64,
     pub(super) stopped: Vec<usize>,
+    pub(super) troubles: Vec<(GroupId, String)>,
     /// Nothing goes to this one or comes from it.
     pub(super) away: Option<usize>,
     /// This one wants no rows.
@@ -30,6 +36,7 @@ impl Trio {
     }
 
     pub(super) fn with(change: impl Fn(&mut DriverConfig)) -> Trio {
+        let disks: Vec<MemDisk> = (0..NODES).map(|_| MemDisk::new()).collect();
         let node = |no: usize| {
             let store = Arc::new(MemStore::new(StoreOptions::default()));
             let mut driver = DriverConfig::new(PeerId(no as u64 + 1), no as u64);
@@ -37,18 +44,28 @@ impl Trio {
             let plan = StartPlan {
                 groups: 1,
                 voters: [1, 2, 3].map(PeerId).to_vec(),
-                log: WalOptions::default(),
+                log: WalOptions {
+                    segment_bytes: 64 * 1024,
+                    entry_bytes_max: 16 * 1024,
+                    ..WalOptions::default()
+                },
                 driver,
             };
             let now = Now { boot_ms: 1_000, wall_ms: 1_000_000 };
-            recover(store, Arc::new(MemDisk::new()), plan, now).unwrap().0
+            let (node, wal, _) = recover(store, Arc::new(disks[no].clone()), plan, now).unwrap();
+            (node, wal)
         };
+        let (nodes, wals) = (0..NODES).map(node).unzip();
         Trio {
-            nodes: (0..NODES).map(node).collect(),
+            nodes,
+            disks,
+            wals,
+            reader: Reader::default(),
             inboxes: vec![(); NODES].into_iter().map(|()| Vec::new()).collect(),
             now_ms: 1_000,
             tokens: 0,
             stopped: Vec::new(),
+            troubles: Vec::new(),
             away: None,
             sated: None,
             offered_ms: Vec::new(),
@@ -60,7 +77,15 @@ impl Trio {
         let turned = self.nodes[no].turn(now, &mut self.inboxes[no]);
         let store = Arc::clone(self.nodes[no].store());
         let mut inbox: Vec<Input> = Vec::new();
-        inbox.extend(turned.log.map(|job| Input::LogDone(job.id)));
+        if let Some(job) = turned.log {
+            self.wals[no].append(&job.records).unwrap();
+            self.wals[no].sync().unwrap();
+            inbox.push(Input::LogDone(job.id));
+        }
+        let fetched =
+            fetch(turned.fetches, &mut self.reader, |wants| self.wals[no].segments_with(wants));
+        inbox.extend(fetched.into_iter().map(Input::Fetched));
+        self.troubles.extend(turned.troubles);
         inbox.extend(turned.beside.into_iter().map(|it| Input::BesideDone(it.run(&*store))));
         if turned.sealed {
             while store.flush_one().unwrap() {}

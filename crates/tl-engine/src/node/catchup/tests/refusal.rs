@@ -6,13 +6,14 @@ use super::*;
 /// Entries of which a node keeps so many bytes are soon gone.
 const KEPT_BYTES: usize = 16 * 1024;
 /// Appends of which more are missed than are kept.
-const MISSED: u64 = 400;
+pub(super) const MISSED: u64 = 400;
 
-/// A follower that was away until nobody has what it lacks.
-fn behind() -> (Trio, usize, u64) {
+/// A follower that was away until nobody has what it lacks in memory; so many are sent from logs.
+pub(super) fn behind(fetches_max: usize) -> (Trio, usize, u64) {
     let mut trio = Trio::with(|driver| {
         driver.entry_cache_bytes = KEPT_BYTES;
         driver.follower_lag_bytes = KEPT_BYTES;
+        driver.fetches_max = fetches_max;
     });
     trio.until("somebody leads", |trio| trio.leader().is_some());
     trio.propose(create());
@@ -32,7 +33,7 @@ fn behind() -> (Trio, usize, u64) {
 
 #[test]
 fn a_follower_that_wants_no_rows_costs_few_flushes_and_is_given_them_in_the_end() {
-    let (mut trio, taker, mut written) = behind();
+    let (mut trio, taker, mut written) = behind(0);
     trio.sated = Some(taker);
     trio.away = None;
     let giver = trio.leader().unwrap();
