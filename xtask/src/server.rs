@@ -41,7 +41,12 @@ impl Server {
     }
 
     /// Starts the node through a command that was prepared by the caller.
-    pub fn spawn(mut command: Command) -> Result<Self> {
+    pub fn spawn(command: Command) -> Result<Self> {
+        Self::spawn_within(command, READY_MAX)
+    }
+
+    /// The same with so much patience.
+    pub fn spawn_within(mut command: Command, longest: Duration) -> Result<Self> {
         let began = Instant::now();
         let mut child = command
             .stdin(Stdio::null())
@@ -60,9 +65,9 @@ impl Server {
         let mut server =
             Server { child, url: String::new(), ready_after: Duration::ZERO, entries_replayed: 0 };
         loop {
-            let left = READY_MAX.saturating_sub(began.elapsed());
+            let left = longest.saturating_sub(began.elapsed());
             let Ok(line) = lines.recv_timeout(left) else {
-                bail!("the node ended or stayed silent for {} s", READY_MAX.as_secs());
+                bail!("the node ended or stayed silent for {} s", longest.as_secs());
             };
             if let Ok(ready) = serde_json::from_str::<ReadyLine>(&line) {
                 server.url = ready.url;

@@ -4,6 +4,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 mod import;
+mod large_group;
+mod members;
 mod speed;
 
 use super::{Line, Run, Verdict};
@@ -33,6 +35,12 @@ pub const LINES: &[Line] = &[
         run: Run::Minutes(8, faults),
     },
     line("rows", "kill -9 of whoever takes or gives whole groups, in the middle of it", rows),
+    line(
+        "large-group",
+        "a group of 2 GiB is given to a member that has nothing of it, while writes go on, each member \
+         limited to a budget of 256 MiB + 25 %",
+        large_group::run,
+    ),
     line("survivor", "with two of three dead the last gives what it holds", survivor),
     line("rolling", "rolling restart with drains under load", rolling),
     line("wiped", "a wiped disk while a second node lags and the third is killed", wiped),

@@ -5,24 +5,21 @@
 //! give the same events, and another import of everything must find all of it there.
 
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tl_client::Client;
 use tokio::runtime::Runtime;
 
+use super::members::{Cluster, NAMES, joined};
 use crate::accept::Verdict;
 use crate::accept::data::{import, tl};
 use crate::accept::export::Contents;
-use crate::command::Call;
-use crate::server::{Server, serve_args};
-use crate::{dataset, tree};
+use crate::dataset;
+use crate::server::Server;
 
-const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
 /// Longest wait for a part to come so far.
 const PART_MAX: Duration = Duration::from_secs(120);
 /// Between two looks.
@@ -32,9 +29,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub fn run() -> Result<Verdict> {
     let set = dataset::run()?;
     let folder = tempfile::tempdir().context("cannot make a folder")?;
-    let cluster = Cluster::found(folder.path())?;
+    let cluster = Cluster::found(folder.path(), &[])?;
     let parts = split(&set.path, set.sessions, folder.path())?;
-    let begun = NAMES.iter().map(|name| cluster.begin(name));
+    let begun = NAMES.iter().map(|name| cluster.begin(name, &[], &[]));
     let begun: Vec<_> = begun.collect();
     let mut nodes = Vec::new();
     for node in begun {
@@ -54,7 +51,7 @@ pub fn run() -> Result<Verdict> {
         node.kill()?;
         ensure!(!import.is_finished(), "the import was over before a node was killed");
         wait_for(&part.half)?;
-        nodes[victim] = Some(joined(cluster.begin(NAMES[victim]))?);
+        nodes[victim] = Some(joined(cluster.begin(NAMES[victim], &[], &[]))?);
         let counts = joined(import).with_context(|| format!("through {}", NAMES[turn]))?;
         let count = |name: &str| counts[name].as_u64().unwrap_or(0);
         let (appended, there) = (count("appended"), count("already_there"));
@@ -77,40 +74,6 @@ pub fn run() -> Result<Verdict> {
          written before their answer was lost; all nodes give the same",
         set.sessions, set.events
     )))
-}
-
-/// A founded cluster in a folder.
-struct Cluster {
-    folder: PathBuf,
-    /// All members and where they listen for one another, as a setting.
-    list: String,
-}
-
-impl Cluster {
-    fn found(folder: &Path) -> Result<Cluster> {
-        let folder = folder.join("founding");
-        let words = ["ops", "found"].into_iter().chain(NAMES);
-        Call::new(tree::tl()).args(words).args(["--out"]).args([&folder]).output()?;
-        // Held until all are known, so that no two are the same.
-        let free = NAMES.map(|_| TcpListener::bind("127.0.0.1:0"));
-        let mut list = Vec::new();
-        for (name, port) in NAMES.iter().zip(free) {
-            list.push(format!("{name}={}", port?.local_addr()?));
-        }
-        Ok(Cluster { folder, list: serde_json::to_string(&list)? })
-    }
-
-    /// Starts a member; it is ready once it has met another one.
-    fn begin(&self, name: &'static str) -> std::thread::JoinHandle<Result<Server>> {
-        let mut command = Command::new(tree::tl());
-        command.args(serve_args(&self.folder.join(name)));
-        command.env("TL_CLUSTER__MEMBERS", &self.list).env("TL_ENGINE__NODE_NAME", name);
-        std::thread::spawn(move || Server::spawn(command).context(name))
-    }
-}
-
-fn joined<T>(thread: std::thread::JoinHandle<Result<T>>) -> Result<T> {
-    thread.join().map_err(|_| anyhow!("a thread of the check panicked"))?
 }
 
 fn url(nodes: &[Option<Server>], node: usize) -> Result<String> {
