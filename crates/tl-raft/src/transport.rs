@@ -278,6 +278,26 @@ impl TransportSender {
         link.outlet(kind.lane()).push(kind, payload)
     }
 
+    /// As [`TransportSender::send`], but the frame may wait until [`TransportSender::release`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hold(&self, to: PeerId, kind: FrameKind, payload: Bytes) -> Result<(), SendError> {
+        if payload.len() > kind.payload_bytes_max() {
+            return Err(SendError::TooLong);
+        }
+        let link = self.0.link(to).ok_or(SendError::UnknownPeer)?;
+        link.outlet(kind.lane()).hold(kind, payload)
+    }
+
+    /// Sends what waits for a peer on the main connection: on this thread as far as the socket
+    /// takes it at once. Never waits.
+    pub fn release(&self, to: PeerId) {
+        if let Some(link) = self.0.link(to) {
+            link.outlet(Lane::Main).release();
+        }
+    }
+
     /// Waits until a request, reply or chunk of so many bytes would be taken; it may have to be
     /// waited for again, since others send too.
     ///

@@ -137,6 +137,9 @@ pub(crate) fn run<S: OrderedStore + 'static>(mut node: Node<S>, around: &Around<
             around.log.push(job);
         }
         state.act(turned, started);
+        if let Some(links) = &around.links {
+            links.release();
+        }
         drop(turn);
         state.tell_looks(&node);
         if let Some(job) = job {
@@ -442,7 +445,7 @@ impl<S: OrderedStore + 'static> Loop<'_, S> {
 
     fn answer_peer(&self, to: PeerId, id: u64, group: GroupId, answer: Answer) {
         if let Some(links) = &self.around.links {
-            links.answer(to, id, &tried(group, answer).for_peer());
+            links.answer_later(to, id, &tried(group, answer).for_peer());
         }
     }
 

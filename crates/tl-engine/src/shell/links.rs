@@ -146,6 +146,8 @@ pub(crate) struct Links {
     /// By group: whether this node has a copy of it.
     local: Vec<bool>,
     sender: RwLock<Option<TransportSender>>,
+    /// For whom something of the driver's waits until [`Links::release`].
+    held: Mutex<Vec<PeerId>>,
     inbound_bytes: AtomicUsize,
     /// By group: who leads it as far as this node knows; 0 for nobody. Of groups that are elsewhere,
     /// whoever took a write last.
@@ -170,6 +172,7 @@ impl Links {
             inbound_bytes: AtomicUsize::new(0),
             leaders: groups().map(|_| AtomicU64::new(0)).collect(),
             changed: Notify::new(),
+            held: Mutex::default(),
             open: Mutex::default(),
             clocks: Mutex::default(),
             metrics,
@@ -261,13 +264,31 @@ impl Links {
     /// Gives the driver's frames to the transport. What it does not take is lost, and counted
     /// there.
     pub(crate) fn send(&self, frames: Vec<(PeerId, Bytes)>) {
-        if frames.is_empty() {
-            return;
+        for (to, frame) in frames {
+            self.hold(to, FrameKind::Raft, frame);
         }
+        self.release();
+    }
+
+    /// Gives a frame to the transport that may wait until [`Links::release`]; whether it took it.
+    fn hold(&self, to: PeerId, kind: FrameKind, payload: Bytes) -> bool {
+        let taken = match &*self.sender.read() {
+            Some(sender) => sender.hold(to, kind, payload).is_ok(),
+            None => false,
+        };
+        let mut held = self.held.lock();
+        if taken && !held.contains(&to) {
+            held.push(to);
+        }
+        taken
+    }
+
+    /// Sends what was held back, on this thread if the sockets take it: the driver's own, at the
+    /// end of what it does for one turn.
+    pub(crate) fn release(&self) {
+        let held = std::mem::take(&mut *self.held.lock());
         if let Some(sender) = &*self.sender.read() {
-            for (to, frame) in frames {
-                let _ = sender.send(to, FrameKind::Raft, frame);
-            }
+            held.into_iter().for_each(|peer| sender.release(peer));
         }
     }
 
@@ -450,7 +471,7 @@ impl Links {
         }
     }
 
-    /// Asks a peer about a group and goes on: the answer is given to `call`, or at `until` that it
+    /// Asks a peer about a group and goes on, behind the next [`Links::release`]: the answer is given to `call`, or at `until` that it
     /// is not known ([`Links::end_late`] sees to that). `call` comes back when nothing was sent.
     pub(crate) fn put(
         &self,
@@ -461,9 +482,10 @@ impl Links {
         call: Call,
     ) -> Result<(), Call> {
         let asker = Asker::Call(call);
-        let number =
-            self.add(group, Waiting { peer: to, is_read: false, asker, until: Some(until) });
-        if self.send_question(to, question, question_id(group, number)) {
+        let waiting = Waiting { peer: to, is_read: false, asker, until: Some(until) };
+        let number = self.add(group, waiting);
+        let payload = question.encode(question_id(group, number));
+        if self.hold(to, FrameKind::Request, payload) {
             return Ok(());
         }
         // It may have been ended meanwhile, and then it was told.
@@ -532,6 +554,11 @@ impl Links {
             // Whoever was found to lead meanwhile stays.
             let _ = leader.compare_exchange(known, nobody, Ordering::AcqRel, Ordering::Relaxed);
         }
+    }
+
+    /// The same as [`Links::answer`], behind the next [`Links::release`].
+    pub(crate) fn answer_later(&self, to: PeerId, id: u64, answer: &Answer) {
+        self.hold(to, FrameKind::Reply, answer.encode(id));
     }
 
     /// Sends an answer, if there is room for it; else whoever asked hears nothing.

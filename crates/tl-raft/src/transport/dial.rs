@@ -1,11 +1,12 @@
 //! Calling one peer on one lane: connect, shake hands, send, and again when it ends.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -125,10 +126,11 @@ async fn call(shared: &Shared, link: &Link, lane: Lane, address: &str) -> End {
     let outlet = link.outlet(lane);
     outlet.connected();
     tracing::info!(peer = %link.seat.peer, address, ?lane, "connected to a peer");
-    let (mut read, mut write) = tokio::io::split(wire);
+    let (mut read, write) = tokio::io::split(wire);
+    let _open = outlet.open(write);
     tokio::select! {
         trouble = farewell(&mut read, rest) => End::Trouble(trouble),
-        end = send(shared, outlet, lane, &mut write) => end,
+        end = send(shared, outlet, lane) => end,
     }
 }
 
@@ -205,36 +207,25 @@ async fn farewell(read: &mut (impl AsyncRead + Unpin), mut buffer: Vec<u8>) -> T
 }
 
 /// Sends what there is, gathered into few writes.
-async fn send(
-    shared: &Shared,
-    outlet: &Outlet,
-    lane: Lane,
-    write: &mut (impl AsyncWrite + Unpin),
-) -> End {
+async fn send(shared: &Shared, outlet: &Outlet, lane: Lane) -> End {
     let silence = Duration::from_millis(shared.config.silence_ms);
     let idle = Duration::from_millis(shared.config.bulk_idle_ms);
     loop {
-        let mut batch = match lane {
-            Lane::Main => outlet.next_batch().await,
-            Lane::Bulk => match timeout(idle, outlet.next_batch()).await {
-                Ok(batch) => batch,
-                Err(_) if outlet.rest() => return End::Rested,
-                Err(_) => continue,
-            },
-        };
-        while batch.has_remaining() {
-            match timeout(silence, write.write_buf(&mut batch)).await {
-                Ok(Ok(0)) => return End::Trouble(Trouble::Broken { why: "nothing taken".into() }),
-                Ok(Ok(_)) => {}
+        loop {
+            match timeout(silence, poll_fn(|cx| outlet.poll_send(cx))).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => break,
                 Ok(Err(error)) => return End::Trouble(broken(error)),
                 Err(_) => return End::Trouble(Trouble::Late { step: "a write" }),
             }
         }
-        // TLS keeps what it has sealed until it is told to.
-        match timeout(silence, write.flush()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return End::Trouble(broken(error)),
-            Err(_) => return End::Trouble(Trouble::Late { step: "a write" }),
+        match lane {
+            Lane::Main => outlet.asked().await,
+            Lane::Bulk => match timeout(idle, outlet.asked()).await {
+                Ok(()) => {}
+                Err(_) if outlet.rest() => return End::Rested,
+                Err(_) => {}
+            },
         }
     }
 }

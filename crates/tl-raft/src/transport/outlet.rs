@@ -1,10 +1,19 @@
 //! The way out to one peer on one lane: its queue, its state and its counters, behind one small
-//! lock that the driver's thread and the connection's task take in turns.
+//! lock that the driver's thread and the connection's task take in turns; and the connection's
+//! writing end, behind another one.
+//!
+//! Usually the task writes, and is woken for it. A thread that is about to wait anyway may write by
+//! itself what the socket takes at once ([`Outlet::release`]): one wake less on the way of each
+//! frame. Whoever writes goes on where the one before has stopped.
 
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
+use tokio::io::{AsyncWrite, WriteHalf};
 use tokio::sync::Notify;
 
 use super::SendError;
@@ -13,17 +22,60 @@ use super::codec::FrameKind;
 use super::hello::Lane;
 use super::queue::{Queue, QueueLimits};
 use super::status::{LaneState, SendStatus, Trouble};
+use super::wire::Wire;
+
+/// Slices of one write.
+const SLICES_MAX: usize = 64;
+/// Writes of a thread that does not wait; what is left is the task's.
+const WRITES_AT_ONCE: usize = 8;
 
 /// What is to be sent to one peer on one lane.
 pub(super) struct Outlet {
     lane: Lane,
     inner: Mutex<Inner>,
+    /// The open connection.
+    out: Mutex<Option<Out>>,
     /// There is something to send.
     work: Notify,
     /// Something was taken out, or the state has changed.
     room: Notify,
     /// The peer was heard of: it is worth trying at once.
     kick: Notify,
+}
+
+/// The writing end of a connection.
+struct Out {
+    write: WriteHalf<Wire>,
+    /// What is being written.
+    batch: Batch,
+    /// Nothing is kept back that was written.
+    is_flushed: bool,
+    /// Met by whoever does not end the connection.
+    trouble: Option<io::Error>,
+}
+
+impl Out {
+    /// Writes some of the batch.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = self.batch.chunks_vectored(&mut slices);
+        let write = Pin::new(&mut self.write);
+        let count = ready!(write.poll_write_vectored(cx, &slices[..filled]))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::WriteZero, "nothing taken")));
+        }
+        self.batch.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Ends the writing when it is dropped.
+pub(super) struct Opened<'a>(&'a Outlet);
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.0.out.lock().take();
+    }
 }
 
 struct Inner {
@@ -101,13 +153,22 @@ impl Outlet {
         Outlet {
             lane,
             inner: Mutex::new(inner),
+            out: Mutex::new(None),
             work: Notify::new(),
             room: Notify::new(),
             kick: Notify::new(),
         }
     }
 
+    /// Takes a frame and has it sent.
     pub(super) fn push(&self, kind: FrameKind, payload: Bytes) -> Result<(), SendError> {
+        self.hold(kind, payload)?;
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Takes a frame that may wait until [`Outlet::release`].
+    pub(super) fn hold(&self, kind: FrameKind, payload: Bytes) -> Result<(), SendError> {
         let payload_bytes = payload.len();
         let mut inner = self.inner.lock();
         let pushed = match inner.state {
@@ -120,11 +181,67 @@ impl Outlet {
         if pushed.is_err() {
             inner.not_sent(kind, payload_bytes);
         }
-        drop(inner);
-        if pushed.is_ok() {
-            self.work.notify_one();
-        }
         pushed
+    }
+
+    /// Writes what the connection takes at once; the task writes the rest. Does not wait.
+    pub(super) fn release(&self) {
+        if self.inner.lock().queue.frames() == 0 {
+            return;
+        }
+        let mut out = self.out.try_lock();
+        if let Some(Some(out)) = out.as_deref_mut() {
+            let mut cx = Context::from_waker(Waker::noop());
+            for _ in 0..WRITES_AT_ONCE {
+                match self.poll_some(out, &mut cx) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false)) => return,
+                    Poll::Ready(Err(trouble)) => {
+                        out.trouble = Some(trouble);
+                        break;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+        }
+        drop(out);
+        self.work.notify_one();
+    }
+
+    /// The connection is open, until what comes back is dropped.
+    pub(super) fn open(&self, write: WriteHalf<Wire>) -> Opened<'_> {
+        let out = Out { write, batch: Batch::default(), is_flushed: true, trouble: None };
+        *self.out.lock() = Some(out);
+        Opened(self)
+    }
+
+    /// Writes some of what waits; false when nothing is left.
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        match &mut *self.out.lock() {
+            Some(out) => self.poll_some(out, cx),
+            None => Poll::Ready(Ok(false)),
+        }
+    }
+
+    fn poll_some(&self, out: &mut Out, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if let Some(trouble) = out.trouble.take() {
+            return Poll::Ready(Err(trouble));
+        }
+        if !out.batch.has_remaining() {
+            out.batch = self.take_batch();
+            if out.batch.has_remaining() {
+                self.room.notify_waiters();
+                out.is_flushed = false;
+            } else if out.is_flushed {
+                return Poll::Ready(Ok(false));
+            } else {
+                // TLS keeps what it has sealed until it is told to.
+                ready!(Pin::new(&mut out.write).poll_flush(cx))?;
+                out.is_flushed = true;
+                return Poll::Ready(Ok(true));
+            }
+        }
+        out.poll_write(cx).map_ok(|()| true)
     }
 
     /// Waits until a frame of this kind and size would be taken.
@@ -148,16 +265,9 @@ impl Outlet {
         }
     }
 
-    /// What goes next; waits for it.
-    pub(super) async fn next_batch(&self) -> Batch {
-        loop {
-            let batch = self.take_batch();
-            if batch.has_remaining() {
-                self.room.notify_waiters();
-                return batch;
-            }
-            self.work.notified().await;
-        }
+    /// Waits until the task is asked to send.
+    pub(super) async fn asked(&self) {
+        self.work.notified().await;
     }
 
     fn take_batch(&self) -> Batch {
