@@ -58,11 +58,9 @@ pub enum Deed {
     },
     /// Changed it, perhaps, to whatever version.
     PerhapsUpdated,
-    /// Closed the session.
-    Closed {
-        /// What is seen behind the change.
-        seen: Seen,
-    },
+    /// Closed the session. What an attempt is told may be later than what the first one did, so that
+    /// is a deed of its own.
+    Closed,
     /// Deleted it.
     Tombstoned,
     /// Saw its row.
@@ -121,7 +119,7 @@ impl State {
             Deed::Updated { .. } | Deed::PerhapsUpdated => {
                 State { version: self.version + 1, ..*self }
             }
-            Deed::Closed { .. } => State { state: self.state.max(SessionState::Closed), ..*self },
+            Deed::Closed => State { state: self.state.max(SessionState::Closed), ..*self },
             Deed::Tombstoned => State { state: SessionState::Tombstoned, ..*self },
             _ => *self,
         };
@@ -131,8 +129,8 @@ impl State {
                 open && self.state == SessionState::Active && first == self.last.next()
             }
             Deed::Repeated { head } => open && head == self.last,
-            Deed::Updated { seen } | Deed::Closed { seen } => open && next.is(seen),
-            Deed::PerhapsUpdated => open,
+            Deed::Updated { seen } => open && next.is(seen),
+            Deed::Closed | Deed::PerhapsUpdated => open,
             Deed::Tombstoned | Deed::Exists => self.exists,
             Deed::Saw(seen) => self.is(seen),
             Deed::IsTombstoned => self.exists && !open,

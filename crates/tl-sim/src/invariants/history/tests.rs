@@ -103,7 +103,7 @@ fn an_append_that_was_refused_stands_where_its_events_do() {
 #[test]
 fn what_is_closed_or_deleted_stays_so() {
     let closed = Seen { state: SessionState::Closed, ..seen(0, 1) };
-    let close = (2, 3, Deed::Closed { seen: closed });
+    let close = (2, 3, Deed::Closed);
     assert!(is_linearizable(&[close, (4, 5, Deed::IsClosed), (6, 7, Deed::Saw(closed))]));
     assert!(!is_linearizable(&[close, (4, 5, appended(1, 1))]));
     assert!(!is_linearizable(&[close, (4, 5, Deed::IsTombstoned)]));

@@ -39,7 +39,8 @@ impl World {
                 self.record_one(from_us, *session, deed);
             }
             (Kind::Close { session, .. }, [Reply::Session(row)]) => {
-                self.record_one(from_us, *session, Deed::Closed { seen: Seen::by(&row.header) });
+                self.record_one(from_us, *session, Deed::Closed);
+                self.record_one(from_us, *session, Deed::Saw(Seen::by(&row.header)));
             }
             (Kind::Tombstone { session, .. }, _) => {
                 self.record_one(from_us, *session, Deed::Tombstoned);
