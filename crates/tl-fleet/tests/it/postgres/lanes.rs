@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tl_fleet::limits::PAYLOAD_BYTES_MAX;
 use tl_fleet::postgres::{PostgresOptions, PostgresStore};
@@ -162,9 +163,13 @@ async fn what_was_claimed_for_who_has_gone_is_given_back() {
     assert!(asking.await.unwrap_err().is_cancelled());
     tx.commit().await.unwrap();
     // The attempt tells that it was claimed.
-    while step(&store, id).await.attempt.0 == 0 || state(&store, id).await != StepState::Pending {
-        tokio::task::yield_now().await;
-    }
+    let given_back = async {
+        while step(&store, id).await.attempt.0 == 0 || state(&store, id).await != StepState::Pending
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), given_back).await.expect("given back");
     assert_eq!(step(&store, id).await.charged, 0);
 }
 
