@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 
-use tl_types::{GroupId, NodeId};
+use tl_types::{GroupId, Index, NodeId};
 
+use crate::format::RecordKind;
 use crate::record::Position;
 
 /// Why the log could not do what was asked.
@@ -97,7 +98,7 @@ pub enum WalError {
 /// Confirmed records that could not be read back: what, where, and whose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Corruption {
-    /// The damaged places in log order, never empty; the first [`DAMAGES_MAX`] of them.
+    /// The damaged places in log order, never empty, at most [`DAMAGES_MAX`].
     pub damages: Vec<Damage>,
     /// Which groups may have lost something that they had confirmed.
     pub doubt: Doubt,
@@ -105,7 +106,8 @@ pub struct Corruption {
     pub durable: Position,
 }
 
-/// Most damaged places that one report names.
+/// Most damaged places that one report names. Where there are more, the last of them takes the
+/// place of all that are left out, and names no group.
 pub const DAMAGES_MAX: usize = 64;
 
 /// One damaged place.
@@ -115,8 +117,15 @@ pub struct Damage {
     pub segment: String,
     /// Byte in the file at which the unreadable part starts.
     pub at_bytes: u64,
-    /// The record's group, when its header is intact.
+    /// The same place in the log.
+    pub position: Position,
+    /// The record's group, when its header is intact; without one, any group may have lost any
+    /// record here, or several.
     pub group: Option<GroupId>,
+    /// What the record was, when its header is intact and of a kind that is known.
+    pub kind: Option<RecordKind>,
+    /// The entry that the record was, if it was one.
+    pub entry: Option<Index>,
     /// What is wrong there.
     pub fault: Fault,
 }
@@ -157,13 +166,20 @@ pub enum Doubt {
     All,
 }
 
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in segment {} at byte {}", self.fault, self.segment, self.at_bytes)?;
+        if let Some(group) = self.group {
+            write!(f, ", group {group}")?;
+        }
+        self.entry.map_or(Ok(()), |entry| write!(f, ", entry {entry}"))
+    }
+}
+
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(first) = self.damages.first() {
-            write!(f, "{} in segment {} at byte {}", first.fault, first.segment, first.at_bytes)?;
-            if let Some(group) = first.group {
-                write!(f, ", group {group}")?;
-            }
+            first.fmt(f)?;
         }
         if self.damages.len() > 1 {
             write!(f, " (and {} more places)", self.damages.len() - 1)?;

@@ -1,4 +1,6 @@
-//! What must hold for any bytes given to this crate's decoders.
+//! What must hold for any bytes given to this crate's decoders, and for a log with any bytes in it.
+
+mod rot;
 
 use bytes::Bytes;
 use tl_types::{GroupId, Index, NodeId, Term};
@@ -10,6 +12,8 @@ use crate::format::{
 use crate::record::Position;
 use crate::scan::{Found, Scan, latest_life};
 use crate::states;
+
+pub use rot::log_rot;
 
 /// The file of a segment: its head and its records come back from their own encoding, and no
 /// place is looked at twice.

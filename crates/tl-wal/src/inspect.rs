@@ -228,6 +228,42 @@ impl Iterator for Records {
     }
 }
 
+/// The places of all records that the log proves to have been confirmed, intact or not, oldest
+/// first, each with the name of its file: what an opening hands over or calls damaged.
+///
+/// # Errors
+/// What the file system says.
+pub fn confirmed(disk: &dyn Disk) -> io::Result<Vec<(String, RecordInfo)>> {
+    let mut log: Vec<(u64, Position, String)> = Vec::new();
+    // What lies before it is released.
+    let mut needed = 0;
+    for segment in segments(disk)? {
+        if let HeadInfo::Used { life, first, start_life, .. } = segment.head {
+            needed = start_life.max(needed);
+            log.push((life, first, segment.name));
+        }
+    }
+    log.retain(|(life, ..)| *life >= needed);
+    let ends: Vec<Position> =
+        log.iter().skip(1).map(|(_, first, _)| *first).chain([Position(u64::MAX)]).collect();
+    let mut confirmed = log.iter().map(|(_, first, _)| *first).max().unwrap_or_default();
+    let mut places = Vec::new();
+    for ((_, _, name), end) in log.into_iter().zip(ends) {
+        for place in records(disk, &name)?.take_while(|place| place.position < end) {
+            match &place.status {
+                Status::Intact(facts) | Status::DamagedData(facts) => {
+                    confirmed = confirmed.max(facts.mark);
+                }
+                Status::Unreadable { .. } => {}
+                Status::End { .. } => break,
+            }
+            places.push((name.clone(), place));
+        }
+    }
+    places.retain(|(_, place)| place.position < confirmed);
+    Ok(places)
+}
+
 fn facts(record: &RecordHead) -> Facts {
     Facts {
         kind: RecordKind::from_u8(record.kind),

@@ -19,7 +19,8 @@
 //!    checksums; so bytes of an earlier life, or of a write that was cut, never come back.
 //!  - W2 Every record states what was durable before it was written (its *mark*), and an idle
 //!    log adds such a mark. What is unreadable below the highest mark is corruption, and is
-//!    named; above it, it is the torn end of the last write, and is cut and reported.
+//!    named; above it, it is the torn end of the last write, and is cut and reported. What is
+//!    done about corruption the owner chooses ([`OnDamage`]); it is never passed over in silence.
 //!  - W3 A segment's head is durable before its first record is written, everything in earlier
 //!    segments before that, and the full segment names its successor: a missing or headless
 //!    segment is found out.

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskFile, FileInfo, LockGuard};
@@ -46,6 +47,8 @@ pub struct DiskCounts {
     pub short_writes: u64,
     /// Bits turned over at rest.
     pub flips: u64,
+    /// Bytes replaced by noise at rest.
+    pub rotten_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -137,6 +140,27 @@ impl MemDisk {
         *byte ^= 1 << (bit % 8);
         state.counts.flips += 1;
         true
+    }
+
+    /// Puts noise in the place of bytes at rest, durable ones included; says how many of them are
+    /// no longer what they were.
+    pub fn rot(&self, name: &str, bytes: Range<usize>, seed: u64) -> usize {
+        let state = &mut *self.state();
+        let file = state.names.get(name).and_then(|file| state.files.get_mut(file));
+        let Some(file) = file else { return 0 };
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut differ = 0;
+        for at in bytes.start..bytes.end.min(file.bytes.len()) {
+            let noise = rng.u8(..);
+            differ += usize::from(file.bytes[at] != noise);
+            file.bytes[at] = noise;
+            // A crash does not bring it back.
+            for before in file.before.get_mut(&(at / SECTOR_BYTES)).into_iter().flatten() {
+                before[at % SECTOR_BYTES] = noise;
+            }
+        }
+        state.counts.rotten_bytes += differ as u64;
+        differ
     }
 
     /// Takes a file away, durably, as an operator's mistake would.

@@ -7,27 +7,36 @@
 //! the torn end of the last write: it is cut, overwritten with zeros so that no part of it can
 //! come back behind later writes, and reported.
 //!
+//! A member of a cluster goes on behind corruption ([`OnDamage::GoOn`]). What is intact and
+//! confirmed is handed over record by record, since no record's meaning needs another group's; what
+//! is not is named in [`Opened::damages`]. The damaged bytes stay as they are, and the log goes on
+//! behind what is confirmed, in another segment whose head says up to where that is: so each opening
+//! finds the same, until the segment is released, and nobody can forget that something is missing.
+//!
 //! The rule about absence. No segment at all is a new log only where none can have been. The
 //! first segment is durable before any spare file is begun, so spare files alone prove a loss; an
 //! owner who remembers an earlier opening says so ([`WalOptions::must_exist`]). Files without a
 //! head and without records are what a crash left of a first segment, and prove nothing.
 
+mod damages;
 mod files;
 mod replay;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::counters::Counters;
 use crate::disk::{Disk, LockGuard, write_all_at};
-use crate::error::{Corruption, DAMAGES_MAX, Damage, Doubt, WalError};
+use crate::error::{Damage, WalError};
 use crate::format::{HEAD_BYTES, RecordKind, SegmentHead};
 use crate::options::{FIRST_SEGMENT_BYTES, OnDamage, WalOptions};
 use crate::pool::Pool;
 use crate::record::{Position, Record};
 use crate::states::States;
 use crate::wal::{BARE_BYTES, Job, Segment, Wal, bare};
+use damages::Damages;
 use files::Files;
 use replay::{Replay, Tail};
 
@@ -50,6 +59,19 @@ pub struct Opened {
     pub cut: Option<Cut>,
     /// Damaged places whose content was known from elsewhere and was written again.
     pub healed: usize,
+    /// Damaged places whose content is not known, in log order; always none unless
+    /// [`OnDamage::GoOn`] was chosen.
+    ///
+    /// A record that was confirmed and not handed over lies at such a place, or between one that
+    /// names no group and whatever was handed over next. So a group may have lost something unless a
+    /// record of its own that makes up for all before it ([`Record::Installed`]) was handed over from
+    /// behind every place that names it or names none; an entry that is named is no loss to a store
+    /// that has applied it for good. Entries handed over may have holes there, and nothing is known
+    /// of terms in a hole. A record of rows that only a segment's head repeats is not handed over
+    /// behind damage, so one that is stands where it was appended, or at the log's start.
+    ///
+    /// Nothing is released until [`Wal::doubt`] was told which groups are concerned.
+    pub damages: Vec<Damage>,
 }
 
 /// The torn end of the last write before a crash: never confirmed, now gone.
@@ -90,14 +112,21 @@ pub(crate) fn open(
         return create(pool, options, lock);
     }
 
-    let mut replay = Replay::new(callback);
+    let mut replay = Replay::new(callback, options.on_damage);
     let tail = replay.run(&mut files)?;
-    let mut damages = std::mem::take(&mut replay.damages);
-    files.missing_segments(replay.start_life, tail.next_life, &mut damages);
-    if !damages.is_empty() {
-        return match options.on_damage {
-            OnDamage::Refuse => Err(corrupt(damages, replay.confirmed)),
-        };
+    let damages = std::mem::take(&mut replay.damages);
+    if replay.may_lack_note {
+        // What is not there may have been released by a note that is lost. If it was not, nothing is
+        // passed over either: that damage is behind it, and names no group.
+        replay.start_life = replay.start_life.max(files.first_life());
+    }
+    let (mut refused, going_on) = match options.on_damage {
+        OnDamage::Refuse => (damages, Damages::default()),
+        OnDamage::GoOn => (Damages::default(), damages),
+    };
+    files.missing_segments(replay.start_life, tail.next_life, tail.end, &mut refused);
+    if !refused.is_empty() {
+        return Err(refused.refuse(replay.confirmed));
     }
     files.refuse_orphans(tail.life)?;
 
@@ -110,6 +139,7 @@ pub(crate) fn open(
         noted_life: replay.noted_life,
         states: replay.states,
         healed,
+        damages: going_on.into_list(),
     };
     files.clear(disk.as_ref(), &pool)?;
     resume(files, tail, outcome, pool, options, lock)
@@ -131,6 +161,7 @@ struct Outcome {
     noted_life: u64,
     states: States,
     healed: usize,
+    damages: Vec<Damage>,
 }
 
 /// The first start of a node: one small segment, so that it takes no time.
@@ -159,6 +190,7 @@ fn create(
         confirmed: Position(0),
         cut: None,
         healed: 0,
+        damages: Vec::new(),
     };
     Ok((wal, opened))
 }
@@ -192,10 +224,13 @@ fn resume(
     wal.states = outcome.states;
     wal.start_life = outcome.start_life;
     wal.start_noted = outcome.noted_life == outcome.start_life;
+    wal.doubted = outcome.damages.is_empty().then(BTreeMap::new);
     let end = wal.end;
     // A killed process may have left records that are in the file and not yet on the disk.
     wal.sync_current()?;
-    if tail.offset == HEAD_BYTES {
+    if tail.is_damaged {
+        leave_damaged(&mut wal, &tail.zero)?;
+    } else if tail.offset == HEAD_BYTES {
         // The crash came between the segment's head and its first job.
         wal.write_states()?;
     }
@@ -209,8 +244,23 @@ fn resume(
         confirmed: outcome.confirmed,
         cut: tail.cut,
         healed: outcome.healed,
+        damages: outcome.damages,
     };
     Ok((wal, opened))
+}
+
+/// Goes on in another segment. What proves that the damage was confirmed, and no torn write, may be
+/// a mark in what is cut here: the next segment's head proves it before anything is cut.
+fn leave_damaged(wal: &mut Wal, zero: &Range<usize>) -> Result<(), WalError> {
+    wal.rotate(true)?;
+    let left = &wal.old.back().expect("a segment was just ended").spare;
+    // Its last record was written where the cut begins.
+    let start = zero.start + BARE_BYTES as usize;
+    if start < zero.end {
+        write_all_at(left.file.as_ref(), &vec![0; zero.end - start], start as u64)
+            .map_err(failed("repair", left.name.clone()))?;
+    }
+    Ok(())
 }
 
 fn writer(current: Segment, pool: Arc<Pool>, options: WalOptions, lock: LockGuard) -> Wal {
@@ -228,6 +278,7 @@ fn writer(current: Segment, pool: Arc<Pool>, options: WalOptions, lock: LockGuar
         start_life: 1,
         start_noted: true,
         retiring: Vec::new(),
+        doubted: Some(BTreeMap::new()),
         job: Job::default(),
         poisoned: false,
         counters: Arc::new(Counters::default()),
@@ -258,7 +309,7 @@ fn repair(files: &Files, tail: &Tail) -> Result<usize, WalError> {
             write(job.finish(BARE_BYTES), offset)?;
             healed += 1;
         }
-        if at + 1 == files.log.len() && !tail.zero.is_empty() {
+        if at + 1 == files.log.len() && !tail.zero.is_empty() && !tail.is_damaged {
             let zeros = vec![0; tail.zero.len()];
             write(&zeros, tail.zero.start as u64)?;
         }
@@ -269,14 +320,6 @@ fn repair(files: &Files, tail: &Tail) -> Result<usize, WalError> {
         spare.file.sync().map_err(failed("sync", spare.name.clone()))?;
     }
     Ok(healed)
-}
-
-/// Sorts damage by place and says whose it is.
-fn corrupt(mut damages: Vec<Damage>, durable: Position) -> WalError {
-    let groups: Option<BTreeSet<_>> = damages.iter().map(|damage| damage.group).collect();
-    let doubt = groups.map_or(Doubt::All, Doubt::Groups);
-    damages.truncate(DAMAGES_MAX);
-    WalError::Corrupt(Box::new(Corruption { damages, doubt, durable }))
 }
 
 fn failed(deed: &'static str, file: String) -> impl FnOnce(io::Error) -> WalError {

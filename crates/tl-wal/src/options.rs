@@ -25,6 +25,14 @@ pub enum OnDamage {
     /// Refuse to open and name it: right for a single node, which has no peer to ask.
     #[default]
     Refuse,
+    /// Go on behind it, hand over whatever is intact, and report each damaged place: for a member of
+    /// a cluster, whose peers have what it lost. The owner must not act for a group that a report
+    /// concerns before it has been brought past the damage: see
+    /// [`Opened::damages`](crate::Opened::damages) and [`Wal::doubt`](crate::Wal::doubt).
+    ///
+    /// It refuses all the same where the order of the log is lost: a segment is missing, or has no
+    /// head and nothing that tells its place, or intact parts contradict each other.
+    GoOn,
 }
 
 /// What an owner may choose about its log.

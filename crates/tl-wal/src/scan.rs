@@ -1,5 +1,7 @@
 //! Finding records in the bytes of one segment, intact or not. Pure; any bytes will do.
 
+use tl_types::NodeId;
+
 use crate::format::{ALIGN, HEAD_BYTES, RECORD_HEADER_BYTES, RecordHead, SegmentHead, be_u64};
 use crate::record::Position;
 
@@ -29,6 +31,12 @@ impl Scan<'_> {
     /// The log position of a file offset.
     pub fn position(&self, offset: usize) -> Position {
         self.head.first.plus((offset - HEAD_BYTES) as u64)
+    }
+
+    /// The file offset of a log position that is one of this segment's.
+    pub fn offset(&self, position: Position) -> Option<usize> {
+        let offset = position.0.checked_sub(self.head.first.0)?.checked_add(HEAD_BYTES as u64)?;
+        usize::try_from(offset).ok().filter(|_| offset <= self.head.segment_bytes)
     }
 
     /// What lies at `offset`, a multiple of [`ALIGN`] behind the head.
@@ -83,6 +91,20 @@ pub(crate) fn latest_life(bytes: &[u8]) -> Option<u64> {
         offset += ALIGN;
     }
     latest
+}
+
+/// The head of a file whose head is gone, as far as its records tell: they know its life and where
+/// they stand in the log. Which segments were needed when it began is not known.
+pub(crate) fn head_from_records(bytes: &[u8], owner: NodeId) -> Option<SegmentHead> {
+    let life = latest_life(bytes)?;
+    let mut offsets = (HEAD_BYTES..bytes.len()).step_by(ALIGN);
+    let (offset, record) = offsets.find_map(|offset| {
+        let record = RecordHead::read(&bytes[offset..])?;
+        (record.life == life).then_some((offset, record))
+    })?;
+    let first = Position(record.position.0.checked_sub((offset - HEAD_BYTES) as u64)?);
+    let segment_bytes = bytes.len() as u64;
+    Some(SegmentHead { life, first, start_life: 1, segment_bytes, owner })
 }
 
 #[cfg(test)]

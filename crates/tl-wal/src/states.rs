@@ -54,25 +54,32 @@ impl States {
             .sum()
     }
 
-    /// Takes over what a record says about its group.
-    pub fn note(&mut self, record: &Record) {
+    /// Takes over what a record says about its group; false when that was known.
+    pub fn note(&mut self, record: &Record) -> bool {
         if matches!(record, Record::Entry { .. }) {
-            return;
+            return false;
         }
         let state = self.groups.entry(record.group()).or_default();
         self.bytes -= state.bytes();
-        match record {
-            Record::Entry { .. } => {}
-            Record::HardState { term, vote, .. } => state.hard = Some((*term, vote.to_be_bytes())),
+        let is_news = match record {
+            Record::Entry { .. } => false,
+            Record::HardState { term, vote, .. } => {
+                replace(&mut state.hard, (*term, vote.to_be_bytes()))
+            }
             Record::Membership { bytes, .. } => {
-                // A copy: a slice would keep a whole segment in memory after a replay.
-                state.membership = Some(Bytes::copy_from_slice(bytes));
+                let is_news = state.membership.as_ref() != Some(bytes);
+                if is_news {
+                    // A copy: a slice would keep a whole segment in memory after a replay.
+                    state.membership = Some(Bytes::copy_from_slice(bytes));
+                }
+                is_news
             }
             Record::Installed { index, term, generation, .. } => {
-                state.installed = Some((*index, *term, generation.0.to_be_bytes()));
+                replace(&mut state.installed, (*index, *term, generation.0.to_be_bytes()))
             }
-        }
+        };
         self.bytes += state.bytes();
+        is_news
     }
 
     /// Everything as records to write.
@@ -94,6 +101,14 @@ impl States {
             [installed, membership, hard].into_iter().flatten()
         })
     }
+}
+
+/// Puts a value in place of another; false when they are the same.
+fn replace<T: PartialEq>(known: &mut Option<T>, new: T) -> bool {
+    let new = Some(new);
+    let differs = *known != new;
+    *known = new;
+    differs
 }
 
 /// The small fixed-size data of records that have some, kept beside a borrowed [`Content`].

@@ -69,6 +69,9 @@ pub struct Wal {
     /// Released segments. Reused once the note that releases them is durable: until then a
     /// replay would miss them.
     pub(crate) retiring: Vec<Segment>,
+    /// Groups for whose sake nothing is released, and where what ends the doubt about one of them
+    /// ends, once it is written. `None` after damage, until somebody says which groups these are.
+    pub(crate) doubted: Option<BTreeMap<GroupId, Option<Position>>>,
     pub(crate) job: Job,
     pub(crate) poisoned: bool,
     pub(crate) counters: Arc<Counters>,
@@ -171,8 +174,11 @@ impl Wal {
     /// than `keep_bytes` behind the end, the budget kept for slow followers.
     ///
     /// A group that `applied` does not name keeps its segments; to drop a group's entries for
-    /// good name it with the highest index.
+    /// good name it with the highest index. Nothing goes while a group is in [doubt](Wal::doubt).
     pub fn release(&mut self, applied: &BTreeMap<GroupId, Index>, keep_bytes: u64) -> usize {
+        if self.is_in_doubt() {
+            return 0;
+        }
         let mut released = 0;
         while let Some(oldest) = self.old.front() {
             let next_first = self.old.get(1).map_or(self.current.first, |next| next.first);
@@ -189,6 +195,21 @@ impl Wal {
             released += 1;
         }
         released
+    }
+
+    /// Says which groups may have lost something in the damage that opening found
+    /// ([`Opened::damages`]); an earlier word is replaced. Until a [`Record::Installed`] of each of
+    /// them that was appended since is durable, [`release`](Wal::release) lets nothing go: a restart
+    /// must find the damage again, or the group would take for whole what it has.
+    pub fn doubt(&mut self, groups: impl IntoIterator<Item = GroupId>) {
+        self.doubted = Some(groups.into_iter().map(|group| (group, None)).collect());
+    }
+
+    fn is_in_doubt(&mut self) -> bool {
+        let durable = self.durable;
+        let Some(doubted) = &mut self.doubted else { return true };
+        doubted.retain(|_, ends| ends.is_none_or(|end| end > durable));
+        !doubted.is_empty()
     }
 
     /// For each group that has entries in the log, the lowest index among them.

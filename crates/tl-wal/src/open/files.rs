@@ -3,12 +3,14 @@
 use crate::disk::{Disk, read_up_to};
 use crate::error::{Damage, Fault, WalError};
 use crate::format::{HEAD_BYTES, HeadRead, SegmentHead};
-use crate::options::{SEGMENT_BYTES_MAX, WalOptions};
+use crate::options::{OnDamage, SEGMENT_BYTES_MAX, WalOptions};
 use crate::pool::{Pool, Spare, file_number};
-use crate::scan::latest_life;
+use crate::record::Position;
+use crate::scan::{head_from_records, latest_life};
 use crate::wal::Segment;
 
-use super::{corrupt, failed};
+use super::damages::Damages;
+use super::failed;
 
 /// All segment files of a directory, sorted out.
 #[derive(Debug, Default)]
@@ -17,7 +19,7 @@ pub(super) struct Files {
     pub log: Vec<Found>,
     /// Prepared or released files.
     spares: Vec<Spare>,
-    /// Files without a readable head, and the latest life that records in them name.
+    /// Files without a head that can be known, and the latest life that records in them name.
     headless: Vec<(String, Option<u64>)>,
     /// Number for the next new file.
     pub next_number: u64,
@@ -28,7 +30,7 @@ pub(super) struct Files {
 pub(super) struct Found {
     pub segment: Segment,
     pub head: SegmentHead,
-    /// Both copies of the head are intact and agree.
+    /// Both copies of the head are intact and agree; else it is to be written again.
     pub head_whole: bool,
     /// Where the record that names the next segment should be and is not.
     pub next_lost_at: Option<u64>,
@@ -67,7 +69,18 @@ impl Files {
                 HeadRead::Unreadable => {
                     let bytes = read_up_to(file.as_ref(), SEGMENT_BYTES_MAX as usize)
                         .map_err(failed("read", info.name.clone()))?;
-                    files.headless.push((info.name, latest_life(&bytes)));
+                    let told = match options.on_damage {
+                        OnDamage::Refuse => None,
+                        OnDamage::GoOn => head_from_records(&bytes, options.owner),
+                    };
+                    let Some(head) = told else {
+                        files.headless.push((info.name, latest_life(&bytes)));
+                        continue;
+                    };
+                    let segment_bytes = head.segment_bytes;
+                    let spare = Spare { name: info.name, file: file.into(), segment_bytes };
+                    let segment = Segment::new(spare, &head);
+                    known.push(Found { segment, head, head_whole: false, next_lost_at: None });
                 }
             }
         }
@@ -84,43 +97,41 @@ impl Files {
             run -= 1;
         }
         if let Some(twin) = known.windows(2).find(|pair| pair[0].head.life == pair[1].head.life) {
-            let damage = Damage {
-                segment: twin[1].segment.spare.name.clone(),
-                at_bytes: 0,
-                group: None,
-                fault: Fault::Order,
-            };
-            return Err(corrupt(vec![damage], twin[1].head.first));
+            let first = twin[1].head.first;
+            let damage = whole_segment(&twin[1].segment.spare.name, first, Fault::Order);
+            return Err(Damages::from(damage).refuse(first));
         }
         self.log = known.split_off(run);
         self.spares.extend(known.into_iter().map(|found| found.segment.spare));
         Ok(())
     }
 
+    /// The life of the log's first segment.
+    pub fn first_life(&self) -> u64 {
+        self.log.first().map_or(0, |found| found.head.life)
+    }
+
     /// Names segments that the log needs and does not have: one between `start_life` and the
-    /// log's first, or the one that its last segment says comes next.
+    /// log's first, or the one that its last segment says comes next, at `end`.
     pub fn missing_segments(
         &self,
         start_life: u64,
         next_life: Option<u64>,
-        damages: &mut Vec<Damage>,
+        end: Position,
+        damages: &mut Damages,
     ) {
-        let first = self.log.first().map_or(0, |found| found.head.life);
-        if first > start_life {
-            damages.insert(0, self.missing(first - 1));
+        if let Some(first) = self.log.first().filter(|found| found.head.life > start_life) {
+            damages.push_front(self.missing(first.head.life - 1, first.head.first));
         }
-        damages.extend(next_life.map(|life| self.missing(life)));
+        if let Some(life) = next_life {
+            damages.push(self.missing(life, end));
+        }
     }
 
-    fn missing(&self, life: u64) -> Damage {
+    fn missing(&self, life: u64, position: Position) -> Damage {
         match self.headless.iter().find(|(_, latest)| *latest == Some(life)) {
-            Some((name, _)) => headless_damage(name),
-            None => Damage {
-                segment: format!("with life {life}"),
-                at_bytes: 0,
-                group: None,
-                fault: Fault::MissingSegment,
-            },
+            Some((name, _)) => whole_segment(name, position, Fault::SegmentHeader),
+            None => whole_segment(&format!("with life {life}"), position, Fault::MissingSegment),
         }
     }
 
@@ -129,7 +140,8 @@ impl Files {
         match self.headless.iter().find(|(_, latest)| *latest > Some(last_life)) {
             Some((name, _)) => {
                 let confirmed = self.log.last().map_or_else(Default::default, |f| f.head.first);
-                Err(corrupt(vec![headless_damage(name)], confirmed))
+                let damage = whole_segment(name, confirmed, Fault::SegmentHeader);
+                Err(Damages::from(damage).refuse(confirmed))
             }
             None => Ok(()),
         }
@@ -155,6 +167,15 @@ impl Files {
     }
 }
 
-fn headless_damage(name: &str) -> Damage {
-    Damage { segment: name.to_owned(), at_bytes: 0, group: None, fault: Fault::SegmentHeader }
+/// A segment of which nothing can be used, and where it is or would be.
+fn whole_segment(name: &str, position: Position, fault: Fault) -> Damage {
+    Damage {
+        segment: name.to_owned(),
+        at_bytes: 0,
+        position,
+        group: None,
+        kind: None,
+        entry: None,
+        fault,
+    }
 }

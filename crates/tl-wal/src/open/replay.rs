@@ -7,21 +7,24 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use bytes::Bytes;
 
 use crate::disk::{DiskFile, read_up_to};
-use crate::error::{Damage, Fault, WalError};
+use crate::error::{Fault, WalError};
 use crate::format::{
     FLAG_FIRST, FLAG_LAST, FLAG_STATE, HEAD_BYTES, RECORD_HEADER_BYTES, RecordHead, RecordKind,
 };
+use crate::options::OnDamage;
 use crate::record::{Position, Record};
 use crate::scan::{Found as At, Scan};
 use crate::states::{States, decode};
 use crate::wal::{BARE_BYTES, Segment};
 
+use super::damages::{Damages, damage};
 use super::files::{Files, Found};
 use super::{Cut, failed};
 
 /// What reading has established so far.
 pub(super) struct Replay<'a> {
     callback: &'a mut dyn FnMut(Position, Record),
+    on_damage: OnDamage,
     pub states: States,
     /// The highest position that anything read proves to have been durable.
     pub confirmed: Position,
@@ -33,8 +36,11 @@ pub(super) struct Replay<'a> {
     pub noted_life: u64,
     /// Records handed over.
     pub records: u64,
-    /// Damage to confirmed records; after the first nothing more is handed over.
-    pub damages: Vec<Damage>,
+    /// Damage to confirmed records. If it is to be refused, nothing more is handed over after
+    /// the first.
+    pub damages: Damages,
+    /// In the last segment lies damage that may have been a note about the oldest life needed.
+    pub may_lack_note: bool,
 }
 
 /// Where the log ends.
@@ -43,11 +49,15 @@ pub(super) struct Tail {
     pub life: u64,
     /// Offset in the last segment behind its last whole job.
     pub offset: usize,
+    /// The same place in the log.
+    pub end: Position,
     /// The last segment is full and names this one, which is not there.
     pub next_life: Option<u64>,
     pub cut: Option<Cut>,
     /// Bytes of the last segment to overwrite with zeros.
     pub zero: Range<usize>,
+    /// Confirmed records of the last segment are damaged.
+    pub is_damaged: bool,
 }
 
 /// Where reading a segment stopped.
@@ -62,17 +72,26 @@ struct Stop {
     next_life: Option<u64>,
 }
 
+/// What came of a part of a segment in which something is damaged.
+#[derive(Default)]
+struct Salvaged {
+    damaged: usize,
+    next_life: Option<u64>,
+}
+
 impl<'a> Replay<'a> {
-    pub fn new(callback: &'a mut dyn FnMut(Position, Record)) -> Replay<'a> {
+    pub fn new(callback: &'a mut dyn FnMut(Position, Record), on_damage: OnDamage) -> Replay<'a> {
         Replay {
             callback,
+            on_damage,
             states: States::default(),
             confirmed: Position(0),
             content_end: Position(0),
             start_life: 1,
             noted_life: 1,
             records: 0,
-            damages: Vec::new(),
+            damages: Damages::default(),
+            may_lack_note: false,
         }
     }
 
@@ -119,13 +138,22 @@ impl<'a> Replay<'a> {
         let bytes = Source::of(last).read()?;
         let scan = Scan { head: last.head, bytes: &bytes };
         let mut offset = HEAD_BYTES;
-        while let At::Record(record) = scan.at(offset) {
+        loop {
+            let At::Record(record) = scan.at(offset) else {
+                // A note was true when it was written, so it counts wherever it stands.
+                let next = match self.on_damage {
+                    OnDamage::Refuse => None,
+                    OnDamage::GoOn => scan.next_intact(offset + 1),
+                };
+                let Some(next) = next else { return Ok(()) };
+                offset = next;
+                continue;
+            };
             if RecordKind::from_u8(record.kind) == Some(RecordKind::Start) {
                 self.start_life = self.start_life.max(record.index.0);
             }
             offset += record.record_bytes();
         }
-        Ok(())
     }
 
     fn full_segment(
@@ -136,11 +164,11 @@ impl<'a> Replay<'a> {
         next_first: Position,
     ) -> Result<(), WalError> {
         let scan = Scan { head: found.head, bytes };
-        if !self.damages.is_empty() {
-            self.survey(&scan, HEAD_BYTES, found, next_first);
+        if self.is_refused() {
+            self.blame(&scan, HEAD_BYTES, found, next_first);
             return Ok(());
         }
-        let stop = self.walk(&scan, bytes, &mut found.segment, begin)?;
+        let stop = self.walk(&scan, bytes, &mut found.segment, begin, HEAD_BYTES)?;
         let end = scan.position(stop.offset);
         if stop.next_life == Some(found.head.life + 1) && end == next_first {
             return Ok(());
@@ -152,9 +180,28 @@ impl<'a> Replay<'a> {
             found.next_lost_at = Some(stop.offset as u64);
             return Ok(());
         }
-        self.survey(&scan, stop.at, found, next_first);
-        self.blame_order(found, stop.at);
-        Ok(())
+        match self.on_damage {
+            OnDamage::Refuse => {
+                self.blame(&scan, stop.at, found, next_first);
+                self.blame_order(found, stop.at);
+                Ok(())
+            }
+            OnDamage::GoOn => {
+                let salvaged = match scan.offset(next_first) {
+                    Some(end) if stop.next_life.is_none() => {
+                        self.salvage(&scan, bytes, found, stop.offset..end, begin, true)?
+                    }
+                    _ => Salvaged::default(),
+                };
+                // Where nothing is damaged, what is intact contradicts the next segment's head.
+                let named = salvaged.next_life.is_none_or(|life| life == found.head.life + 1);
+                if salvaged.damaged > 0 && named {
+                    Ok(())
+                } else {
+                    self.refuse_order(found, stop.at)
+                }
+            }
+        }
     }
 
     fn last_segment(
@@ -167,23 +214,45 @@ impl<'a> Replay<'a> {
         let mut tail = Tail {
             life: found.head.life,
             offset: HEAD_BYTES,
+            end: found.head.first,
             next_life: None,
             cut: None,
             zero: 0..0,
+            is_damaged: false,
         };
-        if !self.damages.is_empty() {
-            self.survey(&scan, HEAD_BYTES, found, Position(u64::MAX));
+        if self.is_refused() {
+            self.blame(&scan, HEAD_BYTES, found, Position(u64::MAX));
             return Ok(tail);
         }
-        let stop = self.walk(&scan, bytes, &mut found.segment, begin)?;
+        let mut stop = self.walk(&scan, bytes, &mut found.segment, begin, HEAD_BYTES)?;
+        if self.on_damage == OnDamage::GoOn && stop.next_life.is_none() {
+            self.survey(&scan, stop.at, &mut |_, _, _| {});
+            while self.confirmed > scan.position(stop.offset) && stop.next_life.is_none() {
+                // What is confirmed ends where a job ends, and whole jobs may follow.
+                let Some(end) = scan.offset(self.confirmed) else {
+                    return self.refuse_order(found, stop.at);
+                };
+                let salvaged = self.salvage(&scan, bytes, found, stop.offset..end, begin, false)?;
+                if salvaged.damaged == 0 {
+                    return self.refuse_order(found, stop.at);
+                }
+                tail.is_damaged = true;
+                stop = self.walk(&scan, bytes, &mut found.segment, begin, end)?;
+                stop.next_life = stop.next_life.or(salvaged.next_life);
+            }
+        }
         tail.offset = stop.offset;
+        tail.end = scan.position(stop.offset);
         tail.next_life = stop.next_life;
         if stop.next_life.is_some() {
             return Ok(tail);
         }
-        let intact = stop.open_records + self.survey(&scan, stop.at, found, Position(u64::MAX));
-        let position = scan.position(stop.offset);
-        if self.confirmed > position {
+        let intact = stop.open_records
+            + match self.on_damage {
+                OnDamage::Refuse => self.blame(&scan, stop.at, found, Position(u64::MAX)),
+                OnDamage::GoOn => self.survey(&scan, stop.at, &mut |_, _, _| {}),
+            };
+        if self.confirmed > tail.end {
             self.blame_order(found, stop.at);
             return Ok(tail);
         }
@@ -194,7 +263,7 @@ impl<'a> Replay<'a> {
             tail.cut = Some(Cut {
                 segment: found.segment.spare.name.clone(),
                 at_bytes: stop.offset as u64,
-                position,
+                position: tail.end,
                 records: intact,
             });
         }
@@ -208,15 +277,11 @@ impl<'a> Replay<'a> {
         bytes: &Bytes,
         segment: &mut Segment,
         begin: bool,
+        from: usize,
     ) -> Result<Stop, WalError> {
         let mut job: Vec<(usize, RecordHead)> = Vec::new();
-        let mut stop = Stop {
-            offset: HEAD_BYTES,
-            at: HEAD_BYTES,
-            found: At::Full,
-            open_records: 0,
-            next_life: None,
-        };
+        let mut stop =
+            Stop { offset: from, at: from, found: At::Full, open_records: 0, next_life: None };
         loop {
             stop.found = scan.at(stop.at);
             let At::Record(record) = stop.found else { break };
@@ -249,7 +314,60 @@ impl<'a> Replay<'a> {
         Ok(stop)
     }
 
-    /// Takes one record of a whole job; the next life if the record names one.
+    /// Hands over what is intact in a part of a segment that is confirmed, and names what is not.
+    ///
+    /// Here a record counts by itself: its whole job was durable, and what its job lacks is named.
+    fn salvage(
+        &mut self,
+        scan: &Scan<'_>,
+        bytes: &Bytes,
+        found: &mut Found,
+        part: Range<usize>,
+        begin: bool,
+        has_next: bool,
+    ) -> Result<Salvaged, WalError> {
+        let mut salvaged = Salvaged::default();
+        let mut offset = part.start;
+        while offset < part.end {
+            let (record, is_intact) = match scan.at(offset) {
+                At::Record(record) => (Some(record), true),
+                At::DamagedData(record) => (Some(record), false),
+                At::NoHeader | At::Zeros | At::Full => (None, false),
+            };
+            let Some(record) = record.filter(|r| offset + r.record_bytes() <= part.end) else {
+                salvaged.damaged += 1;
+                if has_next && offset as u64 + BARE_BYTES == part.end as u64 {
+                    // What the last record of a full segment says, the next one's head says too.
+                    found.next_lost_at = Some(offset as u64);
+                } else {
+                    self.may_lack_note |= !has_next;
+                    self.damages.push(damage(found, offset, None, Fault::Header));
+                }
+                let next = scan.next_intact(offset + 1).unwrap_or(part.end);
+                offset = next.min(part.end);
+                continue;
+            };
+            self.confirm(record.mark);
+            if is_intact {
+                let start = offset + RECORD_HEADER_BYTES;
+                let data = bytes.slice(start..start + record.data_bytes as usize);
+                let next_life = self.take(&record, data, &mut found.segment, begin)?;
+                salvaged.next_life = next_life.or(salvaged.next_life);
+            } else {
+                salvaged.damaged += 1;
+                let damage = damage(found, offset, Some(&record), Fault::Data);
+                if let (Some(group), Some(index)) = (damage.group, damage.entry) {
+                    // The segment is kept until the store has what the entry brought.
+                    found.segment.note_index(group, index);
+                }
+                self.damages.push(damage);
+            }
+            offset += record.record_bytes();
+        }
+        Ok(salvaged)
+    }
+
+    /// Takes one record that counts; the next life if the record names one.
     fn take(
         &mut self,
         head: &RecordHead,
@@ -280,29 +398,50 @@ impl<'a> Replay<'a> {
         let Some(record) = decode(kind, head.group, head.term, head.index, data) else {
             return Err(unknown("data of record kind", u32::from(head.kind)));
         };
-        self.states.note(&record);
+        let is_news = self.states.note(&record);
         if let Record::Entry { group, index, .. } = record {
             segment.note_index(group, index);
         }
-        if head.flags & FLAG_STATE == 0 {
+        let repeats = head.flags & FLAG_STATE != 0;
+        if !repeats {
             self.content_end = head.position.plus(head.record_bytes() as u64);
         }
-        // What repeats the past is news only where the past is gone.
-        if head.flags & FLAG_STATE == 0 || begin {
+        // What repeats the past is news only where the past is gone: before the log's start, or in
+        // damage. Of rows that came in damage only the record itself could say what came before and
+        // what after them; so that is told to nobody, and what the damage took stays taken.
+        let is_lost = is_news && !matches!(record, Record::Installed { .. });
+        if !repeats || begin || is_lost {
             self.records += 1;
             (self.callback)(head.position, record);
         }
         Ok(None)
     }
 
-    /// Looks at everything from `offset` on, which is not going to be handed over: how many
-    /// intact records there are, what they prove, and what is damaged below `limit`.
-    fn survey(&mut self, scan: &Scan<'_>, offset: usize, found: &Found, limit: Position) -> usize {
+    /// Names what is damaged from `offset` up to `limit`, as far as that is confirmed, and says how
+    /// many intact records there are: nothing of it is going to be handed over.
+    fn blame(&mut self, scan: &Scan<'_>, offset: usize, found: &Found, limit: Position) -> usize {
+        let mut damages = Vec::new();
+        let intact = self.survey(scan, offset, &mut |at, header, fault| {
+            damages.push(damage(found, at, header, fault));
+        });
+        let limit = limit.min(self.confirmed);
+        let confirmed = damages.into_iter().filter(|damage| damage.position < limit);
+        confirmed.for_each(|damage| self.damages.push(damage));
+        intact
+    }
+
+    /// Looks at everything from `offset` on: how many intact records there are, what they prove,
+    /// and what is damaged.
+    fn survey(
+        &mut self,
+        scan: &Scan<'_>,
+        offset: usize,
+        damaged: &mut dyn FnMut(usize, Option<&RecordHead>, Fault),
+    ) -> usize {
         let mut offset = offset;
         let mut intact = 0;
-        let mut damages = Vec::new();
         loop {
-            let (group, fault) = match scan.at(offset) {
+            let (header, fault) = match scan.at(offset) {
                 At::Full => break,
                 At::Record(record) => {
                     intact += 1;
@@ -316,11 +455,8 @@ impl<'a> Replay<'a> {
                 }
                 At::NoHeader | At::Zeros => (None, Fault::Header),
             };
-            let at_bytes = offset as u64;
-            let segment = found.segment.spare.name.clone();
-            let damage = Damage { segment, at_bytes, group: group.map(|r| r.group), fault };
-            damages.push((scan.position(offset), damage));
-            match group {
+            damaged(offset, header.as_ref(), fault);
+            match header {
                 Some(record) => offset += record.record_bytes(),
                 None => match scan.next_intact(offset + 1) {
                     Some(next) => offset = next,
@@ -328,22 +464,23 @@ impl<'a> Replay<'a> {
                 },
             }
         }
-        let limit = limit.min(self.confirmed);
-        let confirmed = damages.into_iter().filter(|(position, _)| *position < limit);
-        self.damages.extend(confirmed.map(|(_, damage)| damage));
         intact
+    }
+
+    fn is_refused(&self) -> bool {
+        self.on_damage == OnDamage::Refuse && !self.damages.is_empty()
     }
 
     /// When confirmed records cannot be used although none of them is damaged.
     fn blame_order(&mut self, found: &Found, at: usize) {
         if self.damages.is_empty() {
-            self.damages.push(Damage {
-                segment: found.segment.spare.name.clone(),
-                at_bytes: at as u64,
-                group: None,
-                fault: Fault::Order,
-            });
+            self.damages.push(damage(found, at, None, Fault::Order));
         }
+    }
+
+    /// The same where damage is no reason to refuse: contradictions are.
+    fn refuse_order<T>(&self, found: &Found, at: usize) -> Result<T, WalError> {
+        Err(Damages::from(damage(found, at, None, Fault::Order)).refuse(self.confirmed))
     }
 
     fn confirm(&mut self, position: Position) {

@@ -100,8 +100,14 @@ impl Wal {
         self.finish_job()?;
         for record in records {
             self.states.note(record);
-            if let Record::Entry { group, index, .. } = record {
-                self.current.note_index(*group, *index);
+            match record {
+                Record::Entry { group, index, .. } => self.current.note_index(*group, *index),
+                Record::Installed { group, .. } => {
+                    if let Some(ends) = self.doubted.as_mut().and_then(|all| all.get_mut(group)) {
+                        *ends = Some(self.end);
+                    }
+                }
+                Record::HardState { .. } | Record::Membership { .. } => {}
             }
         }
         self.content_end = self.end;
@@ -123,7 +129,7 @@ impl Wal {
 
     /// Begins the next segment. A full disk is an error to try again after only when
     /// `nothing_written` of what the caller was asked to write.
-    pub(super) fn rotate(&mut self, nothing_written: bool) -> Result<(), WalError> {
+    pub(crate) fn rotate(&mut self, nothing_written: bool) -> Result<(), WalError> {
         if self.end > self.durable {
             self.sync_current()?;
         }

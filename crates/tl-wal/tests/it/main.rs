@@ -5,6 +5,7 @@ mod absence;
 mod common;
 mod faults;
 mod flips;
+mod go_on;
 mod inspect;
 mod model;
 mod real_disk;
