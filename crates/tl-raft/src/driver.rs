@@ -27,7 +27,7 @@ use crate::deeds::{
     Deeds, FollowerStatus, GroupStatus, Inbound, JobId, Lacking, LogJob, Now, Outcome, PeerId,
     Rejected,
 };
-use crate::frame::{self, FrameBuilder};
+use crate::frame::{self, FrameBuilder, Said};
 use crate::group::{Group, Yield};
 use crate::members::ChangeRefused;
 use crate::reads::RoundId;
@@ -190,6 +190,12 @@ impl Driver {
     #[must_use]
     pub fn is_installing(&self, group: GroupId) -> bool {
         self.group(group).is_some_and(Group::is_installing)
+    }
+
+    /// Whether records of the group's log were lost here, and it has not gone on from rows since.
+    #[must_use]
+    pub fn is_doubted(&self, group: GroupId) -> bool {
+        self.group(group).is_some_and(Group::is_doubted)
     }
 
     /// Where a group stands; `None` if it does not live here.
@@ -441,13 +447,17 @@ impl Driver {
     }
 
     fn step_frame(&mut self, from: PeerId, frame: &Bytes, deeds: &mut Deeds) {
-        let decoded = frame::decode(frame, |group, message| {
+        let decoded = frame::decode_said(frame, |group, said| {
             let slot =
                 self.groups.get_mut(usize::from(group.0)).and_then(|slot| slot.as_deref_mut());
-            let stepped = match slot {
-                Some(slot) => slot.step(from, message).inspect(|()| self.dirty.mark(group)),
-                None => Err("group does not live here"),
+            let stepped = match (slot, said) {
+                (Some(slot), Said::Raft(message)) => slot.step(from, message),
+                (Some(slot), Said::Doubt(note)) => slot.hear(from, note),
+                (None, _) => Err("group does not live here"),
             };
+            if stepped.is_ok() {
+                self.dirty.mark(group);
+            }
             if let Err(reason) = stepped {
                 deeds.rejected.push(Rejected { from, group: Some(group), reason });
             }
@@ -529,6 +539,9 @@ impl Driver {
                 if least > 0 || !self.feeds.lacks((id, peer), group, &mut deeds.fetches) {
                     deeds.lacking.push(Lacking { group: id, peer, damaged_at: Index(least) });
                 }
+            }
+            for (peer, note) in group.take_notes() {
+                self.outgoing.entry(peer).or_default().push_note(id, &note);
             }
             if !group.has_ready() {
                 continue;

@@ -1,16 +1,19 @@
 //! Frames: what one driver says to another in one turn, for all groups together.
 //!
 //! ```text
-//!   frame    = version (1 byte, 1 or 2) part*
+//!   frame    = version (1 byte, 1 to 3) part*
 //!   part     = 1 count (group term commit){count}      heartbeats
 //!            | 2 count (group term commit){count}      answers to heartbeats
 //!            | 3 kind group term fields                any other message; fields depend on kind
+//!            | 4 1 group number                        a doubted replica asks
+//!            | 4 2 group number term last members      the answer
 //! ```
 //!
 //! Numbers are little-endian base-128, bytes are a length and the bytes. Sender and receiver are
 //! the connection's, so they are not in the frame; length and checksum are the transport's. A
 //! later version adds parts and kinds under a new version byte; numbers are never used again. Version
-//! 2 adds the snapshot with members; a frame without one is of version 1.
+//! 2 adds the snapshot with members, version 3 what doubted replicas say, which leaves in a frame of
+//! its own; a frame with neither is of version 1.
 //!
 //! Decoding takes any bytes: what is no frame is an error, and a message that decodes is one that
 //! Raft can be given without a panic as far as its shape goes (`Group::step` checks the rest).
@@ -19,20 +22,26 @@ use bytes::{BufMut, Bytes, BytesMut};
 use raft::CAMPAIGN_TRANSFER;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use tl_types::limits::ENTRY_BYTES_MAX;
-use tl_types::{GroupId, Index};
+use tl_types::{GroupId, Index, Term};
 
 use crate::config::FRAME_BYTES_ACCEPTED_MAX;
+use crate::doubt::Note;
 use crate::members::Members;
 
 const VERSION: u8 = 1;
 /// Of frames with a kind that came later.
 const VERSION_MEMBERS: u8 = 2;
+/// Of frames with what doubted replicas say and are told.
+const VERSION_DOUBT: u8 = 3;
 const PART_HEARTBEATS: u8 = 1;
 const PART_HEARTBEAT_ANSWERS: u8 = 2;
 const PART_MESSAGE: u8 = 3;
+const PART_DOUBT: u8 = 4;
+const DOUBT_ASKED: u8 = 1;
+const DOUBT_TOLD: u8 = 2;
 
 /// Terms and indexes stay below this, so that Raft's `+ 1` never overflows.
-const NUMBER_MAX: u64 = 1 << 62;
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
 /// Longest read context, bytes; ours are 24.
 const CONTEXT_BYTES_MAX: usize = 64;
 /// Longest list of members, bytes; three full lists are 188.
@@ -61,12 +70,21 @@ mod kind {
     pub const SNAPSHOT_WITH_MEMBERS: u8 = 14;
 }
 
+/// What one replica of a group says to another.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages, and none is kept")]
+pub(crate) enum Said {
+    Raft(Message),
+    Doubt(Note),
+}
+
 /// Collects what goes to one peer.
 #[derive(Debug, Default)]
 pub(crate) struct FrameBuilder {
     beats: Beats,
     answers: Beats,
     messages: BytesMut,
+    notes: BytesMut,
     /// Among the messages is one of a later kind.
     has_members: bool,
 }
@@ -80,7 +98,8 @@ struct Beats {
 
 impl FrameBuilder {
     pub(crate) fn len(&self) -> usize {
-        self.beats.bytes.len() + self.answers.bytes.len() + self.messages.len()
+        let beats = self.beats.bytes.len() + self.answers.bytes.len();
+        beats + self.messages.len() + self.notes.len()
     }
 
     /// Adds a message. Kinds that never leave the node (local ones and forwarded proposals) are
@@ -102,11 +121,44 @@ impl FrameBuilder {
         true
     }
 
+    /// Adds what a doubted replica asks, or is told.
+    pub(crate) fn push_note(&mut self, group: GroupId, note: &Note) {
+        let out = &mut self.notes;
+        out.put_u8(PART_DOUBT);
+        match *note {
+            Note::Asked { number } => {
+                out.put_u8(DOUBT_ASKED);
+                put(out, u64::from(group.0));
+                put(out, number);
+            }
+            Note::Told { number, term, last, members_at } => {
+                out.put_u8(DOUBT_TOLD);
+                put(out, u64::from(group.0));
+                for value in [number, term.0, last.0, members_at.0] {
+                    put(out, value);
+                }
+            }
+        }
+    }
+
     /// What was collected, leaving the builder empty: a frame of heartbeats and answers to them
-    /// alone, which may overtake others on the way, and a frame of everything else. Nothing if
-    /// there is nothing to say.
+    /// alone, which may overtake others on the way, a frame of everything else that Raft says, and
+    /// one of what it does not. Nothing if there is nothing to say.
     pub(crate) fn finish(&mut self) -> impl Iterator<Item = Bytes> + use<> {
-        [self.finish_beats(), self.finish_messages()].into_iter().flatten()
+        let frames = [self.finish_beats(), self.finish_messages(), self.finish_notes()];
+        frames.into_iter().flatten()
+    }
+
+    /// A peer of an earlier release refuses this frame and takes the others.
+    fn finish_notes(&mut self) -> Option<Bytes> {
+        if self.notes.is_empty() {
+            return None;
+        }
+        let mut frame = BytesMut::with_capacity(self.notes.len() + 1);
+        frame.put_u8(VERSION_DOUBT);
+        frame.extend_from_slice(&self.notes);
+        self.notes = BytesMut::new();
+        Some(frame.freeze())
     }
 
     fn finish_beats(&mut self) -> Option<Bytes> {
@@ -271,16 +323,16 @@ pub(crate) type FrameError = &'static str;
 
 /// Decodes a frame, handing each message over as it is read; those before an error have been
 /// handed over, which is as harmless as losing those after it.
-pub(crate) fn decode(
+pub(crate) fn decode_said(
     frame: &Bytes,
-    mut each: impl FnMut(GroupId, Message),
+    mut each: impl FnMut(GroupId, Said),
 ) -> Result<(), FrameError> {
     if frame.len() > FRAME_BYTES_ACCEPTED_MAX {
         return Err("frame too long");
     }
     let mut reader = Reader { frame, at: 0, entries_left: FRAME_ENTRIES_MAX, version: VERSION };
     reader.version = reader.byte()?;
-    if reader.version != VERSION && reader.version != VERSION_MEMBERS {
+    if !(VERSION..=VERSION_DOUBT).contains(&reader.version) {
         return Err("unknown frame version");
     }
     while reader.at < frame.len() {
@@ -289,12 +341,28 @@ pub(crate) fn decode(
             PART_HEARTBEAT_ANSWERS => reader.beats(MessageType::MsgHeartbeatResponse, &mut each)?,
             PART_MESSAGE => {
                 let (group, message) = reader.message()?;
-                each(group, message);
+                each(group, Said::Raft(message));
+            }
+            PART_DOUBT if reader.version >= VERSION_DOUBT => {
+                let (group, note) = reader.note()?;
+                each(group, Said::Doubt(note));
             }
             _ => return Err("unknown frame part"),
         }
     }
     Ok(())
+}
+
+/// The same for messages of Raft alone.
+#[cfg(test)]
+pub(crate) fn decode(
+    frame: &Bytes,
+    mut each: impl FnMut(GroupId, Message),
+) -> Result<(), FrameError> {
+    decode_said(frame, |group, said| match said {
+        Said::Raft(message) => each(group, message),
+        Said::Doubt(_) => {}
+    })
 }
 
 /// Whether a frame holds heartbeats and answers to them and nothing else. Such a frame may
@@ -390,7 +458,7 @@ impl Reader<'_> {
     fn beats(
         &mut self,
         kind: MessageType,
-        each: &mut impl FnMut(GroupId, Message),
+        each: &mut impl FnMut(GroupId, Said),
     ) -> Result<(), FrameError> {
         for _ in 0..self.number()? {
             let group = self.group()?;
@@ -398,9 +466,26 @@ impl Reader<'_> {
             message.set_msg_type(kind);
             message.term = self.term()?;
             message.commit = self.number()?;
-            each(group, message);
+            each(group, Said::Raft(message));
         }
         Ok(())
+    }
+
+    fn note(&mut self) -> Result<(GroupId, Note), FrameError> {
+        let kind = self.byte()?;
+        let group = self.group()?;
+        let number = self.number()?;
+        let note = match kind {
+            DOUBT_ASKED => Note::Asked { number },
+            DOUBT_TOLD => Note::Told {
+                number,
+                term: Term(self.number()?),
+                last: Index(self.number()?),
+                members_at: Index(self.number()?),
+            },
+            _ => return Err("unknown note of a doubted replica"),
+        };
+        Ok((group, note))
     }
 
     fn message(&mut self) -> Result<(GroupId, Message), FrameError> {

@@ -1,10 +1,9 @@
 //! What must hold for any bytes given to this crate's decoders.
 
 use bytes::{BufMut, Bytes};
-use raft::eraftpb::Message;
 use tl_types::GroupId;
 
-use crate::frame::{FrameBuilder, decode};
+use crate::frame::{FrameBuilder, Said, decode_said};
 use crate::transport::{Answer, Damage, Decoder, FrameKind, Hello, Lane, head};
 
 /// A frame from a peer: its messages come back from their own encoding, as many and no longer.
@@ -14,7 +13,11 @@ use crate::transport::{Answer, Damage, Decoder, FrameKind, Hello, Lane, head};
 pub fn peer_frame(bytes: &[u8]) {
     let Ok(messages) = messages(&Bytes::copy_from_slice(bytes)) else { return };
     assert!(messages.len() <= bytes.len(), "a message takes at least a byte");
-    let entries: usize = messages.iter().map(|(_, message)| message.entries.len()).sum();
+    let of = |said: &Said| match said {
+        Said::Raft(message) => message.entries.len(),
+        Said::Doubt(_) => 0,
+    };
+    let entries: usize = messages.iter().map(|(_, said)| of(said)).sum();
     assert!(entries <= bytes.len(), "so does an entry");
     let frames = encoded(&messages);
     let len: usize = frames.iter().map(Bytes::len).sum();
@@ -28,25 +31,33 @@ pub fn peer_frame(bytes: &[u8]) {
     assert_eq!(encoded(&again), frames, "written once, it stays as it is");
 }
 
-fn messages(frame: &Bytes) -> Result<Vec<(GroupId, Message)>, &'static str> {
+fn messages(frame: &Bytes) -> Result<Vec<(GroupId, Said)>, &'static str> {
     let mut messages = Vec::new();
-    decode(frame, |group, message| messages.push((group, message)))?;
+    decode_said(frame, |group, said| messages.push((group, said)))?;
     Ok(messages)
 }
 
-fn encoded(messages: &[(GroupId, Message)]) -> Vec<Bytes> {
+fn encoded(messages: &[(GroupId, Said)]) -> Vec<Bytes> {
     let mut builder = FrameBuilder::default();
-    for (group, message) in messages {
-        assert!(builder.push(*group, message), "what was decoded may be sent");
+    for (group, said) in messages {
+        match said {
+            Said::Raft(message) => {
+                assert!(builder.push(*group, message), "what was decoded may be sent");
+            }
+            Said::Doubt(note) => builder.push_note(*group, note),
+        }
     }
     builder.finish().collect()
 }
 
-/// Heartbeats are gathered in front of the rest, so order is kept within a kind only.
-fn sorted(messages: &[(GroupId, Message)]) -> Vec<&(GroupId, Message)> {
+/// Heartbeats are gathered in front of the rest and notes behind it, so order is kept within a kind
+/// only.
+fn sorted(messages: &[(GroupId, Said)]) -> Vec<&(GroupId, Said)> {
     let mut sorted: Vec<_> = messages.iter().collect();
-    sorted.sort_by_key(|(_, message)| message.get_msg_type() as i32);
-    sorted.sort_by_key(|(_, message)| !message.context.is_empty());
+    sorted.sort_by_key(|(_, said)| match said {
+        Said::Raft(message) => (0, !message.context.is_empty(), message.get_msg_type() as i32),
+        Said::Doubt(_) => (1, true, 0),
+    });
     sorted
 }
 
@@ -120,6 +131,9 @@ mod tests {
     use crate::deeds::PeerId;
     use crate::transport::{Refusal, Seat};
     use tl_types::ids::{ClusterId, NodeId};
+    use tl_types::{Index, Term};
+
+    use crate::doubt::Note;
 
     #[test]
     fn peer_connections_over_the_corpus() {
@@ -167,15 +181,15 @@ mod tests {
         ];
         tl_fuzz::check("peer_hello", &seeds, peer_hello);
     }
-    use raft::eraftpb::{Entry, MessageType};
+    use raft::eraftpb::{Entry, Message, MessageType};
 
-    fn message(kind: MessageType, fill: impl FnOnce(&mut Message)) -> (GroupId, Message) {
+    fn message(kind: MessageType, fill: impl FnOnce(&mut Message)) -> (GroupId, Said) {
         let mut message = Message::default();
         message.set_msg_type(kind);
         message.term = 7;
         message.commit = 300;
         fill(&mut message);
-        (GroupId(200), message)
+        (GroupId(200), Said::Raft(message))
     }
 
     #[test]
@@ -220,6 +234,9 @@ mod tests {
             (entry.index, entry.term, entry.data) = (11, 7, members.encode_entry());
             message.set_entries(vec![entry].into());
         });
+        let note = |note| (GroupId(200), Said::Doubt(note));
+        let (term, last, members_at) = (Term(7), Index(300), Index(11));
+        let told = Note::Told { number: 1 << 40, term, last, members_at };
         let beats = vec![message(MessageType::MsgHeartbeat, |_| ()); 9];
         // Parts of both kinds in one frame, as a peer may send them.
         let frame = |messages: &[_]| {
@@ -233,6 +250,7 @@ mod tests {
             ("kinds", frame(&all)),
             ("beats", frame(&beats)),
             ("members", frame(&[snapshot, change])),
+            ("doubt", frame(&[Note::Asked { number: 1 << 40 }, told].map(note))),
         ];
         tl_fuzz::check("peer_frame", &seeds, peer_frame);
     }

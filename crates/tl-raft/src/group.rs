@@ -36,7 +36,7 @@
 //! Then whoever stands knows all changes but the last that is committed, and majorities of
 //! neighbours meet: a winner has all that was taken under either.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, HardState, Message, MessageType};
@@ -56,8 +56,11 @@ use crate::recovery::RecoveredGroup;
 use crate::tokens::Tokens;
 
 use self::change::{asks_for_vote, told_members};
+use self::doubt::{Demand, Doubt};
+use crate::doubt::Note;
 
 mod change;
+mod doubt;
 mod feed;
 mod rows;
 
@@ -86,6 +89,12 @@ pub(crate) struct Group {
     installing: Option<(u64, Staged)>,
     /// Its rows are damaged here: it is not led here, and rows of its leader are asked for.
     is_damaged: bool,
+    /// Records of its log were lost, or may have been.
+    doubt: Option<Doubt>,
+    /// What is demanded of rows for doubted followers; at most one for each member.
+    demands: BTreeMap<PeerId, Demand>,
+    /// What is to be said beside Raft.
+    notes: Vec<(PeerId, Note)>,
     /// Followers that are being given rows; while there are any, more entries are kept.
     giving: BTreeSet<PeerId>,
     giving_lag_bytes: usize,
@@ -140,6 +149,7 @@ impl Group {
             base,
             terms,
             entries,
+            is_doubted,
             ..
         } = recovered;
         let mut hard = HardState::default();
@@ -180,6 +190,8 @@ impl Group {
         };
         let raw =
             RawNode::new(&raft, log, logger).expect("a checked configuration and a log in memory");
+        let mut jitter = jitter;
+        let doubt = is_doubted.then(|| Doubt::new(&mut jitter));
         let mut group = Group {
             id: group,
             peer: config.peer,
@@ -194,7 +206,10 @@ impl Group {
             cut_by: 0,
             staged: None,
             installing: None,
-            is_damaged: false,
+            is_damaged: doubt.is_some(),
+            doubt,
+            demands: BTreeMap::new(),
+            notes: Vec::new(),
             giving: BTreeSet::new(),
             giving_lag_bytes: config.follower_lag_bytes,
             log_begins: Index(u64::MAX),
@@ -231,7 +246,9 @@ impl Group {
     }
 
     pub(crate) fn has_ready(&self) -> bool {
-        self.raw.has_ready() || self.held_for.is_none() && !self.held.is_empty()
+        self.raw.has_ready()
+            || self.held_for.is_none() && !self.held.is_empty()
+            || self.lacks_doubt_on_record()
     }
 
     fn leader(&self) -> Option<PeerId> {
@@ -282,6 +299,9 @@ impl Group {
         if self.installing.is_some() {
             return;
         }
+        if self.doubt.is_some() {
+            return self.ask_in_doubt();
+        }
         if self.is_damaged && !self.leads() {
             return self.ask_for_rows();
         }
@@ -326,6 +346,7 @@ impl Group {
             progress.recent_active
                 && progress.matched >= raft.raft_log.committed
                 && progress.pending_request_snapshot == raft::INVALID_INDEX
+                && !self.is_in_doubt(peer)
         })
     }
 
@@ -341,6 +362,9 @@ impl Group {
         // A number that is not known yet may be a member by a change that did not come here so far.
         if from == self.peer || self.members().is_gone(from) {
             return Err("sender is no other member of the group");
+        }
+        if self.doubt.is_some() {
+            return self.step_in_doubt(from, message);
         }
         self.check_shape(&message)?;
         if self.has_nothing() && asks_for_vote(&message) {
@@ -367,6 +391,7 @@ impl Group {
             self.check_snapshot(&mut message)?;
         }
         self.hint_by_terms(&mut message);
+        self.note_answer(from, &message);
         message.from = from.0;
         message.to = self.peer.0;
         // What Raft answers with an error (a response of a peer that it does not track) is as good as lost.
@@ -544,6 +569,7 @@ impl Group {
             if let Some((_, rows)) = self.installing.take_if(|(by, _)| *by <= number) {
                 self.raw.advance_apply_to(rows.index.0);
                 self.is_damaged = false;
+                self.doubt = None;
                 installed.push(Installed { group: self.id, rows });
             }
             self.stepped();
@@ -611,17 +637,15 @@ impl Group {
         let mut ready = self.raw.ready();
         let number = ready.number();
         let records_before = out.records.len();
-        if let Some(hard) = ready.hs()
-            && (hard.term, hard.vote) != self.recorded
-        {
-            self.recorded = (hard.term, hard.vote);
-            out.records.push(Record::HardState {
-                group: self.id,
-                term: Term(hard.term),
-                vote: hard.vote,
-            });
-        }
         let snapshot = ready.snapshot().get_metadata();
+        let ends_doubt = self.doubt.is_some() && snapshot.index != 0;
+        if let Some(promise) = self.promise(&ready, ends_doubt)
+            && (promise != self.recorded || ends_doubt)
+        {
+            self.recorded = promise;
+            let (term, vote) = (Term(promise.0), promise.1);
+            out.records.push(Record::HardState { group: self.id, term, vote });
+        }
         if snapshot.index != 0 {
             assert!(self.is_staged(snapshot), "a snapshot is stepped only with its rows");
             let rows = self.staged.take().expect("just seen");
@@ -637,8 +661,13 @@ impl Group {
             index: Index(entry.index),
             data: entry.data,
         }));
-        out.messages.append(&mut ready.take_messages());
-        let promises = ready.take_persisted_messages();
+        let mut messages = ready.take_messages();
+        let mut promises = ready.take_persisted_messages();
+        if self.doubt.is_some() {
+            messages.clear();
+            promises.retain(|message| ends_doubt && self.is_answer_to_rows(message));
+        }
+        out.messages.append(&mut messages);
         self.held.extend(ready.take_committed_entries());
         for state in ready.take_read_states() {
             let (group, index) = (self.id, Index(state.index));

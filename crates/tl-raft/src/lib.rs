@@ -11,6 +11,7 @@
 
 pub mod config;
 mod deeds;
+mod doubt;
 mod driver;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -29,8 +30,9 @@ pub use deeds::{
     ApplyBatch, Committed, Deeds, Fetch, FollowerStatus, GroupStatus, Inbound, Installed, JobId,
     Lacking, LogJob, Now, Outcome, PeerId, ReadReady, Rejected, Role, RoleChange, Staged, Token,
 };
+pub use doubt::DOUBTED;
 pub use driver::{Driver, FeedCounts};
 pub use members::{
     CAUGHT_UP_ENTRIES, CHANGE_VOTERS_MIN, ChangeRefused, LEARNERS_MAX, MemberChange, Members,
 };
-pub use recovery::{GroupStart, RecoverError, RecoveredGroup, Recovery};
+pub use recovery::{GroupStart, LogDamage, RecoverError, RecoveredGroup, Recovery};

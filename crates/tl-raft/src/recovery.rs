@@ -13,13 +13,23 @@
 //! log that is known to be committed. One is known to be if another follows it: a leader proposes no
 //! change before it has applied the last one. That must hold over restarts, or a replica that
 //! has the second change could win an election by the majority before the first.
+//!
+//! Records that were durable may be damaged. A group that may have lost one is *doubted*
+//! ([`DOUBTED`]): it starts from its rows alone, with the highest term and the newest members that can
+//! be read, and goes on as `group::doubt` says. Of damage, only this is no loss:
+//!
+//!  - what stands before a record that the group is doubted. Whoever wrote it knew of the damage, or
+//!    the damage is to what the end of that doubt has replaced: rows, term, vote and members are
+//!    written anew then, in one job;
+//!  - an entry that the store has applied durably, if what is left of the log still fits the store.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use tl_types::ids::{Generation, GroupId, Index, Term};
-use tl_wal::Record;
+use tl_wal::{Position, Record};
 
 use crate::deeds::{PeerId, Staged};
+use crate::doubt::DOUBTED;
 use crate::group_log::LogEntry;
 use crate::members::Members;
 use crate::terms::Terms;
@@ -36,6 +46,17 @@ pub struct GroupStart {
     pub applied: (Index, Term),
     /// The generation of the rows that it has applied them to.
     pub generation: Generation,
+}
+
+/// A place in the log where records that were durable cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogDamage {
+    /// Where it begins.
+    pub position: Position,
+    /// Whose record it was; `None` if any group's may have been there.
+    pub group: Option<GroupId>,
+    /// The entry that was there, if it was one and that is known.
+    pub entry: Option<Index>,
 }
 
 /// Why a group cannot start from its log.
@@ -85,6 +106,12 @@ pub enum RecoverError {
         /// The hard state's term.
         hard: Term,
     },
+    /// Records were lost, and no other replica has them.
+    #[error("group {group}: its log is damaged, and it has no other voter to go on from")]
+    Alone {
+        /// The group.
+        group: GroupId,
+    },
     /// What the log says of the members cannot be read: damaged, or written by a later release.
     #[error("group {group}: {reason}")]
     Members {
@@ -118,6 +145,7 @@ pub struct RecoveredGroup {
     pub(crate) terms: Terms,
     pub(crate) entries: VecDeque<LogEntry>,
     pub(crate) installed: Option<Staged>,
+    pub(crate) is_doubted: bool,
 }
 
 impl RecoveredGroup {
@@ -135,7 +163,15 @@ impl RecoveredGroup {
             terms: Terms::of((Index(0), Term(0))),
             entries: VecDeque::new(),
             installed: None,
+            is_doubted: false,
         }
+    }
+
+    /// Whether records of it were lost, or may have been: it neither votes nor acknowledges before its
+    /// leader has given it other rows.
+    #[must_use]
+    pub fn is_doubted(&self) -> bool {
+        self.is_doubted
     }
 
     /// The group.
@@ -168,15 +204,16 @@ impl Recovery {
         Recovery { groups, keep_bytes_per_group: keep_bytes / shared.max(1), unknown: 0 }
     }
 
-    /// Takes the next record of the log. Records of groups that do not live here are counted and
+    /// Takes the next record of the log, which stands there. Behind damage, what the log repeats of a
+    /// group's state may come again. Records of groups that do not live here are counted and
     /// left out.
-    pub fn record(&mut self, record: Record) {
+    pub fn record(&mut self, position: Position, record: Record) {
         let (Record::Entry { group, .. }
         | Record::HardState { group, .. }
         | Record::Membership { group, .. }
         | Record::Installed { group, .. }) = &record;
         match self.groups.get_mut(group) {
-            Some(tail) => tail.record(record, self.keep_bytes_per_group),
+            Some(tail) => tail.record(position, record, self.keep_bytes_per_group),
             None => self.unknown += 1,
         }
     }
@@ -203,12 +240,13 @@ impl Recovery {
         self.unknown
     }
 
-    /// The groups in order of their ids, or the first thing that does not fit together.
+    /// The groups in order of their ids, or the first thing that does not fit together and that
+    /// the damages found in the log do not explain.
     ///
     /// # Errors
     /// What is wrong with which group; no group should start then without repair.
-    pub fn finish(self) -> Result<Vec<RecoveredGroup>, RecoverError> {
-        self.groups.into_values().map(Tail::finish).collect()
+    pub fn finish(self, damages: &[LogDamage]) -> Result<Vec<RecoveredGroup>, RecoverError> {
+        self.groups.into_values().map(|tail| tail.finish(damages)).collect()
     }
 }
 
@@ -216,8 +254,14 @@ impl Recovery {
 #[derive(Debug)]
 struct Tail {
     start: GroupStart,
+    /// What the store had applied before anything was read.
+    stored: Index,
     term: Term,
     vote: u64,
+    /// The highest term in any record, and the vote in it.
+    highest: (Term, u64),
+    /// Where a record says last that the group is doubted.
+    doubted_at: Option<Position>,
     /// Index of `entries[0]`; meaningless while there are none.
     first: Index,
     entries: VecDeque<LogEntry>,
@@ -230,10 +274,12 @@ struct Tail {
     /// The first of them that came again.
     rewritten: Option<Index>,
     installed: Option<Staged>,
+    /// Of the last record of rows, which may be repeated.
+    generation: Option<Generation>,
     /// Committed for certain.
     members: Members,
-    /// As of the newest record of them; 0 without one, which the founding stands for.
-    recorded: Index,
+    /// The newest of which there is a record, or those of the founding.
+    recorded: Members,
     /// The last change in the log, committed or not.
     change: Option<Members>,
     /// What could not be read of them.
@@ -244,7 +290,11 @@ impl Tail {
     fn new(start: GroupStart) -> Tail {
         Tail {
             members: Members::founding(&start.voters),
-            recorded: Index(0),
+            recorded: Members::founding(&start.voters),
+            stored: start.applied.0,
+            highest: (Term(0), 0),
+            doubted_at: None,
+            generation: None,
             change: None,
             damage: None,
             terms: Terms::of(start.applied),
@@ -260,9 +310,10 @@ impl Tail {
         }
     }
 
-    fn record(&mut self, record: Record, keep_bytes: usize) {
+    fn record(&mut self, position: Position, record: Record, keep_bytes: usize) {
         match record {
             Record::Entry { term, index, data, .. } => {
+                self.saw(term, 0);
                 if self.is_replayed && index <= self.start.applied.0 {
                     self.rewritten.get_or_insert(index);
                 }
@@ -289,13 +340,21 @@ impl Tail {
                 self.entries.push_back(entry);
                 self.shrink(keep_bytes);
             }
+            Record::HardState { term, vote: DOUBTED, .. } => {
+                self.doubted_at = Some(position);
+                self.saw(term, 0);
+                (self.term, self.vote) = (term, DOUBTED);
+            }
             Record::HardState { term, vote, .. } => {
-                self.term = term;
-                self.vote = vote;
+                self.saw(term, vote);
+                (self.term, self.vote) = (term, vote);
             }
             // A snapshot takes the place of the whole log before it. The store knows of it if the
             // switch was flushed; else the record decides, and the rows are durable.
+            Record::Installed { generation, .. } if self.generation == Some(generation) => {}
             Record::Installed { index, term, generation, .. } => {
+                self.generation = Some(generation);
+                self.saw(term, 0);
                 self.clear();
                 self.terms = Terms::of((index, term));
                 // The members as of these rows, or later, stand in a record of their own behind this.
@@ -308,11 +367,22 @@ impl Tail {
             }
             Record::Membership { bytes, .. } => match Members::decode(&bytes) {
                 Ok(members) => {
-                    self.recorded = self.recorded.max(members.at);
+                    if members.at > self.recorded.at {
+                        self.recorded = members.clone();
+                    }
                     self.committed(members);
                 }
                 Err(damage) => self.damage = self.damage.or(Some(damage)),
             },
+        }
+    }
+
+    /// A term that the replica was in, and its vote, if it is one.
+    fn saw(&mut self, term: Term, vote: u64) {
+        if term > self.highest.0 {
+            self.highest = (term, vote);
+        } else if term == self.highest.0 && vote != 0 {
+            self.highest.1 = vote;
         }
     }
 
@@ -377,13 +447,26 @@ impl Tail {
         }
     }
 
-    fn finish(mut self) -> Result<RecoveredGroup, RecoverError> {
+    fn finish(mut self, damages: &[LogDamage]) -> Result<RecoveredGroup, RecoverError> {
         let group = self.start.group;
         if let Some(index) = self.rewritten {
             return Err(RecoverError::Rewritten { group, index });
         }
         if let Some(reason) = self.damage {
             return Err(RecoverError::Members { group, reason });
+        }
+        let mut has_gaps = false;
+        for damage in damages.iter().filter(|damage| damage.group.is_none_or(|of| of == group)) {
+            if self.doubted_at.is_some_and(|doubted_at| damage.position < doubted_at) {
+                continue;
+            }
+            match damage.entry {
+                Some(index) if index <= self.stored => has_gaps = true,
+                Some(_) | None => return self.finish_doubted(),
+            }
+        }
+        if self.vote == DOUBTED || has_gaps && !self.forget_applied() {
+            return self.finish_doubted();
         }
         // What is applied was committed.
         if let Some(change) = self.change.take_if(|change| change.at <= self.start.applied.0) {
@@ -429,7 +512,7 @@ impl Tail {
         }
         Ok(RecoveredGroup {
             group,
-            are_members_recorded: self.members.at <= self.recorded,
+            are_members_recorded: self.members.at <= self.recorded.at,
             members: self.members,
             term: self.term,
             vote: self.vote,
@@ -438,6 +521,54 @@ impl Tail {
             terms: self.terms.up_to(base),
             entries: self.entries,
             installed: self.installed,
+            is_doubted: false,
+        })
+    }
+
+    /// Entries up to what the store has applied durably are missing. Then what is before the hole may
+    /// have been replaced by what stood in it, and so may what is behind, unless the last one applied
+    /// stands there. Keeps what is behind that one; false if it cannot be told.
+    fn forget_applied(&mut self) -> bool {
+        // A change up to there has a record, and one that seems to be there may have been replaced.
+        if self.members.at <= self.stored {
+            self.members = self.recorded.clone();
+        }
+        self.change.take_if(|change| change.at <= self.stored);
+        let (applied, term) = self.start.applied;
+        if self.next().is_none_or(|next| next <= applied) {
+            self.clear();
+            return true;
+        }
+        let slot = applied.0.checked_sub(self.first.0).and_then(|slot| usize::try_from(slot).ok());
+        let Some(slot) = slot.filter(|slot| self.entries[*slot].term == term) else {
+            return false;
+        };
+        self.entries.drain(..slot);
+        self.first = applied;
+        self.terms = Terms::of(self.start.applied);
+        true
+    }
+
+    /// Nothing of the log counts but what stands above all that may be missing.
+    fn finish_doubted(self) -> Result<RecoveredGroup, RecoverError> {
+        let (group, base) = (self.start.group, self.start.applied);
+        if self.recorded.voters.len() < 2 {
+            return Err(RecoverError::Alone { group });
+        }
+        let (highest, vote) = self.highest;
+        let term = highest.max(base.1);
+        Ok(RecoveredGroup {
+            group,
+            members: self.recorded,
+            are_members_recorded: true,
+            term,
+            vote: if term == highest { vote } else { 0 },
+            applied: base.0,
+            base,
+            terms: Terms::of(base),
+            entries: VecDeque::new(),
+            installed: self.installed,
+            is_doubted: true,
         })
     }
 }

@@ -8,7 +8,7 @@ use tl_core::{Outcome, Poison};
 use tl_raft::{Driver, DriverConfig, GroupStart, PeerId, RecoverError, Recovery, Staged};
 use tl_store::{GroupWrites, OrderedStore};
 use tl_types::{Generation, GroupId, Index, Term};
-use tl_wal::{Cut, Disk, Opened, Record, Wal, WalError, WalOptions};
+use tl_wal::{Cut, Disk, Opened, Position, Record, Wal, WalError, WalOptions};
 
 use super::rows::{BlockingRows, HeldRows};
 use super::{LOG_ENTRY_OVERHEAD, Node, Now, floors_of};
@@ -101,13 +101,13 @@ pub fn recover_some<S: OrderedStore>(
     let mut replay =
         Replay { store: &*store, recovery, is_alone, found: Found::default(), log_bytes: 0 };
     let (wal, opened) = if is_alone {
-        read_beside(disk, plan.log, |record| replay.take(record))?
+        read_beside(disk, plan.log, |at, record| replay.take(at, record))?
     } else {
-        Wal::open(disk, plan.log, &mut |_, record| replay.take(record))?
+        Wal::open(disk, plan.log, &mut |at, record| replay.take(at, record))?
     };
     let Replay { recovery, mut found, log_bytes, .. } = replay;
     found.cut = opened.cut;
-    let recovered = recovery.finish()?;
+    let recovered = recovery.finish(&[])?;
     for (group, rows) in
         recovered.iter().filter_map(|group| Some((group.group(), group.installed()?)))
     {
@@ -126,14 +126,14 @@ pub fn recover_some<S: OrderedStore>(
 fn read_beside(
     disk: Arc<dyn Disk>,
     options: WalOptions,
-    mut take: impl FnMut(Record),
+    mut take: impl FnMut(Position, Record),
 ) -> Result<(Wal, Opened), WalError> {
     std::thread::scope(|scope| {
         let (sender, pieces) = std::sync::mpsc::sync_channel(PIECES_AHEAD_MAX);
         let reader = scope.spawn(move || {
             let mut piece = Vec::with_capacity(PIECE_RECORDS);
-            let opened = Wal::open(disk, options, &mut |_, record| {
-                piece.push(record);
+            let opened = Wal::open(disk, options, &mut |position, record| {
+                piece.push((position, record));
                 if piece.len() == PIECE_RECORDS {
                     // Nobody takes them only when the other side has panicked.
                     let _ = sender
@@ -143,7 +143,7 @@ fn read_beside(
             let _ = sender.send(piece);
             opened
         });
-        pieces.into_iter().flatten().for_each(&mut take);
+        pieces.into_iter().flatten().for_each(|(position, record)| take(position, record));
         reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
@@ -160,7 +160,7 @@ struct Replay<'a, S> {
 }
 
 impl<S: OrderedStore> Replay<'_, S> {
-    fn take(&mut self, record: Record) {
+    fn take(&mut self, position: Position, record: Record) {
         if let Record::Entry { group, term, index, data } = &record {
             let (group, term, index) = (*group, *term, *index);
             let applied = self.store.applied(group);
@@ -177,7 +177,7 @@ impl<S: OrderedStore> Replay<'_, S> {
                 return;
             }
         }
-        self.recovery.record(record);
+        self.recovery.record(position, record);
     }
 
     /// Applies an entry; false when it cannot be, and nothing has changed then.

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod doubt;
 mod feeds;
 mod members;
 mod snapshots;
@@ -8,7 +9,7 @@ mod snapshots;
 use std::hint::black_box;
 
 use tl_types::{Generation, Term};
-use tl_wal::Record;
+use tl_wal::{Position, Record};
 
 use super::*;
 use crate::deeds::{ApplyBatch, Committed, ReadReady, Role, Token};
@@ -61,8 +62,15 @@ fn recover(voter_count: u64, applied: (Index, Term), records: &[Record]) -> Vec<
         generation: Generation(0),
     };
     let mut recovery = Recovery::new(vec![start], 1 << 20);
-    records.iter().for_each(|record| recovery.record(record.clone()));
-    recovery.finish().unwrap()
+    read(&mut recovery, records);
+    recovery.finish(&[]).unwrap()
+}
+
+/// Reads a log in which each record takes one place.
+fn read(recovery: &mut Recovery, records: &[Record]) {
+    for (position, record) in (0..).map(Position).zip(records) {
+        recovery.record(position, record.clone());
+    }
 }
 
 /// A frame with one message, as another node would send it.

@@ -299,3 +299,57 @@ fn heartbeats_leave_in_a_frame_of_their_own() {
     assert_eq!(decoded(&frames[0]).unwrap().len(), 2);
     assert_eq!(decoded(&frames[1]).unwrap().len(), 2);
 }
+
+fn notes() -> impl Strategy<Value = Note> {
+    let told = (number(), number(), number(), number());
+    prop_oneof![
+        number().prop_map(|number| Note::Asked { number }),
+        told.prop_map(|(number, term, last, at)| {
+            let (term, last, members_at) = (Term(term), Index(last), Index(at));
+            Note::Told { number, term, last, members_at }
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn notes_of_doubted_replicas_come_out_of_a_frame_of_their_own(
+        sent in prop::collection::vec((any::<u16>().prop_map(GroupId), notes()), 1..20),
+        message in message(),
+    ) {
+        let mut builder = FrameBuilder::default();
+        builder.push(GroupId(1), &message);
+        sent.iter().for_each(|(group, note)| builder.push_note(*group, note));
+        let frames: Vec<Bytes> = builder.finish().collect();
+        prop_assert_eq!(frames.len(), 2);
+        let mut came = Vec::new();
+        decode_said(&frames[1], |group, said| came.push((group, said))).unwrap();
+        let sent: Vec<_> = sent.into_iter().map(|(to, note)| (to, Said::Doubt(note))).collect();
+        prop_assert_eq!(came, sent);
+        prop_assert_eq!(builder.finish().next(), None, "the builder is empty again");
+    }
+}
+
+/// The bytes of version 3, as they must stay.
+#[test]
+fn notes_are_of_the_third_version() {
+    let mut builder = FrameBuilder::default();
+    builder.push_note(GroupId(2), &Note::Asked { number: 300 });
+    let (term, last, members_at) = (Term(5), Index(299), Index(7));
+    builder.push_note(GroupId(2), &Note::Told { number: 300, term, last, members_at });
+    let frame = builder.finish().next().unwrap();
+    let bytes = [
+        3, // version
+        4, 1, 2, 0xac, 2, // group 2 asks under number 300
+        4, 2, 2, 0xac, 2, 5, 0xab, 2, 7, // told: term 5, last entry 299, members of entry 7
+    ];
+    assert_eq!(frame, bytes.as_slice());
+    assert!(!only_beats(&frame));
+    let older = [&[2], &frame[1..]].concat();
+    assert!(decoded(&older.into()).is_err(), "the second version knows no such part");
+    for at in [2, 3, 4, 5, 7, 12] {
+        assert!(decode_said(&frame.slice(..at), |_, _| ()).is_err(), "cut at {at}");
+    }
+    let unknown = Bytes::from_static(&[3, 4, 3, 2, 1]);
+    assert!(decode_said(&unknown, |_, _| ()).is_err());
+}

@@ -37,6 +37,7 @@ impl Group {
             self.raw.raft.become_follower(self.raw.raft.term, raft::INVALID_ID);
         }
         self.giving.retain(|peer| members.contains(*peer));
+        self.demands.retain(|peer, _| members.contains(*peer));
         self.raw.mut_store().set_members(members);
         self.record_members(records);
         self.stepped();
@@ -104,12 +105,13 @@ impl Group {
     /// Whether a learner has nearly all that is committed, the change that made it one included.
     fn has_caught_up(&self, learner: PeerId) -> bool {
         let raft = &self.raw.raft;
-        raft.prs().get(learner.0).is_some_and(|progress| {
-            progress.recent_active
-                && progress.pending_request_snapshot == raft::INVALID_INDEX
-                && progress.matched >= self.members().at.0
-                && progress.matched + CAUGHT_UP_ENTRIES >= raft.raft_log.committed
-        })
+        !self.is_in_doubt(learner)
+            && raft.prs().get(learner.0).is_some_and(|progress| {
+                progress.recent_active
+                    && progress.pending_request_snapshot == raft::INVALID_INDEX
+                    && progress.matched >= self.members().at.0
+                    && progress.matched + CAUGHT_UP_ENTRIES >= raft.raft_log.committed
+            })
     }
 
     /// This node came later and was given nothing of the group yet.

@@ -92,7 +92,7 @@ impl Group {
 
     /// Raft remembers that a follower asked for rows, also when it has got them. One that still
     /// needs them asks again.
-    fn forget_request(&mut self, to: PeerId) {
+    pub(super) fn forget_request(&mut self, to: PeerId) {
         if self.leads()
             && let Some(progress) = self.raw.raft.mut_prs().get_mut(to.0)
         {
@@ -101,7 +101,7 @@ impl Group {
     }
 
     /// Raft says once that there is a snapshot and then waits for the follower for ever.
-    fn resume(&mut self, to: PeerId) {
+    pub(super) fn resume(&mut self, to: PeerId) {
         let waits = |progress: &raft::Progress| progress.state == ProgressState::Snapshot;
         if self.leads() && self.raw.raft.prs().get(to.0).is_some_and(waits) {
             self.raw.report_snapshot(to.0, SnapshotStatus::Failure);
@@ -152,7 +152,8 @@ impl Group {
         self.raw.mut_store().restart_behind((index, term));
         // Raft was given these members with the rows.
         let news = members.filter(|members| members.at > self.members().at);
-        if news.is_some() || self.unrecorded.is_some() {
+        // The end of a doubt says all anew: what was said before it may be damaged.
+        if news.is_some() || self.unrecorded.is_some() || self.doubt.is_some() {
             if let Some(members) = news {
                 self.raw.mut_store().set_members(members);
             }

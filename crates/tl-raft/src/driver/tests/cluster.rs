@@ -137,13 +137,13 @@ impl Sim {
         });
         let keep_bytes = if self.is_forgetful { LITTLE_BYTES } else { 64 << 20 };
         let mut recovery = Recovery::new(starts.collect(), keep_bytes);
-        machine.disk.synced.iter().for_each(|record| recovery.record(record.clone()));
+        super::read(&mut recovery, &machine.disk.synced);
         let mut config = DriverConfig::new(machine.peer, self.rng.u64(..));
         if self.is_forgetful {
             (config.entry_cache_bytes, config.follower_lag_bytes) = (LITTLE_BYTES, LITTLE_BYTES);
             config.fetches_max = 2;
         }
-        let mut driver = Driver::new(config, recovery.finish().unwrap());
+        let mut driver = Driver::new(config, recovery.finish(&[]).unwrap());
         driver.log_begins(&begins(&machine.disk.synced));
         machine.driver = Some(driver);
         *self.lives.entry(machine.peer).or_default() += 1;

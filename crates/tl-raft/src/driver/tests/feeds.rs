@@ -44,12 +44,12 @@ fn leading(groups: u16) -> Driver {
             generation: Generation(0),
         };
         let mut recovery = Recovery::new(vec![start], 0);
-        recovery.record(Record::HardState { group, term: Term(TERM - 1), vote: 0 });
+        recovery.record(Position(0), Record::HardState { group, term: Term(TERM - 1), vote: 0 });
         for index in 1..=GONE {
             let (term, index, data) = (Term(term_of(index)), Index(index), Bytes::from("x"));
-            recovery.record(Record::Entry { group, term, index, data });
+            recovery.record(Position(index.0), Record::Entry { group, term, index, data });
         }
-        recovery.finish().unwrap().remove(0)
+        recovery.finish(&[]).unwrap().remove(0)
     });
     let config = DriverConfig { fetches_max: FETCHES_MAX, ..DriverConfig::new(ME, 7) };
     let mut driver = Driver::new(config, recovered.collect());

@@ -64,9 +64,9 @@ impl Bench {
         };
         let mut recovery = Recovery::new(vec![start], 1 << 20);
         let log = self.logs.entry(peer).or_default();
-        log.iter().for_each(|record| recovery.record(record.clone()));
+        super::read(&mut recovery, log);
         let config = DriverConfig::new(peer, self.now_ms);
-        self.drivers.insert(peer, Driver::new(config, recovery.finish().unwrap()));
+        self.drivers.insert(peer, Driver::new(config, recovery.finish(&[]).unwrap()));
         self.inboxes.insert(peer, Vec::new());
         self.applied.insert(peer, Vec::new());
     }
@@ -544,8 +544,8 @@ fn members_that_cannot_be_read_keep_a_group_from_starting() {
             generation: Generation(0),
         };
         let mut recovery = Recovery::new(vec![start], 0);
-        recovery.record(record);
-        let error = recovery.finish().unwrap_err();
+        recovery.record(Position(0), record);
+        let error = recovery.finish(&[]).unwrap_err();
         assert!(matches!(error, crate::RecoverError::Members { group: GROUP, .. }), "{error}");
     }
 }
