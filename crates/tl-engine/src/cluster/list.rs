@@ -15,7 +15,7 @@
 //! [`MEMBER_LIST_BYTES_MAX`] bytes. A later release that writes another form counts it up; this
 //! one then refuses to read it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tl_raft::PeerId;
@@ -165,6 +165,16 @@ impl MemberList {
         self.members.iter().map(|member| PeerId(member.peer)).collect()
     }
 
+    /// Of the lives that are over and remembered by name, who has that name now.
+    #[must_use]
+    pub fn heirs(&self) -> BTreeMap<PeerId, PeerId> {
+        let of_name = |name: &str| self.members.iter().find(|member| member.name == name);
+        let former = self.former.iter();
+        former
+            .filter_map(|life| Some((PeerId(life.peer), PeerId(of_name(&life.name)?.peer))))
+            .collect()
+    }
+
     /// The Raft numbers of all lives that are over.
     #[must_use]
     pub fn removed(&self) -> BTreeSet<PeerId> {
@@ -204,6 +214,7 @@ mod tests {
         assert_eq!(list.peers(), [1, 3, 13].map(PeerId).into());
         assert_eq!(list.removed().len(), 10);
         assert!(list.removed().is_disjoint(&list.peers()));
+        assert_eq!(list.heirs(), list.removed().into_iter().map(|old| (old, PeerId(13))).collect());
         assert_eq!(list.replaced("d", [1; 16]), Err(ListError::Unknown("d".to_owned())));
     }
 

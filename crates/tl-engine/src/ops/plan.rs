@@ -8,12 +8,13 @@
 //! one stopped. A step that Raft refuses is taken again later.
 //!
 //! Invariants:
-//!  - P1 one number comes in for one that goes out, so a group has as many voters as before;
+//!  - P1 one number comes in for one that goes out, so a group has as many voters as before; the one that
+//!    goes is a former life of the same name, so outside of a joint change no two lives of a name count;
 //!  - P2 a number that is not on the list never comes in, and one that is on it never goes out;
 //!    a list is not followed by groups that know a number it has not given out: it is an old one;
 //!  - P3 a node begins no further group while [`AT_ONCE`] of those that it leads are under way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tl_raft::{MemberChange, Members, PeerId, Role};
 use tl_types::GroupId;
@@ -34,6 +35,8 @@ pub struct Wanted {
     pub peers: BTreeSet<PeerId>,
     /// The lowest number that this list does not know of.
     pub next_peer: PeerId,
+    /// Of lives that are over, who has their name now, as far as it is remembered.
+    pub heirs: BTreeMap<PeerId, PeerId>,
 }
 
 impl Wanted {
@@ -41,7 +44,20 @@ impl Wanted {
     #[must_use]
     pub fn by(list: &MemberList, placement: &Placement, group: GroupId) -> Wanted {
         let peers = placement.peers(group, list).into_iter().collect();
-        Wanted { peers, next_peer: PeerId(list.next_peer) }
+        Wanted { peers, next_peer: PeerId(list.next_peer), heirs: list.heirs() }
+    }
+
+    /// Who goes out for a number that comes in: the life before it of the same name. Where that is not
+    /// among those that are to go, one whose own heir does not wait for its place.
+    fn goes_for(&self, new_in: PeerId, members: &Members) -> Option<PeerId> {
+        let heir = |old: &PeerId| self.heirs.get(old).copied();
+        let is_free = |old: &PeerId| {
+            let waits =
+                |heir| heir != new_in && self.peers.contains(&heir) && !members.is_voter(heir);
+            !heir(old).is_some_and(waits)
+        };
+        let leave = members.voters.iter().copied().filter(|peer| !self.peers.contains(peer));
+        leave.filter(is_free).min_by_key(|old| heir(old) != Some(new_in))
     }
 }
 
@@ -71,14 +87,14 @@ pub fn next_step(
         // out could never come again.
         return Step::Wait;
     }
-    let wanted = &wanted.peers;
-    let comes = wanted.iter().copied().find(|peer| !members.is_voter(*peer));
+    // The lowest one first: a number comes in only above all that ever were.
+    let comes = wanted.peers.iter().copied().find(|peer| !members.is_voter(*peer));
     // A learner that is not the one to come in was a life that was lost before it had a vote.
     let stale = members.learners.iter().copied().find(|peer| Some(*peer) != comes);
     if let Some(stale) = stale {
         return Step::Change(MemberChange::RemoveLearner(stale));
     }
-    let goes = members.voters.iter().copied().find(|peer| !wanted.contains(peer));
+    let goes = comes.and_then(|new_in| wanted.goes_for(new_in, members));
     let (Some(new_in), Some(old_out)) = (comes, goes) else { return Step::Done };
     if !members.is_learner(new_in) {
         return Step::Change(MemberChange::AddLearner(new_in));

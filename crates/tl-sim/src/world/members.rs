@@ -10,6 +10,8 @@
 //! waits for its new number until the first one has been replaced. More disks than a minority
 //! are never lost at a time. Some that are taken for lost go on running, see [`super::former`].
 
+use std::collections::BTreeMap;
+
 use tl_engine::node::Input;
 use tl_engine::ops::look::look;
 use tl_engine::ops::plan::{Wanted, due};
@@ -39,7 +41,7 @@ const LAG_US_MAX: u64 = 2_500_000;
 /// The list of members that a cluster is founded with.
 pub(super) fn founding_list(machines: usize) -> Wanted {
     let peers = founding(machines).into_iter().collect();
-    Wanted { peers, next_peer: PeerId(machines as u64 + 1) }
+    Wanted { peers, next_peer: PeerId(machines as u64 + 1), heirs: BTreeMap::new() }
 }
 
 impl World {
@@ -148,7 +150,10 @@ impl World {
         self.machines[machine].begin_anew(new, list);
         // One that is still to be replaced is on the list by the number that was lost.
         let (peers, next_peer) = (self.present(), PeerId(new.0 + 1));
-        self.lists.push(Wanted { peers, next_peer });
+        let former = (1..=new.0).map(PeerId).filter(|peer| !peers.contains(peer));
+        let heirs = former.map(|peer| (peer, self.machines[self.machine_of(peer)].peer()));
+        let heirs = heirs.collect();
+        self.lists.push(Wanted { peers, next_peer, heirs });
         self.replacing = Some(machine);
         self.note(&format!("machine {machine} is number {new}"));
         self.start_later(machine);

@@ -16,7 +16,13 @@ fn members(voters: &[u64], outgoing: &[u64], learners: &[u64]) -> Members {
 fn wanted(numbers: &[u64]) -> Wanted {
     let peers: BTreeSet<PeerId> = numbers.iter().copied().map(PeerId).collect();
     let next_peer = PeerId(peers.last().expect("somebody votes").0 + 1);
-    Wanted { peers, next_peer }
+    Wanted { peers, next_peer, heirs: BTreeMap::new() }
+}
+
+/// The same with lives that are over and who has their name now.
+fn wanted_of(numbers: &[u64], heirs: &[(u64, u64)]) -> Wanted {
+    let heirs = heirs.iter().map(|(old, new)| (PeerId(*old), PeerId(*new))).collect();
+    Wanted { heirs, ..wanted(numbers) }
 }
 
 fn step(members: &Members, list: &[u64], is_caught_up: bool) -> Step {
@@ -51,6 +57,70 @@ fn a_new_life_that_is_lost_too_makes_way_for_the_next() {
     // What is joint is left first, whoever was meant.
     let joint = members(&[1, 3, 4], &[1, 2, 3], &[]);
     assert_eq!(step(&joint, &list, true), Step::Change(MemberChange::LeaveJoint));
+}
+
+/// Takes every step until there is none, each member caught up at once; `see` looks at what comes of it.
+fn follow(mut members: Members, wanted: &Wanted, mut see: impl FnMut(&Members)) -> Members {
+    for _ in 0..32 {
+        let Step::Change(change) = next_step(&members, wanted, |_| true) else { break };
+        match change {
+            MemberChange::AddLearner(peer) => {
+                assert!(peer > members.highest, "{peer} may have been a member");
+                members.highest = peer;
+                members.learners.push(peer);
+            }
+            MemberChange::RemoveLearner(peer) => members.learners.retain(|it| *it != peer),
+            MemberChange::Swap { new_in, old_out } => {
+                members.learners.retain(|it| *it != new_in);
+                members.voters_outgoing = members.voters.clone();
+                members.voters.retain(|it| *it != old_out);
+                members.voters.push(new_in);
+            }
+            MemberChange::LeaveJoint => members.voters_outgoing.clear(),
+        }
+        see(&members);
+    }
+    members
+}
+
+#[test]
+fn of_two_members_that_are_replaced_at_once_each_gets_its_own_place() {
+    // 2 and 4 are lost; whoever had 4 was given 6, and whoever had 2 was given 7.
+    let names = [(2, 7), (4, 6)];
+    let name =
+        |peer: &PeerId| names.iter().find(|(old, _)| *old == peer.0).map_or(peer.0, |it| it.1);
+    let founding = Members::founding(&[1, 2, 3, 4, 5].map(PeerId));
+    let mut seen = 0;
+    let last = follow(founding, &wanted_of(&[1, 3, 5, 6, 7], &names), |members| {
+        seen += 1;
+        let of_names: BTreeSet<u64> = members.voters.iter().map(name).collect();
+        assert_eq!(of_names.len(), 5, "two lives of a name count: {:?}", members.voters);
+    });
+    assert_eq!(
+        BTreeSet::from_iter(last.voters.iter().copied()),
+        [1, 3, 5, 6, 7].map(PeerId).into()
+    );
+    assert_eq!(seen, 6);
+}
+
+#[test]
+fn where_names_are_not_known_or_were_mixed_up_the_group_comes_to_the_list_all_the_same() {
+    let list = [1, 3, 5, 6, 7];
+    let five = [1, 2, 3, 4, 5];
+    // Another release let 6 come in for 2, whose place is that of 7.
+    let mixed = [1, 3, 4, 5, 6];
+    for (voters, heirs) in [
+        (five, &[][..]),
+        (five, &[(2, 7)]),
+        (five, &[(4, 6)]),
+        (mixed, &[(2, 7), (4, 6)]),
+        (mixed, &[]),
+    ] {
+        let founding = Members::founding(&voters.map(PeerId));
+        let last = follow(founding, &wanted_of(&list, heirs), |_| {});
+        assert_eq!(BTreeSet::from_iter(last.voters.iter().copied()), list.map(PeerId).into());
+        assert!(last.learners.is_empty() && !last.is_joint());
+    }
 }
 
 #[test]
