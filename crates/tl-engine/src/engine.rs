@@ -189,9 +189,10 @@ impl Engine {
         let hub = Hub::holding(usize::try_from(shares.windows_bytes).unwrap_or(usize::MAX));
         let metrics = Arc::new(Metrics::default());
         let (space, admission) = watched(settings, &shares, &metrics);
+        let run = u64::from_le_bytes(random()[..8].try_into().expect("eight of sixteen bytes"));
         let links = membership
             .as_ref()
-            .map(|member| Arc::new(Links::new(member, groups, Arc::clone(&metrics))));
+            .map(|member| Arc::new(Links::new(member, groups, run, Arc::clone(&metrics))));
         let runtime = tokio::runtime::Handle::current();
         let log = wal.counters();
         let with = With {

@@ -20,14 +20,17 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
+use self::pages::Pages;
 use crate::cluster::{Addresses, MemberList, Membership};
 use crate::node::Input;
 use crate::ops::roster::Roster;
 use crate::peer::{Answer, Question, Read};
-use crate::service::Service;
+use crate::service::{Service, served_until};
 use crate::shell::links::Links;
 use crate::shell::relay::Served;
 use crate::shell::{Mail, Mailer, time};
+
+mod pages;
 
 /// Questions of other nodes that are worked on at a time. One past: answered "not taken", and
 /// whoever asked asks again.
@@ -186,6 +189,7 @@ fn listener(
     let runtime = tokio::runtime::Handle::current();
     let served = Arc::new(Semaphore::new(SERVED_MAX));
     let watched = Arc::new(Semaphore::new(WATCHED_MAX));
+    let pages = Pages::default();
     let saw = service.clone();
     let watching = saw.clone();
     let alive = move |from| watching.ops().sights.heard(from, time::now().boot_ms);
@@ -239,10 +243,23 @@ fn listener(
                 }
                 other => other,
             };
-            let (links, service) = (Arc::clone(&links), service.clone());
+            let (links, service, pages) = (Arc::clone(&links), service.clone(), pages.clone());
             runtime.spawn(async move {
-                let answer = service.answer_peer(from, question).await;
-                links.answer(from, id, &answer);
+                match question {
+                    Question::Read { wait_ms, read } => {
+                        let until = served_until(wait_ms);
+                        // Held until the answer is with the transport.
+                        let (_room, answer) = match pages.room(&read, until).await {
+                            Some(room) => (Some(room), service.answer_read(until, read).await),
+                            None => (None, Answer::NotTaken { leader: None }),
+                        };
+                        links.answer_in_turn(from, id, &answer, until).await;
+                    }
+                    question => {
+                        let answer = service.answer_peer(from, question).await;
+                        links.answer(from, id, &answer);
+                    }
+                }
                 drop(place);
             });
         }

@@ -44,6 +44,7 @@ mod sessions;
 mod tail;
 
 pub use append::{Later, Prepared, Proposal};
+pub(crate) use elsewhere::served_until;
 pub(crate) use follow::Follows;
 pub use forward::Route;
 pub(crate) use lags::Lags;

@@ -23,7 +23,7 @@ use tl_core::list::{ListPage, ListQuery, ListingFilter};
 use tl_core::reply::{decode_replies, encode_replies};
 use tl_core::{Reply, SessionRow};
 use tl_types::bytes_codec::{DecodeError, Reader, put_bytes};
-use tl_types::limits::PAGE_MAX;
+use tl_types::limits::{PAGE_BYTES_MAX, PAGE_MAX};
 use tl_types::{GroupId, Index, Namespace, ResourceNumber, ResourcePath, Seq, SessionId, Tenant};
 use tl_wire::reply::{Gap, GapReason};
 
@@ -31,6 +31,8 @@ use crate::api::{EventLine, TailEnd};
 
 /// Most members of metadata that a list is filtered by: more than a request's target can name.
 const FILTERS_MAX: usize = 8 * 1024;
+/// Bytes of rows that a node is given of its parts of a list at once; one row always goes.
+pub(crate) const PARTS_BYTES_MAX: usize = 2 * PAGE_BYTES_MAX;
 /// Most groups that a list is asked for at once: all that a cluster may have.
 const GROUPS_MAX: usize = 4_096;
 
@@ -136,7 +138,24 @@ pub fn numbered(after: Seq, lines: Vec<Bytes>) -> Vec<EventLine> {
     seqs.zip(lines).map(|(seq, json)| EventLine { seq, json }).collect()
 }
 
+/// Bytes of events that are given where so many were asked for: a page at most.
+#[must_use]
+pub(crate) fn page_bytes(asked_bytes: u32) -> usize {
+    usize::try_from(asked_bytes).unwrap_or(usize::MAX).clamp(1, PAGE_BYTES_MAX)
+}
+
 impl Read {
+    /// Bytes of a page that may be found, about: one event or row always goes, whatever it takes. What
+    /// is small anyway has none.
+    #[must_use]
+    pub(crate) fn found_bytes_max(&self) -> usize {
+        match self {
+            Read::Row { .. } | Read::Watch { .. } => 0,
+            Read::Lines { bytes_max, .. } => page_bytes(*bytes_max),
+            Read::List { .. } => PARTS_BYTES_MAX,
+        }
+    }
+
     /// Appends the bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
@@ -568,6 +587,15 @@ mod tests {
                 drop(Found::decode(Reader::new(bent.into())));
             }
         }
+    }
+
+    #[test]
+    fn an_answer_holds_a_page_at_most() {
+        assert_eq!(page_bytes(0), 1);
+        assert_eq!(page_bytes(u32::MAX), PAGE_BYTES_MAX);
+        let bytes: Vec<usize> = reads().iter().map(Read::found_bytes_max).collect();
+        let (page, parts) = (1 << 20, PARTS_BYTES_MAX);
+        assert_eq!(bytes, [0, 0, page, page, 0, parts, parts, parts]);
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     // Asking.
 
     /// The members that have a group, those first of which something is heard, and among these who
-    /// leads it. `turn` spreads what need not go to the leader.
+    /// leads it; those last whose replica has stopped. `turn` spreads what need not go to the leader.
     pub(super) fn readers(
         &self,
         links: &Links,
@@ -73,7 +73,10 @@ impl<S: OrderedStore + 'static> Service<S> {
         let turn = turn.unwrap_or(usize::from(group.0));
         let turn = turn.checked_rem(readers.len()).unwrap_or(0);
         readers.rotate_left(turn);
-        readers.sort_by_key(|peer| (!self.state_of(*peer).is_heard(), Some(*peer) != leader));
+        readers.sort_by_key(|peer| {
+            let is_silent = !self.state_of(*peer).is_heard();
+            (is_silent, self.has_stopped(*peer, group), Some(*peer) != leader)
+        });
         readers
     }
 
@@ -254,9 +257,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     // Answering.
 
     /// Answers what another node reads of the rows here.
-    pub(super) async fn answer_read(&self, wait_ms: u32, read: Read) -> PeerAnswer {
-        let wait = Duration::from_millis(wait_ms.into()).min(SERVE_MAX);
-        let deadline = Instant::now() + wait;
+    pub(crate) async fn answer_read(&self, deadline: Instant, read: Read) -> PeerAnswer {
         let group = match &read {
             Read::Row { path, .. } | Read::Watch { path, .. } => {
                 Some(path.group(self.inner.groups))
@@ -273,7 +274,7 @@ impl<S: OrderedStore + 'static> Service<S> {
                 found.map(|(row, index)| Found::Row { index, row: row.map(Box::new) })
             }
             Read::Lines { group, number, tenant, after, upto, limit, bytes_max } => {
-                let bounds = (usize::from(limit), bounded(bytes_max));
+                let bounds = (usize::from(limit), read::page_bytes(bytes_max));
                 let key = TopicKey { group, number };
                 let mut lines = self.event_lines(key, &tenant, after, upto, bounds).await;
                 if matches!(&lines, Err(error) if error.code == ErrorCode::SessionNotFound) {
@@ -386,8 +387,9 @@ fn is_of_that_member(code: ErrorCode) -> bool {
     )
 }
 
-fn bounded(bytes_max: u32) -> usize {
-    usize::try_from(bytes_max).unwrap_or(usize::MAX).clamp(1, tl_types::limits::PAGE_BYTES_MAX)
+/// Until when another node's read is worked on that waits so long for its answer.
+pub(crate) fn served_until(wait_ms: u32) -> Instant {
+    Instant::now() + Duration::from_millis(wait_ms.into()).min(SERVE_MAX)
 }
 
 fn json_of(lines: Vec<EventLine>) -> Vec<bytes::Bytes> {
@@ -416,11 +418,5 @@ mod tests {
             .collect();
         assert_eq!(of_the_member.len(), 6, "{of_the_member:?}");
         assert!(!is_of_that_member(ErrorCode::SessionTombstoned));
-    }
-
-    #[test]
-    fn an_answer_holds_a_page_at_most() {
-        assert_eq!(bounded(0), 1);
-        assert_eq!(bounded(u32::MAX), tl_types::limits::PAGE_BYTES_MAX);
     }
 }

@@ -19,6 +19,7 @@ use tl_store::OrderedStore;
 use tl_types::limits::REQUEST_MS_DEFAULT;
 use tl_types::{ErrorCode, GroupId};
 
+use super::elsewhere::served_until;
 use super::{Applied, Service, encoded, failed, refused, unexpected};
 use crate::api::ServiceError;
 use crate::node::{Failure, Input};
@@ -188,7 +189,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
         let (group, wait_ms, bytes) = match question {
             Question::Propose { group, wait_ms, entry } => (group, wait_ms, entry),
-            Question::Read { wait_ms, read } => return self.answer_read(wait_ms, read).await,
+            Question::Read { wait_ms, read } => {
+                return self.answer_read(served_until(wait_ms), read).await;
+            }
             Question::Clock
             | Question::Report
             | Question::Drain { .. }

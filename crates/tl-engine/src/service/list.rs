@@ -24,14 +24,13 @@ use super::elsewhere::Asked;
 use super::{Service, damage, unexpected};
 use crate::api::{Caller, ListSessions, ServiceError, Session, SessionPage};
 use crate::node::rows::BlockingRows;
+use crate::peer::read::PARTS_BYTES_MAX;
 use crate::peer::{Found, Read};
 
 /// Rows that a group is asked for beyond its even share of the page.
 const SHARE_MARGIN_ROWS: usize = 2;
 /// Longest wait for a member's parts of a list before others are asked.
 const PARTS_WITHIN: Duration = Duration::from_secs(2);
-/// Bytes of rows that a member is given of its parts at once; one row always goes.
-const PARTS_BYTES_MAX: usize = 2 * PAGE_BYTES_MAX;
 /// Lists that run at the same time on one node; further ones wait for their turn.
 pub const LISTS_AT_ONCE_MAX: usize = 4;
 

@@ -10,7 +10,9 @@
 //!  - L1 a question ends once: with an answer of the node that was asked, as not sent, or as
 //!    unknown; it is sent once;
 //!  - L2 "not sent" only when no byte of it has left;
-//!  - L3 frames that wait for the driver are bounded; one past is dropped, which Raft repairs.
+//!  - L3 frames that wait for the driver are bounded; one past is dropped, which Raft repairs;
+//!  - L4 no two questions of a node have the same number, also not those of two of its processes: an
+//!    answer that comes late, to a process that is gone, is nobody's.
 //!
 //! What is heard is taken on the transport's own threads: nothing here waits for anything.
 
@@ -31,6 +33,8 @@ use crate::identity::Member;
 use crate::metrics::Metrics;
 use crate::node::Now;
 use crate::peer::{Answer, Question};
+
+mod answers;
 
 /// Frames of peers that wait for the driver, bytes. One past: dropped, which Raft repairs.
 pub(crate) const INBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -96,8 +100,9 @@ impl std::fmt::Debug for Waiting {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
+    /// The number of the last question.
     asked: u64,
     waiting: BTreeMap<(GroupId, u64), Waiting>,
 }
@@ -155,11 +160,13 @@ pub(crate) struct Links {
     changed: Notify,
     open: Mutex<Open>,
     clocks: Mutex<BTreeMap<PeerId, Clock>>,
+    turns: answers::Turns,
     metrics: Arc<Metrics>,
 }
 
 impl Links {
-    pub(crate) fn new(member: &Membership, groups: u16, metrics: Arc<Metrics>) -> Links {
+    /// `run` is random, and another one in each process: its questions are numbered from there on.
+    pub(crate) fn new(member: &Membership, groups: u16, run: u64, metrics: Arc<Metrics>) -> Links {
         let groups = || (0..groups).map(GroupId);
         let has = |group| member.place.is_some_and(|place| member.placement.has(group, place));
         Links {
@@ -173,8 +180,9 @@ impl Links {
             leaders: groups().map(|_| AtomicU64::new(0)).collect(),
             changed: Notify::new(),
             held: Mutex::default(),
-            open: Mutex::default(),
+            open: Mutex::new(Open { asked: run & NUMBER_MASK, waiting: BTreeMap::new() }),
             clocks: Mutex::default(),
+            turns: Mutex::default(),
             metrics,
         }
     }
@@ -254,6 +262,7 @@ impl Links {
         let names = Arc::new(Names::of(list, &self.routers));
         let former = std::mem::replace(&mut *self.names.write(), Arc::clone(&names));
         self.clocks.lock().retain(|peer, _| names.members.contains(peer));
+        self.turns.lock().retain(|peer, _| names.all.contains(peer));
         for gone in former.members.iter().filter(|peer| !names.members.contains(peer)) {
             self.lost(*gone);
         }
@@ -425,9 +434,10 @@ impl Links {
     ) {
         let mut open = self.open.lock();
         let gone = open.waiting.extract_if(range, |_, waiting| is_over(waiting));
-        let gone: Vec<Waiting> = gone.map(|(_, waiting)| waiting).collect();
+        let gone: Vec<((GroupId, u64), Waiting)> = gone.collect();
         drop(open);
-        for waiting in gone {
+        for ((group, _), waiting) in gone {
+            self.doubt(group, waiting.peer);
             waiting.tell(Err(NoAnswer::Unknown));
         }
     }
@@ -497,7 +507,7 @@ impl Links {
 
     fn add(&self, group: GroupId, waiting: Waiting) -> u64 {
         let mut open = self.open.lock();
-        open.asked += 1;
+        open.asked = (open.asked + 1) & NUMBER_MASK;
         let number = open.asked;
         open.waiting.insert((group, number), waiting);
         number
@@ -517,7 +527,21 @@ impl Links {
             && let Some(waiting) = open.waiting.remove(&id)
         {
             drop(open);
+            if matches!(with, Ok(Answer::NotTaken { .. } | Answer::Unknown) | Err(_)) {
+                self.doubt(id.0, from);
+            }
             waiting.tell(with);
+        }
+    }
+
+    /// A member did not take a write of a group, or does not say so: of one that is elsewhere it may not be
+    /// the leader, and the next write looks for that.
+    fn doubt(&self, group: GroupId, peer: PeerId) {
+        if let Some(leader) =
+            self.leaders.get(usize::from(group.0)).filter(|_| !self.is_local(group))
+        {
+            // Whoever was found to lead meanwhile stays.
+            let _ = leader.compare_exchange(peer.0, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
@@ -548,24 +572,7 @@ impl Links {
     /// elsewhere: others may be asked.
     pub(crate) fn is_silent(&self, peer: PeerId) {
         self.end_unknown(.., |waiting| waiting.is_read && waiting.peer == peer);
-        for (leader, _) in self.leaders.iter().zip(&self.local).filter(|(_, is_local)| !**is_local)
-        {
-            let (known, nobody) = (peer.0, 0);
-            // Whoever was found to lead meanwhile stays.
-            let _ = leader.compare_exchange(known, nobody, Ordering::AcqRel, Ordering::Relaxed);
-        }
-    }
-
-    /// The same as [`Links::answer`], behind the next [`Links::release`].
-    pub(crate) fn answer_later(&self, to: PeerId, id: u64, answer: &Answer) {
-        self.hold(to, FrameKind::Reply, answer.encode(id));
-    }
-
-    /// Sends an answer, if there is room for it; else whoever asked hears nothing.
-    pub(crate) fn answer(&self, to: PeerId, id: u64, answer: &Answer) {
-        if let Some(sender) = &*self.sender.read() {
-            let _ = sender.send(to, FrameKind::Reply, answer.encode(id));
-        }
+        (0..self.leaders.len() as u16).for_each(|group| self.doubt(GroupId(group), peer));
     }
 
     // Clocks.
@@ -618,10 +625,16 @@ mod tests {
     use tl_types::Term;
 
     const PEER: PeerId = PeerId(2);
+    const RUN: u64 = 7_000;
     const NOW: Now = Now { boot_ms: 5_000, wall_ms: 1_800_000_000_000 };
 
-    fn links() -> Links {
-        Links::new(&member(&["node-1", "node-2", "node-3"], 4), 4, Arc::default())
+    pub(super) fn links() -> Links {
+        links_of(RUN)
+    }
+
+    /// Of a process that numbers its questions behind `run`.
+    fn links_of(run: u64) -> Links {
+        Links::new(&member(&["node-1", "node-2", "node-3"], 4), 4, run, Arc::default())
     }
 
     fn list(names: &[&str]) -> MemberList {
@@ -654,13 +667,9 @@ mod tests {
 
     fn wait(links: &Links, group: GroupId) -> (u64, oneshot::Receiver<Result<Answer, NoAnswer>>) {
         let (answer, answered) = oneshot::channel();
-        let mut open = links.open.lock();
-        open.asked += 1;
-        let number = open.asked;
         let asker = Asker::Task(answer);
         let waiting = Waiting { peer: PEER, is_read: false, asker, until: None };
-        open.waiting.insert((group, number), waiting);
-        (question_id(group, number), answered)
+        (question_id(group, links.add(group, waiting)), answered)
     }
 
     fn leads(group: u16, leader: u64) -> RoleChange {
@@ -681,6 +690,25 @@ mod tests {
         assert_eq!(answered.try_recv(), Ok(Ok(Answer::Clock { wall_ms: 5, may_lead: true })));
         links.answered(PEER, Answer::Unknown.encode(id));
         assert!(links.open.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn an_answer_to_the_process_before_this_one_is_nobodys() {
+        let (former, present) = (links_of(RUN), links_of(RUN << 20));
+        let (late, _) = wait(&former, GroupId(3));
+        let (_, mut answered) = wait(&present, GroupId(3));
+        let taken = Answer::Taken { index: tl_types::Index(7), replies: Vec::new() };
+        present.answered(PEER, taken.encode(late));
+        assert!(answered.try_recv().is_err(), "its own write was not taken");
+    }
+
+    #[test]
+    fn numbers_of_questions_begin_anew_behind_the_last_one() {
+        let links = links_of(u64::MAX);
+        let (id, mut answered) = wait(&links, GroupId(3));
+        assert_eq!(id, question_id(GroupId(3), 0));
+        links.answered(PEER, Answer::Unknown.encode(id));
+        assert_eq!(answered.try_recv(), Ok(Ok(Answer::Unknown)));
     }
 
     #[test]
@@ -779,7 +807,7 @@ mod tests {
     fn of_five_a_node_knows_its_groups_and_who_has_the_others() {
         const GROUPS: u16 = 64;
         let names = ["node-1", "node-2", "node-3", "node-4", "node-5"];
-        let links = Links::new(&member(&names, GROUPS), GROUPS, Arc::default());
+        let links = Links::new(&member(&names, GROUPS), GROUPS, RUN, Arc::default());
         let local: Vec<GroupId> = links.local_groups().collect();
         assert!(local.len() > 20 && local.len() < 60, "{}", local.len());
         for group in (0..GROUPS).map(GroupId) {
@@ -795,6 +823,20 @@ mod tests {
         assert_eq!(links.leader(elsewhere), Some(PeerId(3)));
         links.forget_elsewhere(elsewhere);
         assert_eq!(links.leader(elsewhere), None);
+        // Whoever does not take a write, or says nothing of it, is not asked first again.
+        for said in [Some(Answer::NotTaken { leader: None }), Some(Answer::Unknown), None] {
+            links.leads_elsewhere(elsewhere, PEER);
+            let (id, _answered) = wait(&links, elsewhere);
+            match &said {
+                Some(said) => links.answered(PEER, said.encode(id)),
+                None => links.lost(PEER),
+            }
+            assert_eq!(links.leader(elsewhere), None, "{said:?}");
+            links.leads_elsewhere(elsewhere, PeerId(4));
+            let (id, _answered) = wait(&links, elsewhere);
+            links.answered(PEER, Answer::Unknown.encode(id));
+            assert_eq!(links.leader(elsewhere), Some(PeerId(4)), "somebody else was found");
+        }
         // About its own groups a node believes its replicas, and only these make it unready.
         links.leads_elsewhere(local[1], PeerId(3));
         assert_eq!((links.leader(local[1]), links.leaderless()), (None, Some(GroupId(0))));
