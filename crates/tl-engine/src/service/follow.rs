@@ -19,6 +19,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tl_raft::PeerId;
 use tl_store::OrderedStore;
 use tl_types::{ErrorCode, ResourcePath};
 use tokio::task::AbortHandle;
@@ -121,23 +122,23 @@ impl<S: OrderedStore + 'static> Service<S> {
         let mut after = topic.sight().head;
         // Sessions are spread over the members that have them.
         let spread = key.number.0 as usize;
-        let (mut failed, mut rest) = (0, RESTS[0]);
+        let mut asking = Asking::default();
         while self.is_running() {
             let readers = self.readers(&links, key.group, Some(spread));
-            let Some(peer) = readers.get(failed % readers.len().max(1)) else { return };
+            let heard = readers.iter().filter(|peer| self.state_of(**peer).is_heard()).count();
+            let Some(peer) = asking.whom(&readers, heard) else { return };
             let read = Read::Watch { path: path.clone(), after };
-            let asked = self.ask_reader(&links, *peer, WATCH_WITHIN, &read).await;
+            let asked = self.ask_reader(&links, peer, WATCH_WITHIN, &read).await;
             let Asked::Found(Found::Head { last_seq, ended, lines }) = asked else {
-                failed += 1;
-                tokio::time::sleep(rest).await;
-                rest = (rest * 2).min(RESTS[1]);
+                tokio::time::sleep(asking.in_vain()).await;
                 continue;
             };
-            (failed, rest) = (0, RESTS[0]);
+            let is_news = last_seq > after || ended.is_some();
+            asking.answered(is_news);
             if !lines.is_empty() {
                 topic.share(&read::numbered(after, lines));
             }
-            if last_seq > after || ended.is_some() {
+            if is_news {
                 topic.tell(last_seq, ended);
             }
             after = after.max(last_seq);
@@ -146,6 +147,42 @@ impl<S: OrderedStore + 'static> Service<S> {
                 return;
             }
         }
+    }
+}
+
+/// Which member is asked next.
+#[derive(Debug)]
+struct Asking {
+    turn: usize,
+    rest: Duration,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Asking { turn: 0, rest: RESTS[0] }
+    }
+}
+
+impl Asking {
+    /// One of those of which something is heard, which come first, or of all if that is nobody.
+    fn whom(&self, readers: &[PeerId], heard: usize) -> Option<PeerId> {
+        let among = if heard > 0 { heard } else { readers.len() };
+        self.turn.checked_rem(among).map(|turn| readers[turn])
+    }
+
+    /// There was an answer. A member that has news goes on telling them; one that has none may stand still,
+    /// cut off from the others and not from this node, so the next one is asked.
+    fn answered(&mut self, is_news: bool) {
+        self.rest = RESTS[0];
+        self.turn = self.turn.wrapping_add(usize::from(!is_news));
+    }
+
+    /// There was none; so long is waited before the next one is asked.
+    fn in_vain(&mut self) -> Duration {
+        self.turn = self.turn.wrapping_add(1);
+        let rest = self.rest;
+        self.rest = (rest * 2).min(RESTS[1]);
+        rest
     }
 }
 
@@ -161,6 +198,29 @@ mod tests {
 
     fn idle() -> AbortHandle {
         tokio::spawn(std::future::pending::<()>()).abort_handle()
+    }
+
+    #[test]
+    fn whoever_has_no_news_is_not_asked_again_before_the_others() {
+        let members = [PeerId(4), PeerId(2), PeerId(3)];
+        let mut asking = Asking::default();
+        let whom = |asking: &Asking, heard| asking.whom(&members, heard).map(|peer| peer.0);
+        asking.answered(true);
+        assert_eq!(whom(&asking, 3), Some(4), "it knows of the next event first, too");
+        let mut asked = Vec::new();
+        for _ in 0..4 {
+            asked.extend(whom(&asking, 3));
+            asking.answered(false);
+        }
+        assert_eq!(asked, [4, 2, 3, 4]);
+        asking = Asking::default();
+        let rests: Vec<Duration> = (0..9).map(|_| asking.in_vain()).collect();
+        assert_eq!((rests[0], rests[1], rests[8]), (RESTS[0], RESTS[0] * 2, RESTS[1]));
+        assert_eq!(whom(&asking, 2), Some(2), "the silent ones come behind");
+        assert_eq!(whom(&asking, 0), Some(4), "if nobody is heard, each is tried");
+        assert_eq!(asking.whom(&[], 0), None);
+        asking.answered(true);
+        assert_eq!(asking.in_vain(), RESTS[0]);
     }
 
     #[tokio::test]
