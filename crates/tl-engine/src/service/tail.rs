@@ -256,7 +256,16 @@ impl<S: OrderedStore + 'static> Tail<S> {
             let is_draining = *self.draining.borrow_and_update();
             // A session that is always written to has always more to give.
             if self.cursor < sight.visible && !is_draining {
-                match self.fill(sight.visible).await {
+                if self.take_shared(sight.visible) {
+                    continue;
+                }
+                // Members may take long to answer, and others that wait for the same events come first.
+                let mut draining = self.draining.clone();
+                let filled = tokio::select! {
+                    filled = self.fill(sight.visible) => filled,
+                    _ = draining.changed() => continue,
+                };
+                match filled {
                     Ok(None) => {}
                     Ok(Some(gap)) => {
                         self.cursor = gap.next_cursor;
@@ -284,11 +293,19 @@ impl<S: OrderedStore + 'static> Tail<S> {
                 return Ok(TailItem::End(TailEnd::Shutdown));
             }
             if self.report_gaps && self.cursor > sight.head {
-                match self.ahead().await {
+                let mut draining = self.draining.clone();
+                let looked = tokio::select! {
+                    looked = self.ahead() => looked,
+                    _ = draining.changed() => continue,
+                };
+                match looked {
                     Ok(None) => {}
                     Ok(Some(gap)) => return Ok(TailItem::Gap(gap)),
                     Err(error) if self.waits_for_members(&error) => {
-                        tokio::time::sleep(ASK_AGAIN).await;
+                        tokio::select! {
+                            _ = self.draining.changed() => {}
+                            () = tokio::time::sleep(ASK_AGAIN) => {}
+                        }
                     }
                     Err(error) => return Err(error),
                 }
@@ -315,21 +332,23 @@ impl<S: OrderedStore + 'static> Tail<S> {
             && self.service.is_running()
     }
 
-    /// Reads events after the cursor into `ready`, or finds that they are gone.
+    /// Takes events after the cursor from the shared window, if it has them.
+    fn take_shared(&mut self, visible: Seq) -> bool {
+        let step = (STEP_EVENTS, SMALL_STEP_BYTES);
+        let shared = self.member.topic().recent_after(self.cursor, visible, step);
+        let has_some = !shared.is_empty();
+        self.take(shared);
+        has_some
+    }
+
+    /// Reads events after the cursor into `ready`, or finds that they are gone. Changes nothing
+    /// before it ends.
     async fn fill(&mut self, visible: Seq) -> Result<Option<Gap>, ServiceError> {
         let topic = Arc::clone(self.member.topic());
-        let small_step = (STEP_EVENTS, SMALL_STEP_BYTES);
-        let recent = topic.recent_after(self.cursor, visible, small_step);
-        if !recent.is_empty() {
-            self.take(recent);
-            return Ok(None);
-        }
         // Near the live end tails want the same events: one reads them for all.
         let near = visible.0 - self.cursor.0 <= RECENT_EVENTS_MAX as u64 / 2;
         let _reader = if near { Some(topic.fill.lock().await) } else { None };
-        let shared = topic.recent_after(self.cursor, visible, small_step);
-        if !shared.is_empty() {
-            self.take(shared);
+        if self.take_shared(visible) {
             return Ok(None);
         }
         let key = self.member.key();
@@ -337,11 +356,8 @@ impl<S: OrderedStore + 'static> Tail<S> {
         let (room, step_bytes) = if near {
             all.small_step()
         } else {
-            tokio::select! {
-                (room, bytes) = all.step() => (Some(room), bytes),
-                // The caller looks again, and sees it.
-                _ = self.draining.changed() => return Ok(None),
-            }
+            let (room, bytes) = all.step().await;
+            (Some(room), bytes)
         };
         let step = (STEP_EVENTS, step_bytes);
         let read = self.service.event_lines(key, &self.path.tenant, self.cursor, visible, step);

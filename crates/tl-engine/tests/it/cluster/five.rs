@@ -306,6 +306,37 @@ async fn a_tail_through_a_node_without_a_copy_outlives_every_member_that_has_one
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tails_that_wait_for_members_hear_of_a_drain_and_wait_for_nobody() {
+    /// Each would wait some seconds for members, one behind the other.
+    const TAILS: usize = 60;
+    let mut cluster = five_and_a_router().await;
+    let session = "chat";
+    let group = caller().session(&id(session)).group(GROUPS);
+    create(&cluster.service(ROUTER), session).await;
+    append_through(&cluster.service(ROUTER), session, 1).await;
+    let router = cluster.service(ROUTER);
+    let mut tails = Vec::new();
+    for _ in 0..TAILS {
+        tails.push(open_tail(&router, session, 0).await);
+    }
+    for place in placement().places(group) {
+        cluster.stop(usize::from(*place)).await;
+    }
+    let mut waiting = tokio::task::JoinSet::new();
+    for mut tail in tails {
+        waiting.spawn(async move {
+            // The event may have come along before its members went.
+            while !matches!(tail.next(10).await.unwrap(), TailItem::End(TailEnd::Shutdown)) {}
+        });
+    }
+    tokio::task::yield_now().await;
+    cluster.engines[ROUTER].as_ref().unwrap().begin_drain();
+    let all = async { while waiting.join_next().await.is_some() {} };
+    assert!(tokio::time::timeout(Duration::from_secs(60), all).await.is_ok(), "they still wait");
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_of_five_is_replaced_in_its_groups_and_the_others_are_left_alone() {
     let mut cluster = five_and_a_router().await;
     let (sessions, placement) = (sessions(), placement());
