@@ -58,17 +58,22 @@ impl Scan<'_> {
 
     /// The first offset from `from` on with an intact record, looked for at every place.
     pub fn next_intact(&self, from: usize) -> Option<usize> {
-        let mut offset = from.next_multiple_of(ALIGN);
-        while offset + RECORD_HEADER_BYTES <= self.bytes.len() {
-            // Two fields decide before any checksum is computed.
-            let plausible = be_u64(&self.bytes[offset + 16..]) == self.head.life
-                && be_u64(&self.bytes[offset + 24..]) == self.position(offset).0;
-            if plausible && matches!(self.at(offset), Found::Record(_)) {
-                return Some(offset);
-            }
-            offset += ALIGN;
-        }
-        None
+        self.headers(from).find(|offset| matches!(self.at(*offset), Found::Record(_)))
+    }
+
+    /// The same for a record of which at least the header is intact.
+    pub fn next_header(&self, from: usize) -> Option<usize> {
+        self.headers(from)
+            .find(|offset| matches!(self.at(*offset), Found::Record(_) | Found::DamagedData(_)))
+    }
+
+    /// Where a header may be: two fields decide before any checksum is computed.
+    fn headers(&self, from: usize) -> impl Iterator<Item = usize> {
+        let end = (self.bytes.len() + 1).saturating_sub(RECORD_HEADER_BYTES);
+        (from.next_multiple_of(ALIGN)..end).step_by(ALIGN).filter(|offset| {
+            be_u64(&self.bytes[offset + 16..]) == self.head.life
+                && be_u64(&self.bytes[offset + 24..]) == self.position(*offset).0
+        })
     }
 
     /// An intact header of this life, at its place, whose data lies within the bytes.

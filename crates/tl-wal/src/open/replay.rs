@@ -225,8 +225,9 @@ impl<'a> Replay<'a> {
             return Ok(tail);
         }
         let mut stop = self.walk(&scan, bytes, &mut found.segment, begin, HEAD_BYTES)?;
+        let mut behind = 0;
         if self.on_damage == OnDamage::GoOn && stop.next_life.is_none() {
-            self.survey(&scan, stop.at, &mut |_, _, _| {});
+            behind = self.survey(&scan, stop.at, &mut |_, _, _| {});
             while self.confirmed > scan.position(stop.offset) && stop.next_life.is_none() {
                 // What is confirmed ends where a job ends, and whole jobs may follow.
                 let Some(end) = scan.offset(self.confirmed) else {
@@ -239,6 +240,7 @@ impl<'a> Replay<'a> {
                 tail.is_damaged = true;
                 stop = self.walk(&scan, bytes, &mut found.segment, begin, end)?;
                 stop.next_life = stop.next_life.or(salvaged.next_life);
+                behind = self.survey(&scan, stop.at, &mut |_, _, _| {});
             }
         }
         tail.offset = stop.offset;
@@ -250,7 +252,7 @@ impl<'a> Replay<'a> {
         let intact = stop.open_records
             + match self.on_damage {
                 OnDamage::Refuse => self.blame(&scan, stop.at, found, Position(u64::MAX)),
-                OnDamage::GoOn => self.survey(&scan, stop.at, &mut |_, _, _| {}),
+                OnDamage::GoOn => behind,
             };
         if self.confirmed > tail.end {
             self.blame_order(found, stop.at);
@@ -343,7 +345,7 @@ impl<'a> Replay<'a> {
                     self.may_lack_note |= !has_next;
                     self.damages.push(damage(found, offset, None, Fault::Header));
                 }
-                let next = scan.next_intact(offset + 1).unwrap_or(part.end);
+                let next = scan.next_header(offset + 1).unwrap_or(part.end);
                 offset = next.min(part.end);
                 continue;
             };
@@ -458,7 +460,7 @@ impl<'a> Replay<'a> {
             damaged(offset, header.as_ref(), fault);
             match header {
                 Some(record) => offset += record.record_bytes(),
-                None => match scan.next_intact(offset + 1) {
+                None => match scan.next_header(offset + 1) {
                     Some(next) => offset = next,
                     None => break,
                 },
