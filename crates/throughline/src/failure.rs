@@ -184,8 +184,9 @@ fn start_advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static st
     match cause.downcast_ref::<WalError>()? {
         WalError::Locked { .. } => Some(IN_USE),
         WalError::Corrupt(_) => Some(
-            "nothing was changed. `tl debug log --data DIR` shows the place; a single node has \
-             nobody to fetch lost records from, so put back a copy of the directory",
+            "nothing was changed. `tl debug log --data DIR` shows the place; a member of a cluster \
+             gets a new life with `tl ops replace` on another one, a single node has nobody to \
+             fetch lost records from, so put back a copy of the directory",
         ),
         WalError::Gone { .. } => Some(
             "nothing was changed. Put back a copy of the whole data directory; to start empty, \

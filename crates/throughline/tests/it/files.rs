@@ -54,7 +54,9 @@ fn damage_in_the_log_is_found_and_named() {
     let started = ran(command("serve --listen 127.0.0.1:0 --data").arg(&data));
     assert_eq!(started.code, 1, "{started:?}");
     assert!(started.stderr.contains("segment-00000000.wal"), "{started:?}");
-    assert!(started.stderr.contains("tl debug log"), "{started:?}");
+    for way_on in ["tl debug log", "tl ops replace", "put back a copy"] {
+        assert!(started.stderr.contains(way_on), "{started:?}");
+    }
 }
 
 #[test]
