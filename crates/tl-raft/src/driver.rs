@@ -28,7 +28,7 @@ use crate::deeds::{
     Rejected,
 };
 use crate::frame::{self, FrameBuilder, Said};
-use crate::group::{Group, Yield};
+use crate::group::{Group, Heard, Yield};
 use crate::members::ChangeRefused;
 use crate::reads::RoundId;
 use crate::recovery::RecoveredGroup;
@@ -54,6 +54,8 @@ pub struct Driver {
     /// When the next tick is due; `None` before the first turn.
     tick_at_ms: Option<u64>,
     ticks: u64,
+    /// Leaders beat in this turn; what waited for that goes along.
+    is_beat: bool,
     /// As many as there were numbers that something was said to since the start.
     outgoing: BTreeMap<PeerId, FrameBuilder>,
     /// Names this life of the node in read rounds.
@@ -117,6 +119,7 @@ impl Driver {
             jobs_made: 0,
             tick_at_ms: None,
             ticks: 0,
+            is_beat: false,
             outgoing: BTreeMap::new(),
             life,
             rounds_made: 0,
@@ -154,8 +157,12 @@ impl Driver {
         }
         self.ask_reads();
         self.take_readies(&mut deeds);
+        let is_beat = std::mem::take(&mut self.is_beat);
         for (peer, builder) in &mut self.outgoing {
             let peer = *peer;
+            if is_beat {
+                builder.beats_now();
+            }
             deeds.frames.extend(builder.finish().map(|frame| (peer, frame)));
         }
         deeds.more = !self.backlog.is_empty() || !self.dirty.list.is_empty();
@@ -451,7 +458,14 @@ impl Driver {
             let slot =
                 self.groups.get_mut(usize::from(group.0)).and_then(|slot| slot.as_deref_mut());
             let stepped = match (slot, said) {
-                (Some(slot), Said::Raft(message)) => slot.step(from, message),
+                (Some(slot), Said::Raft(message)) => match slot.heard(from, &message) {
+                    Heard::Beat(answer) => {
+                        self.outgoing.entry(from).or_default().answer(group, answer);
+                        return;
+                    }
+                    Heard::Answer => return,
+                    Heard::News => slot.step(from, message),
+                },
                 (Some(slot), Said::Doubt(note)) => slot.hear(from, note),
                 (None, _) => Err("group does not live here"),
             };
@@ -483,14 +497,21 @@ impl Driver {
                 if group.leads() && !(beat && group.several()) {
                     continue;
                 }
-                group.tick();
-                self.dirty.mark(GroupId(u16::try_from(slot).expect("slots are group ids")));
+                let id = GroupId(u16::try_from(slot).expect("slots are group ids"));
+                if let Some(beat) = group.beat() {
+                    for peer in group.others() {
+                        self.outgoing.entry(peer).or_default().beat(id, beat);
+                    }
+                } else if group.tick() {
+                    self.dirty.mark(id);
+                }
             }
             for group in &self.reading {
                 let slot = self.groups[usize::from(group.0)].as_deref_mut();
                 slot.expect("the group lives here").tick_reads(&mut deeds.outcomes);
             }
             if beat {
+                self.is_beat = true;
                 self.feeds.beat();
             }
             if beat && self.kept_bytes > 0 {

@@ -26,6 +26,7 @@ use tl_types::{GroupId, Index, Term};
 
 use crate::config::FRAME_BYTES_ACCEPTED_MAX;
 use crate::doubt::Note;
+use crate::group::Beat;
 use crate::members::Members;
 
 const VERSION: u8 = 1;
@@ -83,6 +84,9 @@ pub(crate) enum Said {
 pub(crate) struct FrameBuilder {
     beats: Beats,
     answers: Beats,
+    /// Answers that wait for the node's next beat.
+    late: Beats,
+    late_is_due: bool,
     messages: BytesMut,
     notes: BytesMut,
     /// Among the messages is one of a later kind.
@@ -141,9 +145,26 @@ impl FrameBuilder {
         }
     }
 
+    /// Adds a heartbeat.
+    pub(crate) fn beat(&mut self, group: GroupId, beat: Beat) {
+        self.beats.add(group, beat.term.0, beat.committed.0);
+    }
+
+    /// Adds an answer to a heartbeat that may wait for this node's next beat, or until there are
+    /// [`LATE_ANSWERS_MAX`].
+    pub(crate) fn answer(&mut self, group: GroupId, beat: Beat) {
+        self.late.add(group, beat.term.0, beat.committed.0);
+        self.late_is_due |= self.late.count >= LATE_ANSWERS_MAX;
+    }
+
+    /// The node beats: what waited for that goes with the next frame.
+    pub(crate) fn beats_now(&mut self) {
+        self.late_is_due = true;
+    }
+
     /// What was collected, leaving the builder empty: a frame of heartbeats and answers to them
     /// alone, which may overtake others on the way, a frame of everything else that Raft says, and
-    /// one of what it does not. Nothing if there is nothing to say.
+    /// one of what it does not. Nothing if there is nothing to say, or only what may wait.
     pub(crate) fn finish(&mut self) -> impl Iterator<Item = Bytes> + use<> {
         let frames = [self.finish_beats(), self.finish_messages(), self.finish_notes()];
         frames.into_iter().flatten()
@@ -163,13 +184,15 @@ impl FrameBuilder {
 
     fn finish_beats(&mut self) -> Option<Bytes> {
         let len = self.beats.bytes.len() + self.answers.bytes.len();
-        if len == 0 {
+        let is_due = std::mem::take(&mut self.late_is_due) && self.late.count > 0;
+        if len == 0 && !is_due {
             return None;
         }
-        let mut frame = BytesMut::with_capacity(len + 32);
+        let mut frame = BytesMut::with_capacity(len + self.late.bytes.len() + 48);
         frame.put_u8(VERSION);
         self.beats.finish(PART_HEARTBEATS, &mut frame);
         self.answers.finish(PART_HEARTBEAT_ANSWERS, &mut frame);
+        self.late.finish(PART_HEARTBEAT_ANSWERS, &mut frame);
         Some(frame.freeze())
     }
 
@@ -191,15 +214,22 @@ impl FrameBuilder {
     }
 }
 
+/// So many answers do not wait for a beat any longer.
+const LATE_ANSWERS_MAX: u64 = 1_024;
+
 /// A builder's buffer above this is given back after use, bytes.
 const BUFFER_KEPT_MAX: usize = 1024 * 1024;
 
 impl Beats {
     fn push(&mut self, group: GroupId, message: &Message) {
+        self.add(group, message.term, message.commit);
+    }
+
+    fn add(&mut self, group: GroupId, term: u64, commit: u64) {
         self.count += 1;
         put(&mut self.bytes, u64::from(group.0));
-        put(&mut self.bytes, message.term);
-        put(&mut self.bytes, message.commit);
+        put(&mut self.bytes, term);
+        put(&mut self.bytes, commit);
     }
 
     fn finish(&mut self, part: u8, frame: &mut BytesMut) {

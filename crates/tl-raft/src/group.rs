@@ -62,7 +62,10 @@ use crate::doubt::Note;
 mod change;
 mod doubt;
 mod feed;
+mod quiet;
 mod rows;
+
+pub(crate) use self::quiet::{Beat, Heard};
 
 /// Counted by Raft's uncommitted budget for an entry on top of its data, at most, bytes.
 const UNCOMMITTED_OVERHEAD: usize = 32;
@@ -293,23 +296,26 @@ impl Group {
             .collect()
     }
 
-    /// One tick of the election clock, or a leader's beat. While rows are put in place the clock
-    /// stands still, for as long as one sync.
-    pub(crate) fn tick(&mut self) {
+    /// One tick of the election clock, or a leader's beat; says whether anything may have come of it.
+    /// While rows are put in place the clock stands still, for as long as one sync.
+    pub(crate) fn tick(&mut self) -> bool {
         if self.installing.is_some() {
-            return;
+            return false;
         }
         if self.doubt.is_some() {
-            return self.ask_in_doubt();
+            self.ask_in_doubt();
+            return true;
         }
         if self.is_damaged && !self.leads() {
-            return self.ask_for_rows();
+            self.ask_for_rows();
+            return true;
         }
         if self.is_damaged || self.leads() && !self.members().voters.contains(&self.peer) {
             self.hand_over();
         }
-        self.raw.tick();
+        let is_quiet = !self.raw.tick() && !self.leads();
         self.stepped();
+        !is_quiet
     }
 
     /// Leads on only as long as nobody else could.

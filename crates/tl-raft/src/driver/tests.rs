@@ -4,6 +4,7 @@ mod cluster;
 mod doubt;
 mod feeds;
 mod members;
+mod quiet;
 mod snapshots;
 
 use std::hint::black_box;

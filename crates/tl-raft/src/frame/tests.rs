@@ -202,6 +202,32 @@ fn the_encoding_does_not_change() {
 }
 
 #[test]
+fn answers_that_may_wait_go_with_the_next_beat_or_when_there_are_many() {
+    let beat = |term| Beat { term: tl_types::Term(term), committed: Index(299) };
+    let mut builder = FrameBuilder::default();
+    builder.answer(GroupId(2), beat(5));
+    assert_eq!(builder.finish().next(), None);
+    builder.beat(GroupId(3), beat(6));
+    let frame = [
+        1, // version
+        1, 1, 3, 6, 0xab, 2, // one heartbeat: group 3, term 6, commit 299
+        2, 1, 2, 5, 0xab, 2, // one answer: group 2, term 5, commit 299
+    ];
+    assert_eq!(builder.finish().collect::<Vec<_>>(), [&frame[..]]);
+
+    builder.answer(GroupId(2), beat(5));
+    builder.beats_now();
+    assert_eq!(builder.finish().collect::<Vec<_>>(), [&[1, 2, 1, 2, 5, 0xab, 2][..]]);
+
+    for _ in 1..LATE_ANSWERS_MAX {
+        builder.answer(GroupId(2), beat(5));
+    }
+    assert_eq!(builder.finish().next(), None, "one less than the most");
+    builder.answer(GroupId(2), beat(5));
+    assert_eq!(builder.finish().count(), 1);
+}
+
+#[test]
 fn messages_that_stay_on_the_node_are_not_encoded() {
     for kind in [MessageType::MsgPropose, MessageType::MsgSnapStatus, MessageType::MsgHup] {
         let mut message = Message::default();
