@@ -512,7 +512,7 @@ impl Driver {
             }
             if beat {
                 self.is_beat = true;
-                self.feeds.beat();
+                self.feeds.beat().for_each(|group| self.dirty.mark(group));
             }
             if beat && self.kept_bytes > 0 {
                 self.shrink_all();

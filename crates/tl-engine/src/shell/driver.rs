@@ -257,7 +257,14 @@ impl<S: OrderedStore + 'static> Loop<'_, S> {
             return;
         };
         drop(permit);
-        let told = match (told(said), again) {
+        let tried = told(said);
+        if let (Tried::NotTaken(_) | Tried::Unknown, Some(again)) = (&tried, &again)
+            && let Some(links) = &self.around.links
+        {
+            // The next one asks another member first, if the group is elsewhere.
+            links.forget_elsewhere(again.group);
+        }
+        let told = match (tried, again) {
             (Tried::Applied(applied), _) => {
                 let Applied { index, replies, guards } = applied;
                 Told::Answer(Answer::Applied { index, replies, guards })

@@ -98,13 +98,14 @@ impl Feeds {
         }
     }
 
-    /// A beat has passed.
-    pub(super) fn beat(&mut self) {
-        for feed in self.open.values_mut() {
+    /// A beat has passed; names the groups that are to be looked at, whatever else happens in them.
+    pub(super) fn beat(&mut self) -> impl Iterator<Item = GroupId> {
+        self.open.iter_mut().map(|((group, _), feed)| {
             if let Stage::Sent { beats, .. } = &mut feed.stage {
                 *beats += 1;
             }
-        }
+            *group
+        })
     }
 
     /// Whether a piece that was read is the one that is waited for.

@@ -52,6 +52,9 @@ struct Out {
     is_flushed: bool,
     /// Met by whoever does not end the connection.
     trouble: Option<io::Error>,
+    /// Wakes the task, which waits for the socket to take more. A socket knows one waker, the last:
+    /// whoever else writes brings this one along.
+    waiting: Option<Waker>,
 }
 
 impl Out {
@@ -190,37 +193,60 @@ impl Outlet {
             return;
         }
         let mut out = self.out.try_lock();
-        if let Some(Some(out)) = out.as_deref_mut() {
-            let mut cx = Context::from_waker(Waker::noop());
-            for _ in 0..WRITES_AT_ONCE {
-                match self.poll_some(out, &mut cx) {
-                    Poll::Ready(Ok(true)) => {}
-                    Poll::Ready(Ok(false)) => return,
-                    Poll::Ready(Err(trouble)) => {
-                        out.trouble = Some(trouble);
-                        break;
-                    }
-                    Poll::Pending => break,
+        let is_all = match out.as_deref_mut() {
+            Some(Some(out)) => self.write_at_once(out),
+            // Nobody has it, or it is being written to: the task looks again.
+            Some(None) | None => false,
+        };
+        drop(out);
+        if !is_all {
+            self.work.notify_one();
+        }
+    }
+
+    /// Writes what the connection takes at once; says whether that was all.
+    fn write_at_once(&self, out: &mut Out) -> bool {
+        let waker = out.waiting.clone();
+        let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
+        let mut is_all = false;
+        for done in 0..WRITES_AT_ONCE {
+            match self.poll_some(out, &mut cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => {
+                    is_all = true;
+                    break;
                 }
+                Poll::Ready(Err(trouble)) => {
+                    out.trouble = Some(trouble);
+                    break;
+                }
+                // The socket wakes the task, as it would have without this.
+                Poll::Pending if done == 0 => return false,
+                Poll::Pending => break,
             }
         }
-        drop(out);
-        self.work.notify_one();
+        // What the task waits for has come, and may not come again.
+        if let Some(waker) = out.waiting.take() {
+            waker.wake();
+        }
+        is_all
     }
 
     /// The connection is open, until what comes back is dropped.
     pub(super) fn open(&self, write: WriteHalf<Wire>) -> Opened<'_> {
-        let out = Out { write, batch: Batch::default(), is_flushed: true, trouble: None };
+        let batch = Batch::default();
+        let out = Out { write, batch, is_flushed: true, trouble: None, waiting: None };
         *self.out.lock() = Some(out);
         Opened(self)
     }
 
-    /// Writes some of what waits; false when nothing is left.
+    /// Writes some of what waits; false when nothing is left. For the connection's task.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        match &mut *self.out.lock() {
-            Some(out) => self.poll_some(out, cx),
-            None => Poll::Ready(Ok(false)),
-        }
+        let mut out = self.out.lock();
+        let Some(out) = &mut *out else { return Poll::Ready(Ok(false)) };
+        let sent = self.poll_some(out, cx);
+        out.waiting = sent.is_pending().then(|| cx.waker().clone());
+        sent
     }
 
     fn poll_some(&self, out: &mut Out, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {

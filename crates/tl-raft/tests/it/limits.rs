@@ -101,6 +101,32 @@ async fn heartbeats_overtake_what_waits_but_not_what_is_being_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_writes_beside_the_connection_leaves_nobody_waiting() {
+    let listener = TcpListener::bind(anywhere()).await.unwrap();
+    let mut config = config(1);
+    // What is forgotten stays forgotten.
+    config.silence_ms = 3_600_000;
+    let one = Node::start(config, &peers([peer(2, listener.local_addr().unwrap())]));
+    let sender = one.transport.sender();
+    let (mut stream, _) = accept_by_hand(&listener).await;
+    for round in 0..10 {
+        // Larger than what the kernel takes from a connection that nobody reads: the task waits.
+        one.send(2, numbered(round, 16 << 20));
+        one.until(2, |peer| peer.to_main.frames == u64::from(round) * 3 + 1).await;
+        let small = |number| numbered(number, 100);
+        sender.hold(PeerId(2), FrameKind::Request, small(100 + round)).unwrap();
+        sender.release(PeerId(2));
+        let read = soon(read_frames(&mut stream, 2)).await;
+        assert_eq!([number_of(&read[0].1), number_of(&read[1].1)], [round, 100 + round]);
+        // Nor is it left with a write that somebody else has done.
+        sender.hold(PeerId(2), FrameKind::Request, small(200 + round)).unwrap();
+        sender.release(PeerId(2));
+        let read = soon(read_frames(&mut stream, 1)).await;
+        assert_eq!(number_of(&read[0].1), 200 + round);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sent_between_attempts_is_refused_at_once() {
     let nobody = TcpListener::bind(anywhere()).await.unwrap().local_addr().unwrap();
     let mut config = config(1);
