@@ -257,14 +257,7 @@ impl<S: OrderedStore + 'static> Loop<'_, S> {
             return;
         };
         drop(permit);
-        let tried = told(said);
-        if let (Tried::NotTaken(_) | Tried::Unknown, Some(again)) = (&tried, &again)
-            && let Some(links) = &self.around.links
-        {
-            // The next one asks another member first, if the group is elsewhere.
-            links.forget_elsewhere(again.group);
-        }
-        let told = match (tried, again) {
+        let told = match (told(said), again) {
             (Tried::Applied(applied), _) => {
                 let Applied { index, replies, guards } = applied;
                 Told::Answer(Answer::Applied { index, replies, guards })
