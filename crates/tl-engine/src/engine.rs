@@ -11,7 +11,7 @@ use tl_raft::transport::TransportError;
 use tl_raft::{DriverConfig, PeerId};
 use tl_store::{LsmStore, StoreError, StoreOptions};
 use tl_types::{NodeId, UnixMs};
-use tl_wal::{StdDisk, WalOptions};
+use tl_wal::{OnDamage, StdDisk, WalOptions};
 use tokio::sync::watch;
 
 use crate::api::NodeInfo;
@@ -162,6 +162,11 @@ impl Engine {
                 owner: NodeId(identity.node_id_bytes()),
                 segment_bytes: settings.log_segment_bytes,
                 must_exist: identity.has_log,
+                // Who has peers is brought past the damage by them.
+                on_damage: match &membership {
+                    Some(_) => OnDamage::GoOn,
+                    None => OnDamage::Refuse,
+                },
                 ..WalOptions::default()
             },
             driver: driver_config(me, seed, settings.memory_budget_bytes),
@@ -185,9 +190,11 @@ impl Engine {
                 "cut a torn write off the end of the log: it had not been acknowledged"
             );
         }
+        tell_of_damage(&found);
         let shares = settings.shares();
         let hub = Hub::holding(usize::try_from(shares.windows_bytes).unwrap_or(usize::MAX));
         let metrics = Arc::new(Metrics::default());
+        metrics.log_damages_found.inc_by(found.damages.len() as u64);
         let (space, admission) = watched(settings, &shares, &metrics);
         let run = u64::from_le_bytes(random()[..8].try_into().expect("eight of sixteen bytes"));
         let links = membership
@@ -371,6 +378,23 @@ fn driver_config(me: PeerId, seed: u64, memory_budget_bytes: u64) -> DriverConfi
     let entry_cache_bytes = usual.entry_cache_bytes.min(share);
     let follower_lag_bytes = usual.follower_lag_bytes.min(entry_cache_bytes / LAG_OF_ENTRIES);
     DriverConfig { entry_cache_bytes, follower_lag_bytes, fetches_max: FETCHES_MAX, ..usual }
+}
+
+/// Damaged places in the log that are told one by one; of more, the number says enough.
+const DAMAGES_TOLD_MAX: usize = 16;
+
+fn tell_of_damage(found: &Found) {
+    for damage in found.damages.iter().take(DAMAGES_TOLD_MAX) {
+        tracing::error!(place = %damage, "the log is damaged: records that were durable are lost");
+    }
+    if !found.damages.is_empty() {
+        tracing::error!(
+            places = found.damages.len(),
+            groups_doubted = found.doubted.len(),
+            "this node goes on behind the damage: groups that may have lost something wait for rows \
+             of their leaders; replace the disk if it goes on losing data"
+        );
+    }
 }
 
 /// What a write looks at before it is proposed: room on disk and in memory.

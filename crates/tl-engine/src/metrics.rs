@@ -67,6 +67,8 @@ pub struct Metrics {
     pub flush_seconds: Histogram,
     /// Compactions run.
     pub compactions: Counter,
+    /// Damaged places that the start found in the log and went on behind.
+    pub log_damages_found: Counter,
     /// Scrubs that read everything on disk.
     pub scrubs: Counter,
     /// Files that the last scrub found damaged.
@@ -194,6 +196,7 @@ impl Default for Metrics {
             flushes: Counter::default(),
             flush_seconds: seconds(),
             compactions: Counter::default(),
+            log_damages_found: Counter::default(),
             scrubs: Counter::default(),
             scrub_damaged_files: Gauge::default(),
             tails_open: Gauge::default(),
@@ -256,6 +259,8 @@ impl Metrics {
         counter("log_bytes", "Bytes written to the write-ahead log", &self.log_bytes);
         counter("flushes", "Memtables written to sorted runs", &self.flushes);
         counter("compactions", "Compactions of sorted runs", &self.compactions);
+        let damages = &self.log_damages_found;
+        counter("log_damages_found", "Damaged places in the log that the start found", damages);
         counter("scrubs", "Scrubs that read everything on disk", &self.scrubs);
         counter("no_room", "Flushes and compactions that found no room", &self.no_room);
         let dropped = &self.peer_frames_dropped;

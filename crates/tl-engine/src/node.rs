@@ -17,7 +17,8 @@
 //!  - N2 a token is answered at most once.
 //!  - N3 an outcome that is poisoned or cannot be decoded changes nothing; damage stops the
 //!    group, names itself, and never stops another group. With others, the group is led by one of
-//!    them from then on, and goes on here from rows of its leader.
+//!    them from then on, and goes on here from rows of its leader. A group that the log lost records
+//!    of is stopped from the start.
 //!  - N4 stamps of a group never go back.
 //!  - N5 the log behind the memtable is bounded, also when its entries write no rows.
 //!  - K1 to K5 about rows that come from another node: see [`catchup`].
@@ -47,6 +48,10 @@ pub use self::fetch::{Fetched, fetch};
 
 /// Counted for an entry on top of its data: what the log writes around it, about.
 const LOG_ENTRY_OVERHEAD: usize = 64;
+
+/// Why a doubted group is stopped.
+const DOUBTED: &str = "the log of this node is damaged and may have lost records of the group: it \
+                       neither votes nor acknowledges before its leader has given it other rows";
 
 /// The time of a turn, read once by the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,6 +281,8 @@ pub struct Node<S> {
     slots: Vec<Slot>,
     /// What the driver is told first in the next turn.
     feedback: Vec<Inbound>,
+    /// Groups that were doubted at the start, which the first turn tells.
+    doubted: Vec<GroupId>,
     /// Bytes of entries applied since the memtable was sealed last.
     log_bytes: usize,
     catch_up: CatchUp,
@@ -321,12 +328,14 @@ impl<S: OrderedStore> Node<S> {
                 stamp,
                 waiting: VecDeque::new(),
                 beside: None,
-                stopped: false,
+                stopped: driver.is_doubted(group),
                 reads: Vec::new(),
             });
         }
+        let doubted = (0..groups).map(GroupId).filter(|group| driver.is_doubted(*group)).collect();
         let catch_up = CatchUp::new(driver.life());
-        Ok(Node { driver, store, slots, feedback: Vec::new(), log_bytes: 0, catch_up })
+        let (feedback, log_bytes) = (Vec::new(), 0);
+        Ok(Node { driver, store, slots, feedback, doubted, log_bytes, catch_up })
     }
 
     /// No stamp from here on is earlier: the cluster was founded then.
@@ -369,6 +378,8 @@ impl<S: OrderedStore> Node<S> {
     /// Does everything that can be done now. `inbox` is emptied.
     pub fn turn(&mut self, now: Now, inbox: &mut Vec<Input>) -> Turned {
         let mut turned = Turned::default();
+        let doubted = self.doubted.drain(..);
+        turned.stopped.extend(doubted.map(|group| (group, DOUBTED.to_owned())));
         let mut inbound = std::mem::take(&mut self.feedback);
         for input in inbox.drain(..) {
             match input {

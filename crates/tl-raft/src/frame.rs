@@ -73,7 +73,6 @@ mod kind {
 
 /// What one replica of a group says to another.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are messages, and none is kept")]
 pub(crate) enum Said {
     Raft(Message),
     Doubt(Note),

@@ -187,6 +187,12 @@ impl RecoveredGroup {
         self.installed
     }
 
+    /// Says that the group is doubted, for whoever reads the log next.
+    #[must_use]
+    pub fn doubt_record(&self) -> Record {
+        Record::HardState { group: self.group, term: self.term, vote: DOUBTED }
+    }
+
     /// Last entry of the log as recovered.
     #[must_use]
     pub fn last(&self) -> Index {

@@ -103,6 +103,12 @@ coverage! {
     reads_of_rot,
     /// Transfers of rows that met a rotten one and were given up.
     rot_not_given,
+    /// Logs of which durable bytes rotted.
+    logs_rotten,
+    /// Groups that a machine was doubted in when it started on such a log.
+    groups_doubted,
+    /// Of those, groups that it went on with from rows of their leaders.
+    doubts_ended,
     /// Wall clocks that went a day forward on a machine that led.
     clocks_ahead_of_leaders,
     /// Elections won by a machine whose wall clock was a day ahead.

@@ -26,11 +26,12 @@
 //! In a third of the seeds disks are lost: the machine comes back with nothing under another number,
 //! and whoever leads a group lets that take the place of the lost one, by the shipped planner and by
 //! the list of members that it has heard of. A new disk may be lost again before it counts, of five
-//! machines a second one's meanwhile, and what was replaced may go on running. In a quarter rows rot on one machine, in another wall clocks
+//! machines a second one's meanwhile, and what was replaced may go on running. In a quarter rows rot on one machine, in another quarter a
+//! machine's log rots while that is down, in a third wall clocks
 //! go a day forward on whoever leads, and back, and in another disks are slow for seconds.
 //!
-//! Absent: bits that turn over in the log, which a node answers by refusing to start (the log's own
-//! tests cover that), and the hub between rows and tails, which has threads (the engine's tests cover
+//! Absent: logs that cannot be gone on from, with which a node refuses to start (the log's own tests
+//! cover that), and the hub between rows and tails, which has threads (the engine's tests cover
 //! it).
 
 pub mod coverage;

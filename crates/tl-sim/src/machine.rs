@@ -11,7 +11,7 @@ use tl_raft::{DriverConfig, JobId, LogJob, Members, PeerId};
 use tl_store::{MemStore, OrderedStore, StoreOptions};
 use tl_types::{GroupId, Index, NodeId, UnixMs};
 use tl_wal::memdisk::MemDisk;
-use tl_wal::{Disk, Preparer, Reader, Record, Wal, WalError, WalOptions};
+use tl_wal::{Disk, OnDamage, Opened, Preparer, Reader, Record, Wal, WalError, WalOptions};
 
 use crate::options::Plan;
 use crate::queue::MachineNo;
@@ -19,6 +19,10 @@ use crate::shadow::Shadow;
 
 /// Largest entry that the small logs of a simulation take, bytes.
 const ENTRY_BYTES_MAX: usize = 24 * 1024;
+/// Places of a log that are tried for noise that shows.
+const ROT_TRIES: usize = 64;
+/// Most bytes that rot in one place.
+const ROT_BYTES_MAX: usize = 200;
 /// How far apart the machines' boot clocks start, milliseconds.
 const BOOT_STEP_MS: i64 = 1_000_000;
 
@@ -164,6 +168,11 @@ impl Machine {
         let applied: Vec<Index> = (0..plan.groups).map(|no| node.applied(GroupId(no))).collect();
         for (group, applied) in (0..).map(GroupId).zip(&applied) {
             shadow.rows_reach(group, *applied);
+            if found.doubted.contains(&group) {
+                shadow.doubt(group, &self.shadow, *applied);
+            } else if found.damages.iter().any(|damage| damage.group.is_none_or(|of| of == group)) {
+                shadow.forget(group, *applied);
+            }
         }
         self.life += 1;
         self.has_log = true;
@@ -205,8 +214,39 @@ impl Machine {
             entry_bytes_max: ENTRY_BYTES_MAX,
             spares: 1,
             must_exist: self.has_log,
-            ..WalOptions::default()
+            on_damage: OnDamage::GoOn,
         }
+    }
+
+    /// Puts noise somewhere into the log at rest, such that records which were durable are damaged, the
+    /// order of the log can still be told, and nothing passes for a torn write. Says where.
+    pub(crate) fn rot_log(&self, plan: &Plan, rng: &mut fastrand::Rng) -> Option<String> {
+        let names: Vec<String> = self.disk.list().ok()?.into_iter().map(|file| file.name).collect();
+        let before = self.opened(self.disk.copy(), plan)?;
+        for _ in 0..ROT_TRIES {
+            let name = &names[rng.usize(0..names.len())];
+            let bytes = self.disk.contents(name)?;
+            let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { continue };
+            let first = rng.usize(0..=last);
+            let part = first..first + rng.usize(1..=ROT_BYTES_MAX);
+            let seed = rng.u64(..);
+            let copy = self.disk.copy();
+            copy.rot(name, part.clone(), seed);
+            let after = self.opened(copy, plan);
+            if after.is_some_and(|after| {
+                after.damages != before.damages
+                    && (after.end, &after.cut) == (before.end, &before.cut)
+            }) {
+                self.disk.rot(name, part.clone(), seed);
+                return Some(format!("bytes {part:?} of {name}"));
+            }
+        }
+        None
+    }
+
+    fn opened(&self, disk: MemDisk, plan: &Plan) -> Option<Opened> {
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        Wal::open(disk, self.log_options(plan), &mut |_, _| ()).ok().map(|(_, opened)| opened)
     }
 
     /// The process ends; what it had written stays in the page cache.

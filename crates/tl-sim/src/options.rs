@@ -88,6 +88,8 @@ pub(crate) struct Plan {
     pub(crate) slow_disk_mean_ms: u64,
     /// A row rots on one machine.
     pub(crate) rot_mean_ms: u64,
+    /// The log of one machine rots while that is down.
+    pub(crate) log_rot_mean_ms: u64,
     /// A wall clock goes a day forward where it matters, and back. Machines compare their clocks.
     pub(crate) clock_day_mean_ms: u64,
 }
@@ -192,6 +194,7 @@ impl Plan {
             },
             slow_disk_mean_ms: apart(seed, 3, seed % 4 == 1, 4_000..=15_000),
             rot_mean_ms: apart(seed, 4, !full && seed % 4 == 2, 3_000..=15_000),
+            log_rot_mean_ms: apart(seed, 6, !full && matches!(seed % 8, 0 | 5), 3_000..=15_000),
             clock_day_mean_ms: apart(seed, 5, seed % 4 == 3, 2_000..=10_000),
         }
     }

@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-use tl_raft::{JobId, LogJob};
-use tl_types::{GroupId, Index, Term};
+use tl_raft::{DOUBTED, JobId, LogJob};
+use tl_types::{Generation, GroupId, Index, Term};
 use tl_wal::Record;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -33,6 +33,13 @@ pub(crate) struct GroupShadow {
     pub(crate) promised: (Term, u64),
     /// Term and vote, as given out last.
     pub(crate) voted: (Term, u64),
+    /// A record that rows are in place was given out since the start.
+    pub(crate) has_rows: bool,
+    /// Of the last such record read, which a log may repeat.
+    generation: Option<Generation>,
+    /// While the machine is doubted: what it had confirmed before its log rotted. Whoever counts on
+    /// that may go on to, since it says nothing before it has rows with all of it.
+    pledged: Option<Box<GroupShadow>>,
 }
 
 /// A machine's log.
@@ -54,6 +61,12 @@ impl GroupShadow {
     pub(crate) fn get(&self, index: Index) -> Option<LogEntry> {
         let at = index.0.checked_sub(self.first)?;
         self.entries.get(usize::try_from(at).ok()?).copied()
+    }
+
+    /// Whether the disk has confirmed an entry, or had before the machine was doubted.
+    pub(crate) fn has_confirmed(&self, index: Index, entry: LogEntry) -> bool {
+        let is_here = self.synced >= index && self.get(index) == Some(entry);
+        is_here || self.pledged.as_ref().is_some_and(|before| before.has_confirmed(index, entry))
     }
 
     /// The same of an entry that is applied now.
@@ -117,11 +130,18 @@ impl Shadow {
                 group.put(*index, LogEntry { term: *term, hash: xxh3_64(data) });
                 group.synced = *index;
             }
+            Record::HardState { vote: DOUBTED, .. } => {
+                (group.promised, group.voted) = ((Term(0), 0), (Term(0), 0));
+            }
             Record::HardState { term, vote, .. } => {
                 group.promised = (*term, *vote);
                 group.voted = group.promised;
             }
-            Record::Installed { index, .. } => group.restart_behind(*index),
+            Record::Installed { generation, .. } if group.generation == Some(*generation) => {}
+            Record::Installed { index, generation, .. } => {
+                group.generation = Some(*generation);
+                group.restart_behind(*index);
+            }
             Record::Membership { .. } => {}
         }
     }
@@ -132,6 +152,31 @@ impl Shadow {
         if group.entries.is_empty() && applied >= group.first() {
             group.restart_behind(applied);
         }
+    }
+
+    /// A machine starts doubted in a group: nothing that the log says of it counts. `before` is what
+    /// was known before the start.
+    pub(crate) fn doubt(&mut self, group: GroupId, before: &Shadow, applied: Index) {
+        let mut pledged = before.group(group).clone();
+        // It was doubted before: what it had confirmed then is what counts.
+        let pledged = pledged.pledged.take().unwrap_or_else(|| Box::new(pledged));
+        let group = &mut self.groups[usize::from(group.0)];
+        *group = GroupShadow { pledged: Some(pledged), ..GroupShadow::default() };
+        group.restart_behind(applied);
+    }
+
+    /// The machine has other rows, with all that it had confirmed.
+    pub(crate) fn past_doubt(&mut self, group: GroupId) {
+        self.groups[usize::from(group.0)].pledged = None;
+    }
+
+    /// Entries up to here are in the rows, and some of them are no longer in the log.
+    pub(crate) fn forget(&mut self, group: GroupId, applied: Index) {
+        let group = &mut self.groups[usize::from(group.0)];
+        let (first, synced) = (group.first.max(applied.0 + 1), group.synced.max(applied));
+        let gone = usize::try_from(first - group.first).expect("a log in memory is addressable");
+        group.entries.drain(..gone.min(group.entries.len()));
+        (group.first, group.synced) = (first, synced);
     }
 
     /// A driver has given out a job; returns how many times it cut entries off.
@@ -149,11 +194,13 @@ impl Shadow {
                         Some(_) | None => open.ends.push((id, *index, *term)),
                     }
                 }
+                Record::HardState { vote: DOUBTED, .. } => {}
                 Record::HardState { term, vote, .. } => {
                     self.groups[usize::from(id.0)].voted = (*term, *vote);
                     open.promises.push((id, *term, *vote));
                 }
                 Record::Installed { index, .. } => {
+                    self.groups[usize::from(id.0)].has_rows = true;
                     self.groups[usize::from(id.0)].restart_behind(*index);
                     // Entries of the same job come behind it.
                     open.ends.retain(|end| end.0 != id);

@@ -32,6 +32,7 @@ mod members;
 mod observe;
 mod reckon;
 mod rot;
+mod rot_log;
 mod tails;
 mod threads;
 mod turns;
@@ -77,6 +78,9 @@ pub(crate) struct World {
     pub(crate) rotten: BTreeMap<GroupId, rot::Rotten>,
     /// Machines and groups of which rows rotted at some time: what was opened then is read for longer.
     pub(crate) ever_rotten: BTreeSet<(usize, GroupId)>,
+    /// The machine whose log has rotted, and the groups that it is doubted in.
+    pub(crate) rotten_log: Option<rot_log::RottenLog>,
+    pub(crate) doubted: BTreeSet<GroupId>,
     /// The machine whose wall clock is a day ahead.
     pub(crate) ahead: Option<usize>,
     /// How far leaders were seen to commit, by group.
@@ -146,6 +150,8 @@ impl World {
             lists: vec![members::founding_list(plan.machines)],
             rotten: BTreeMap::new(),
             ever_rotten: BTreeSet::new(),
+            rotten_log: None,
+            doubted: BTreeSet::new(),
             ahead: None,
             committed: vec![Index(0); usize::from(plan.groups)],
             changes_asked: 0,
@@ -324,15 +330,19 @@ impl World {
     }
 
     fn rows_travel(&self) -> bool {
-        let Plan { lose_mean_ms, rot_mean_ms, .. } = self.plan;
-        self.plan.little.is_some() || lose_mean_ms > 0 || rot_mean_ms > 0
+        self.plan.little.is_some() || self.rows_are_needed()
     }
 
-    /// With a disk lost or rows that rot, a majority may be in need of rows before it can agree to
+    /// Whether a machine may need rows of whole groups although its log and the others' are long.
+    fn rows_are_needed(&self) -> bool {
+        let Plan { lose_mean_ms, rot_mean_ms, log_rot_mean_ms, .. } = self.plan;
+        lose_mean_ms > 0 || rot_mean_ms > 0 || log_rot_mean_ms > 0
+    }
+
+    /// With a disk lost, or rows or a log that rot, a majority may be in need of rows before it can agree to
     /// anything.
     fn heal_within_ms(&self) -> u64 {
-        let Plan { lose_mean_ms, rot_mean_ms, .. } = self.plan;
-        let waits_for_rows = self.plan.little.is_some() && (lose_mean_ms > 0 || rot_mean_ms > 0);
+        let waits_for_rows = self.plan.little.is_some() && self.rows_are_needed();
         if waits_for_rows { CATCH_UP_WITHIN_MS } else { HEAL_WITHIN_MS }
     }
 
@@ -357,6 +367,7 @@ impl World {
         first.is_some()
             && self.replacing.is_none()
             && self.rotten.is_empty()
+            && self.rotten_log.is_none()
             && self.machines[..self.plan.machines].iter().all(|machine| {
                 machine.process.as_ref().is_some_and(|process| process.stopped.is_empty())
             })

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tl_core::{Outcome, Poison};
-use tl_raft::{Driver, DriverConfig, GroupStart, PeerId, RecoverError, Recovery, Staged};
+use tl_raft::{
+    Driver, DriverConfig, GroupStart, LogDamage, PeerId, RecoverError, RecoveredGroup, Recovery,
+    Staged,
+};
 use tl_store::{GroupWrites, OrderedStore};
 use tl_types::{Generation, GroupId, Index, Term};
-use tl_wal::{Cut, Disk, Opened, Position, Record, Wal, WalError, WalOptions};
+use tl_wal::{Cut, Damage, Disk, Opened, Position, Record, Wal, WalError, WalOptions};
 
 use super::rows::{BlockingRows, HeldRows};
 use super::{LOG_ENTRY_OVERHEAD, Node, Now, floors_of};
@@ -55,9 +58,16 @@ pub struct Found {
     pub bytes: u64,
     /// A torn write that was cut off the end.
     pub cut: Option<Cut>,
+    /// Places where records that were durable cannot be read.
+    pub damages: Vec<Damage>,
+    /// Groups that may have lost one of them, or had at an earlier start and have not gone on since:
+    /// they say nothing here before their leaders have brought them past that.
+    pub doubted: Vec<GroupId>,
 }
 
 /// Opens the log, reads what the store does not hold yet, and makes the node.
+///
+/// A log with damage is gone on from if its options say so: the groups concerned are doubted.
 ///
 /// Where this node alone is the majority, what its log holds is committed: entries are applied
 /// while the log is still being read, on another thread. Else they wait for a leader.
@@ -100,14 +110,21 @@ pub fn recover_some<S: OrderedStore>(
     let recovery = Recovery::new(starts.collect(), keep_bytes);
     let mut replay =
         Replay { store: &*store, recovery, is_alone, found: Found::default(), log_bytes: 0 };
-    let (wal, opened) = if is_alone {
+    let (mut wal, opened) = if is_alone {
         read_beside(disk, plan.log, |at, record| replay.take(at, record))?
     } else {
         Wal::open(disk, plan.log, &mut |at, record| replay.take(at, record))?
     };
     let Replay { recovery, mut found, log_bytes, .. } = replay;
     found.cut = opened.cut;
-    let recovered = recovery.finish(&[])?;
+    let damages: Vec<LogDamage> = opened.damages.iter().map(lost).collect();
+    let recovered = recovery.finish(&damages)?;
+    let doubted = recovered.iter().filter(|group| group.is_doubted());
+    found.doubted = doubted.map(RecoveredGroup::group).collect();
+    if !opened.damages.is_empty() {
+        put_on_record(&mut wal, &recovered)?;
+        found.damages = opened.damages;
+    }
     for (group, rows) in
         recovered.iter().filter_map(|group| Some((group.group(), group.installed()?)))
     {
@@ -120,6 +137,27 @@ pub fn recover_some<S: OrderedStore>(
     // Only a node that is its own majority may set its clock by itself.
     let node = Node::new(driver, store, plan.groups, now, is_alone).map_err(StartError::Rows)?;
     Ok((Node { log_bytes, ..node }, wal, found))
+}
+
+fn lost(damage: &Damage) -> LogDamage {
+    LogDamage { position: damage.position, group: damage.group, entry: damage.entry }
+}
+
+/// Which groups are doubted is on record before any segment with damage is let go.
+fn put_on_record(wal: &mut Wal, recovered: &[RecoveredGroup]) -> Result<(), WalError> {
+    let doubted = recovered.iter().filter(|group| group.is_doubted());
+    let records: Vec<Record> = doubted.map(RecoveredGroup::doubt_record).collect();
+    let written = match records.is_empty() {
+        true => Ok(()),
+        false => wal.append(&records).and_then(|_| wal.sync()).map(|_| ()),
+    };
+    match written {
+        Ok(()) => wal.doubt([]),
+        // The driver writes the same once there is room. Till they go on, nothing is let go.
+        Err(WalError::Full { .. }) => wal.doubt(records.iter().map(Record::group)),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Reads the log on a thread of its own and takes its records here, in order.

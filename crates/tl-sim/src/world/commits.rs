@@ -59,8 +59,7 @@ impl World {
             return Err(Violation::new("what is committed is in the leader's log", what));
         };
         synced_quorum::check(group, index, entry.term, by, |peer| {
-            let log = self.shadow_of(peer).group(group);
-            log.synced >= index && log.get(index) == Some(entry)
+            self.shadow_of(peer).group(group).has_confirmed(index, entry)
         })?;
         self.coverage.commits_seen += 1;
         self.committed[at] = index;

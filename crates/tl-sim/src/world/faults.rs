@@ -38,11 +38,13 @@ pub(crate) enum Fault {
     SlowDisk,
     /// A row rots on the disk of one machine.
     Rot,
+    /// The log of one machine rots.
+    LogRot,
     /// A wall clock goes a day forward where it matters most, or back.
     ClockDay,
 }
 
-const ALL: [Fault; 15] = [
+const ALL: [Fault; 16] = [
     Fault::PowerCut,
     Fault::Kill,
     Fault::Blackout,
@@ -58,6 +60,7 @@ const ALL: [Fault; 15] = [
     Fault::SlowDisk,
     Fault::Rot,
     Fault::ClockDay,
+    Fault::LogRot,
 ];
 
 /// A stopped machine stays down for at least this long, milliseconds.
@@ -88,6 +91,7 @@ impl World {
             Fault::Lose => self.plan.lose_mean_ms,
             Fault::SlowDisk => self.plan.slow_disk_mean_ms,
             Fault::Rot => self.plan.rot_mean_ms,
+            Fault::LogRot => self.plan.log_rot_mean_ms,
             Fault::ClockDay => self.plan.clock_day_mean_ms,
         }
     }
@@ -190,6 +194,7 @@ impl World {
                 self.machines[machine].slow_until_us = self.later_us(SLOW_US_MAX);
             }
             Fault::Rot if runs => self.rot(machine),
+            Fault::LogRot => self.rot_log(machine),
             Fault::ClockDay => self.clock_day(),
             Fault::SlowDisk
             | Fault::Rot

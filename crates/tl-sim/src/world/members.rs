@@ -57,6 +57,7 @@ impl World {
         others < (self.plan.machines - 1) / 2
             && !self.machines[lost].is_lost
             && self.rotten.is_empty()
+            && self.rotten_log.is_none()
     }
 
     /// A machine whose disk may be lost; where one is being replaced, often that one.

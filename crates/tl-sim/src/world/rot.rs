@@ -7,7 +7,7 @@
 //! for as long as that lasts.
 //!
 //! Absent: rot in the rows that count for a group as a whole, which a process reads at its start and
-//! then does not start; and rot in the log.
+//! then does not start. Of rot in the log see [`super::rot_log`].
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl World {
     pub(super) fn rot(&mut self, machine: MachineNo) {
         let group = GroupId(self.rng.u16(0..self.plan.groups));
         let pick = self.rng.usize(..);
-        if self.rotten.contains_key(&group) || self.is_losing() {
+        if self.rotten.contains_key(&group) || self.is_losing() || self.rotten_log.is_some() {
             return;
         }
         let store = &self.machines[machine].store;
@@ -53,7 +53,7 @@ impl World {
         self.note(&format!("on machine {machine} a row of group {group} rots: {key:?}"));
     }
 
-    fn is_losing(&self) -> bool {
+    pub(super) fn is_losing(&self) -> bool {
         self.replacing.is_some()
             || self.machines[..self.plan.machines].iter().any(|machine| machine.is_lost)
     }
@@ -89,7 +89,7 @@ impl World {
         Err(Violation::new(DAMAGE, format!("machine {machine}, group {group}: {why}")))
     }
 
-    /// Groups stop on a machine: only rot is a reason.
+    /// Groups stop on a machine: only rot is a reason, of rows or of the log.
     pub(super) fn stopped(
         &mut self,
         machine: MachineNo,
@@ -97,11 +97,13 @@ impl World {
     ) -> Checked {
         for (group, why) in stopped {
             let what = format!("group {group} stopped on machine {machine}: {why}");
-            if !self.is_rotten(machine, group) {
+            let process = self.machines[machine].process.as_ref().expect("it just had a turn");
+            let is_doubted = process.node.driver().is_doubted(group);
+            if !is_doubted && !self.is_rotten(machine, group) {
                 return Err(Violation::new("no group stops without damage", what));
             }
             self.note(&what);
-            self.coverage.groups_stopped += 1;
+            self.coverage.groups_stopped += u64::from(!is_doubted);
             let process = self.machines[machine].process.as_mut().expect("it just had a turn");
             let applied = process.node.applied(group);
             process.stopped.insert(group, applied);

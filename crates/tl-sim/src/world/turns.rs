@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tl_core::Effect;
 use tl_engine::chain;
 use tl_engine::node::{Done, Input, Turned, fetch};
-use tl_raft::{Members, PeerId, Role};
+use tl_raft::{DOUBTED, Members, PeerId, Role};
 use tl_types::{GroupId, Index, Term};
 use tl_wal::Record;
 use xxhash_rust::xxh3::xxh3_64;
@@ -41,7 +41,10 @@ impl World {
         self.coverage.restarts += u64::from(again);
         self.coverage.torn_tails_cut += u64::from(found.cut.is_some());
         let durable = self.machines[machine].durable(self.plan.groups);
-        confirmed_log::survived(machine, &before, &self.machines[machine].shadow, &durable)?;
+        let doubted = &found.doubted;
+        let after = &self.machines[machine].shadow;
+        confirmed_log::survived(machine, &before, after, &durable, |it| doubted.contains(&it))?;
+        self.doubts_found(machine, doubted, |group| before.group(group).has_rows)?;
         self.seen[machine].fill(0);
         let phase_us = self.rng.u64(0..TICK_US);
         self.queue.put(now_us + phase_us, Event::Tick { machine, life });
@@ -128,6 +131,8 @@ impl World {
                         self.proposed.insert((*group, *index, *term), members);
                     }
                 }
+                // What it voted may be forgotten; it says so, and votes no more.
+                Record::HardState { vote: DOUBTED, .. } => {}
                 Record::HardState { group, term, vote } => {
                     let before = self.machines[machine].shadow.group(*group).voted;
                     elections::votes(machine, *group, before, (*term, *vote))?;
@@ -249,6 +254,7 @@ impl World {
         // Where rows are damaged the same ones are given anew.
         let was_stopped = process.stopped.remove(&group).is_some();
         self.no_longer_rotten(machine, group);
+        self.no_longer_doubted(machine, group);
         if before > index || before == index && !was_stopped {
             let what = format!("machine {machine}, group {group}: from {before} to {index}");
             return Err(Violation::new("rows never go back", what));

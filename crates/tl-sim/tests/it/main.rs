@@ -27,11 +27,15 @@ fn fifty(first: u64) {
     let mut coverage = Coverage::default();
     for seed in first..first + 50 {
         let report = keeps_every_promise(seed);
-        // Where disks are lost again and again, or whoever takes rows is killed each time, groups
-        // wait for long.
+        // Where disks are lost again and again, logs rot, or whoever takes rows is killed each time,
+        // groups wait for long.
         let seen = &report.coverage;
         let waits = seen.disks_lost > 0 || seen.kills_taking > 100;
-        let least = if waits { 1 } else { 2_000 };
+        let least = match (waits, seen.logs_rotten > 0) {
+            (true, _) => 1,
+            (false, true) => 1_000,
+            (false, false) => 2_000,
+        };
         assert!(report.coverage.operations >= least && report.virtual_ms >= 60_000, "{report}");
         coverage.add(&report.coverage);
     }

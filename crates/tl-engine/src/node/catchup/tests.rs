@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+mod doubt;
 mod fed;
 mod refusal;
 

@@ -3,10 +3,11 @@
 use tl_core::{Command, Entry, entry};
 use tl_raft::{Role, Token};
 use tl_types::{Incarnation, Namespace, ResourcePath, SessionId, Tenant};
-use tl_wal::{Reader, Wal};
+use tl_wal::{OnDamage, Reader, Wal};
 
 use super::*;
 use crate::node::fetch;
+use crate::node::recover::Found;
 
 pub(super) const NODES: usize = 3;
 const TICK_MS: u64 = 50;
@@ -20,6 +21,9 @@ pub(super) struct Trio {
     pub(super) inboxes: Vec<Vec<Input>>,
     pub(super) now_ms: u64,
     tokens: u64,
+    configs: Vec<DriverConfig>,
+    /// Damaged places found in logs, at each start that found some.
+    pub(super) damages: Vec<usize>,
     pub(super) stopped: Vec<usize>,
     pub(super) troubles: Vec<(GroupId, String)>,
     /// Nothing goes to this one or comes from it.
@@ -37,22 +41,15 @@ impl Trio {
 
     pub(super) fn with(change: impl Fn(&mut DriverConfig)) -> Trio {
         let disks: Vec<MemDisk> = (0..NODES).map(|_| MemDisk::new()).collect();
-        let node = |no: usize| {
-            let store = Arc::new(MemStore::new(StoreOptions::default()));
+        let config = |no: usize| {
             let mut driver = DriverConfig::new(PeerId(no as u64 + 1), no as u64);
             change(&mut driver);
-            let plan = StartPlan {
-                groups: 1,
-                voters: [1, 2, 3].map(PeerId).to_vec(),
-                log: WalOptions {
-                    segment_bytes: 64 * 1024,
-                    entry_bytes_max: 16 * 1024,
-                    ..WalOptions::default()
-                },
-                driver,
-            };
-            let now = Now { boot_ms: 1_000, wall_ms: 1_000_000 };
-            let (node, wal, _) = recover(store, Arc::new(disks[no].clone()), plan, now).unwrap();
+            driver
+        };
+        let configs: Vec<DriverConfig> = (0..NODES).map(config).collect();
+        let node = |no: usize| {
+            let store = Arc::new(MemStore::new(StoreOptions::default()));
+            let (node, wal, _) = start(store, &disks[no], configs[no].clone(), 1_000);
             (node, wal)
         };
         let (nodes, wals) = (0..NODES).map(node).unzip();
@@ -64,12 +61,26 @@ impl Trio {
             inboxes: vec![(); NODES].into_iter().map(|()| Vec::new()).collect(),
             now_ms: 1_000,
             tokens: 0,
+            configs,
+            damages: Vec::new(),
             stopped: Vec::new(),
             troubles: Vec::new(),
             away: None,
             sated: None,
             offered_ms: Vec::new(),
         }
+    }
+
+    /// Starts a node whose process has ended: what its memtables had is gone.
+    pub(super) fn restart(&mut self, no: usize) {
+        let store = Arc::clone(self.nodes[no].store());
+        store.crash();
+        self.configs[no].seed += NODES as u64;
+        let config = self.configs[no].clone();
+        let (node, wal, found) = start(store, &self.disks[no], config, self.now_ms);
+        (self.nodes[no], self.wals[no]) = (node, wal);
+        self.inboxes[no].clear();
+        self.damages.extend(Some(found.damages.len()).filter(|found| *found > 0));
     }
 
     fn turn(&mut self, no: usize) {
@@ -148,6 +159,27 @@ impl Trio {
         let end = RowKey::table_end(tl_types::Table::RequestAge, ResourceNumber(u64::MAX));
         store.range(GROUP, generation, &start, &end, usize::MAX, usize::MAX).unwrap()
     }
+}
+
+fn start(
+    store: Arc<MemStore>,
+    disk: &MemDisk,
+    driver: DriverConfig,
+    boot_ms: u64,
+) -> (Node<MemStore>, Wal, Found) {
+    let plan = StartPlan {
+        groups: 1,
+        voters: [1, 2, 3].map(PeerId).to_vec(),
+        log: WalOptions {
+            segment_bytes: 64 * 1024,
+            entry_bytes_max: 16 * 1024,
+            on_damage: OnDamage::GoOn,
+            ..WalOptions::default()
+        },
+        driver,
+    };
+    let now = Now { boot_ms, wall_ms: 1_000_000 };
+    recover(store, Arc::new(disk.clone()), plan, now).unwrap()
 }
 
 fn path() -> ResourcePath {

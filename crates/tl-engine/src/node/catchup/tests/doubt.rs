@@ -1,0 +1,90 @@
+//! Three nodes over memory, of which one starts with a log that has lost durable records.
+
+use tl_wal::Disk;
+
+use super::damage::{NODES, Trio, append, create};
+use super::*;
+
+/// What events of these tests are full of.
+const FILL: [u8; 16] = [7; 16];
+
+/// A trio of which a follower is down, with a log that it has confirmed and none of it in its store.
+fn trio() -> (Trio, usize) {
+    let mut trio = Trio::with(|_| ());
+    trio.until("somebody leads", |trio| trio.leader().is_some());
+    trio.propose(create());
+    (1..=7).for_each(|event| trio.propose(append(event)));
+    trio.until("all have it", |trio| trio.are_even(Index(9)));
+    // What is written behind them says that they were durable.
+    trio.propose(append(8));
+    trio.until("all have that", |trio| trio.are_even(Index(10)));
+    let victim = (trio.leader().unwrap() + 1) % NODES;
+    trio.away = Some(victim);
+    trio.disks[victim].kill();
+    (trio, victim)
+}
+
+/// Where a segment's records begin, and how long a record's header is.
+const HEAD_BYTES: usize = 4096;
+const HEADER_BYTES: usize = 56;
+
+/// Turns a bit over in the first record with an event, so far behind its beginning.
+fn flip(disk: &MemDisk, behind: usize) {
+    for file in disk.list().unwrap() {
+        let bytes = disk.contents(&file.name).unwrap();
+        let mut at = HEAD_BYTES;
+        while let Some(header) = bytes.get(at..at + HEADER_BYTES).filter(|header| header[12] > 0) {
+            let len = u32::from_be_bytes(header[8..12].try_into().unwrap()) as usize;
+            let data = &bytes[at + HEADER_BYTES..at + HEADER_BYTES + len];
+            if data.windows(FILL.len()).any(|part| part == FILL) {
+                assert!(disk.flip(&file.name, at + behind, 3));
+                return;
+            }
+            at += HEADER_BYTES + len.next_multiple_of(8);
+        }
+    }
+    panic!("no segment holds an event");
+}
+
+/// Starts the victim, lets the others go on meanwhile, and sees it mended for good.
+fn is_mended(mut trio: Trio, victim: usize) {
+    let leader = trio.leader().unwrap();
+    trio.restart(victim);
+    assert!(trio.nodes[victim].driver().is_doubted(GROUP));
+    assert!(trio.nodes[victim].slots[0].stopped);
+    trio.away = None;
+    trio.propose(append(9));
+    trio.until("the others go on, and it is told of", |trio| {
+        trio.nodes[leader].applied(GROUP) == Index(11) && trio.stopped == [victim]
+    });
+    trio.until("it has other rows", |trio| trio.nodes[victim].catch_up_counts().taken == 1);
+    assert!(!trio.nodes[victim].driver().is_doubted(GROUP));
+    trio.propose(append(10));
+    trio.until("all go on", |trio| trio.are_even(Index(12)));
+    assert_eq!(trio.rows(victim), trio.rows(leader));
+    // The damage is still there, and behind it.
+    trio.disks[victim].kill();
+    trio.restart(victim);
+    assert_eq!(trio.damages, [1, 1], "it was found at both starts");
+    assert!(!trio.nodes[victim].driver().is_doubted(GROUP) && !trio.nodes[victim].slots[0].stopped);
+    let to = PeerId(victim as u64 + 1);
+    trio.inboxes[leader].push(Input::Transfer { group: GROUP, to });
+    trio.until("it may lead again", |trio| trio.leader() == Some(victim));
+    trio.propose(append(11));
+    trio.until("all follow it", |trio| trio.are_even(Index(14)));
+}
+
+#[test]
+fn a_member_whose_log_lost_an_entry_is_brought_past_that_and_stays_past_it() {
+    let (trio, victim) = trio();
+    flip(&trio.disks[victim], HEADER_BYTES);
+    is_mended(trio, victim);
+}
+
+#[test]
+fn a_member_whose_log_lost_a_record_of_no_name_is_brought_past_that_too() {
+    let (trio, victim) = trio();
+    // Its kind, so that its header is none.
+    flip(&trio.disks[victim], 12);
+    is_mended(trio, victim);
+}
