@@ -200,7 +200,8 @@ impl Wal {
     /// Says which groups may have lost something in the damage that opening found
     /// ([`Opened::damages`]); an earlier word is replaced. Until a [`Record::Installed`] of each of
     /// them that was appended since is durable, [`release`](Wal::release) lets nothing go: a restart
-    /// must find the damage again, or the group would take for whole what it has.
+    /// must find the damage again, or the group would take for whole what it has. An owner whose own
+    /// records say so names no group once these records are durable.
     pub fn doubt(&mut self, groups: impl IntoIterator<Item = GroupId>) {
         self.doubted = Some(groups.into_iter().map(|group| (group, None)).collect());
     }

@@ -1,5 +1,7 @@
 //! Reading the log's segments in order: one is checked while a thread reads the next.
 
+mod damaged;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -7,7 +9,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use bytes::Bytes;
 
 use crate::disk::{DiskFile, read_up_to};
-use crate::error::{Fault, WalError};
+use crate::error::WalError;
 use crate::format::{
     FLAG_FIRST, FLAG_LAST, FLAG_STATE, HEAD_BYTES, RECORD_HEADER_BYTES, RecordHead, RecordKind,
 };
@@ -17,9 +19,10 @@ use crate::scan::{Found as At, Scan};
 use crate::states::{States, decode};
 use crate::wal::{BARE_BYTES, Segment};
 
-use super::damages::{Damages, damage};
+use super::damages::Damages;
 use super::files::{Files, Found};
 use super::{Cut, failed};
+use damaged::Salvaged;
 
 /// What reading has established so far.
 pub(super) struct Replay<'a> {
@@ -69,13 +72,6 @@ struct Stop {
     found: At,
     /// Intact records of the job that was cut short.
     open_records: usize,
-    next_life: Option<u64>,
-}
-
-/// What came of a part of a segment in which something is damaged.
-#[derive(Default)]
-struct Salvaged {
-    damaged: usize,
     next_life: Option<u64>,
 }
 
@@ -316,59 +312,6 @@ impl<'a> Replay<'a> {
         Ok(stop)
     }
 
-    /// Hands over what is intact in a part of a segment that is confirmed, and names what is not.
-    ///
-    /// Here a record counts by itself: its whole job was durable, and what its job lacks is named.
-    fn salvage(
-        &mut self,
-        scan: &Scan<'_>,
-        bytes: &Bytes,
-        found: &mut Found,
-        part: Range<usize>,
-        begin: bool,
-        has_next: bool,
-    ) -> Result<Salvaged, WalError> {
-        let mut salvaged = Salvaged::default();
-        let mut offset = part.start;
-        while offset < part.end {
-            let (record, is_intact) = match scan.at(offset) {
-                At::Record(record) => (Some(record), true),
-                At::DamagedData(record) => (Some(record), false),
-                At::NoHeader | At::Zeros | At::Full => (None, false),
-            };
-            let Some(record) = record.filter(|r| offset + r.record_bytes() <= part.end) else {
-                salvaged.damaged += 1;
-                if has_next && offset as u64 + BARE_BYTES == part.end as u64 {
-                    // What the last record of a full segment says, the next one's head says too.
-                    found.next_lost_at = Some(offset as u64);
-                } else {
-                    self.may_lack_note |= !has_next;
-                    self.damages.push(damage(found, offset, None, Fault::Header));
-                }
-                let next = scan.next_header(offset + 1).unwrap_or(part.end);
-                offset = next.min(part.end);
-                continue;
-            };
-            self.confirm(record.mark);
-            if is_intact {
-                let start = offset + RECORD_HEADER_BYTES;
-                let data = bytes.slice(start..start + record.data_bytes as usize);
-                let next_life = self.take(&record, data, &mut found.segment, begin)?;
-                salvaged.next_life = next_life.or(salvaged.next_life);
-            } else {
-                salvaged.damaged += 1;
-                let damage = damage(found, offset, Some(&record), Fault::Data);
-                if let (Some(group), Some(index)) = (damage.group, damage.entry) {
-                    // The segment is kept until the store has what the entry brought.
-                    found.segment.note_index(group, index);
-                }
-                self.damages.push(damage);
-            }
-            offset += record.record_bytes();
-        }
-        Ok(salvaged)
-    }
-
     /// Takes one record that counts; the next life if the record names one.
     fn take(
         &mut self,
@@ -417,72 +360,6 @@ impl<'a> Replay<'a> {
             (self.callback)(head.position, record);
         }
         Ok(None)
-    }
-
-    /// Names what is damaged from `offset` up to `limit`, as far as that is confirmed, and says how
-    /// many intact records there are: nothing of it is going to be handed over.
-    fn blame(&mut self, scan: &Scan<'_>, offset: usize, found: &Found, limit: Position) -> usize {
-        let mut damages = Vec::new();
-        let intact = self.survey(scan, offset, &mut |at, header, fault| {
-            damages.push(damage(found, at, header, fault));
-        });
-        let limit = limit.min(self.confirmed);
-        let confirmed = damages.into_iter().filter(|damage| damage.position < limit);
-        confirmed.for_each(|damage| self.damages.push(damage));
-        intact
-    }
-
-    /// Looks at everything from `offset` on: how many intact records there are, what they prove,
-    /// and what is damaged.
-    fn survey(
-        &mut self,
-        scan: &Scan<'_>,
-        offset: usize,
-        damaged: &mut dyn FnMut(usize, Option<&RecordHead>, Fault),
-    ) -> usize {
-        let mut offset = offset;
-        let mut intact = 0;
-        loop {
-            let (header, fault) = match scan.at(offset) {
-                At::Full => break,
-                At::Record(record) => {
-                    intact += 1;
-                    self.confirm(record.mark);
-                    offset += record.record_bytes();
-                    continue;
-                }
-                At::DamagedData(record) => {
-                    self.confirm(record.mark);
-                    (Some(record), Fault::Data)
-                }
-                At::NoHeader | At::Zeros => (None, Fault::Header),
-            };
-            damaged(offset, header.as_ref(), fault);
-            match header {
-                Some(record) => offset += record.record_bytes(),
-                None => match scan.next_header(offset + 1) {
-                    Some(next) => offset = next,
-                    None => break,
-                },
-            }
-        }
-        intact
-    }
-
-    fn is_refused(&self) -> bool {
-        self.on_damage == OnDamage::Refuse && !self.damages.is_empty()
-    }
-
-    /// When confirmed records cannot be used although none of them is damaged.
-    fn blame_order(&mut self, found: &Found, at: usize) {
-        if self.damages.is_empty() {
-            self.damages.push(damage(found, at, None, Fault::Order));
-        }
-    }
-
-    /// The same where damage is no reason to refuse: contradictions are.
-    fn refuse_order<T>(&self, found: &Found, at: usize) -> Result<T, WalError> {
-        Err(Damages::from(damage(found, at, None, Fault::Order)).refuse(self.confirmed))
     }
 
     fn confirm(&mut self, position: Position) {
