@@ -323,15 +323,28 @@ async fn tails_that_wait_for_members_hear_of_a_drain_and_wait_for_nobody() {
         cluster.stop(usize::from(*place)).await;
     }
     let mut waiting = tokio::task::JoinSet::new();
+    let (waits, mut begun) = tokio::sync::mpsc::channel(TAILS);
     for mut tail in tails {
+        let waits = waits.clone();
         waiting.spawn(async move {
-            // The event may have come along before its members went.
-            while !matches!(tail.next(10).await.unwrap(), TailItem::End(TailEnd::Shutdown)) {}
+            let mut next = std::pin::pin!(tail.next(10));
+            tokio::select! {
+                biased;
+                came = &mut next => panic!("nobody has the event: {came:?}"),
+                () = std::future::ready(()) => waits.send(()).await.unwrap(),
+            }
+            assert!(matches!(next.await.unwrap(), TailItem::End(TailEnd::Shutdown)));
         });
     }
-    tokio::task::yield_now().await;
+    for _ in 0..TAILS {
+        begun.recv().await.unwrap();
+    }
     cluster.engines[ROUTER].as_ref().unwrap().begin_drain();
-    let all = async { while waiting.join_next().await.is_some() {} };
+    let all = async {
+        while let Some(ended) = waiting.join_next().await {
+            ended.unwrap();
+        }
+    };
     assert!(tokio::time::timeout(Duration::from_secs(60), all).await.is_ok(), "they still wait");
     cluster.stop_all().await;
 }
