@@ -147,6 +147,28 @@ fn damage_up_to_the_end_of_what_is_confirmed_is_not_taken_for_a_torn_write() {
 }
 
 #[test]
+fn the_header_of_a_torn_record_proves_what_was_durable_before_it() {
+    let disk = MemDisk::new();
+    let (mut wal, ..) = go_on(&disk);
+    for index in 1..=2 {
+        wal.append(&[entry(1, index, 600)]).unwrap();
+        wal.sync().unwrap();
+    }
+    drop(wal);
+    let (name, at, _) = find(&disk, RecordKind::Entry, 1, 1);
+    assert!(disk.flip(&name, at + 56 + 600 + 56 + 9, 1), "the data of the second");
+    let position = rot_header(&disk, 1, 1);
+    let refused = crate::common::try_open(&disk.copy());
+    assert!(matches!(refused, Err(WalError::Corrupt(_))), "not taken for a torn write");
+    for is_cut in [true, false] {
+        let (_, opened, records) = go_on(&disk);
+        assert_eq!((opened.cut.is_some(), records), (is_cut, vec![]));
+        assert_eq!(opened.damages.len(), 1);
+        assert_eq!(opened.damages[0].position, position);
+    }
+}
+
+#[test]
 fn a_torn_end_behind_damage_is_cut_as_ever() {
     let disk = log();
     let (mut wal, ..) = go_on(&disk);
