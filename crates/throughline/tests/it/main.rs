@@ -13,6 +13,7 @@ mod members;
 mod offline;
 mod ops;
 mod places;
+mod rotten_log;
 mod rows;
 mod session;
 mod tl;
