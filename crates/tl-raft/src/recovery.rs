@@ -21,7 +21,8 @@
 //!  - what stands before a record that the group is doubted. Whoever wrote it knew of the damage, or
 //!    the damage is to what the end of that doubt has replaced: rows, term, vote and members are
 //!    written anew then, in one job;
-//!  - an entry that the store has applied durably, if what is left of the log still fits the store.
+//!  - an entry that the store has applied durably, if what is left of the log still fits the store, or
+//!    if rows were put in place behind it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -282,6 +283,8 @@ struct Tail {
     installed: Option<Staged>,
     /// Of the last record of rows, which may be repeated.
     generation: Option<Generation>,
+    /// Where that record stands first.
+    rows_at: Option<Position>,
     /// Committed for certain.
     members: Members,
     /// The newest of which there is a record, or those of the founding.
@@ -301,6 +304,7 @@ impl Tail {
             highest: (Term(0), 0),
             doubted_at: None,
             generation: None,
+            rows_at: None,
             change: None,
             damage: None,
             terms: Terms::of(start.applied),
@@ -360,6 +364,7 @@ impl Tail {
             Record::Installed { generation, .. } if self.generation == Some(generation) => {}
             Record::Installed { index, term, generation, .. } => {
                 self.generation = Some(generation);
+                self.rows_at = Some(position);
                 self.saw(term, 0);
                 self.clear();
                 self.terms = Terms::of((index, term));
@@ -461,15 +466,22 @@ impl Tail {
         if let Some(reason) = self.damage {
             return Err(RecoverError::Members { group, reason });
         }
-        let mut has_gaps = false;
+        let (mut lacks_applied, mut has_gaps) = (false, false);
         for damage in damages.iter().filter(|damage| damage.group.is_none_or(|of| of == group)) {
             if self.doubted_at.is_some_and(|doubted_at| damage.position < doubted_at) {
                 continue;
             }
             match damage.entry {
-                Some(index) if index <= self.stored => has_gaps = true,
+                // Rows that were put in place behind it took the place of all entries before them.
+                Some(index) if index <= self.stored => {
+                    lacks_applied = true;
+                    has_gaps |= self.rows_at.is_none_or(|rows_at| damage.position > rows_at);
+                }
                 Some(_) | None => return self.finish_doubted(),
             }
+        }
+        if lacks_applied {
+            self.forget_changes();
         }
         if self.vote == DOUBTED || has_gaps && !self.forget_applied() {
             return self.finish_doubted();
@@ -531,15 +543,19 @@ impl Tail {
         })
     }
 
-    /// Entries up to what the store has applied durably are missing. Then what is before the hole may
-    /// have been replaced by what stood in it, and so may what is behind, unless the last one applied
-    /// stands there. Keeps what is behind that one; false if it cannot be told.
-    fn forget_applied(&mut self) -> bool {
-        // A change up to there has a record, and one that seems to be there may have been replaced.
+    /// Entries up to what the store has applied durably are missing. A change up to there has a
+    /// record, and one that seems to be there may have been replaced by what is missing.
+    fn forget_changes(&mut self) {
         if self.members.at <= self.stored {
             self.members = self.recorded.clone();
         }
         self.change.take_if(|change| change.at <= self.stored);
+    }
+
+    /// The same of entries: what is before the hole may have been replaced by what stood in it, and so
+    /// may what is behind, unless the last one applied stands there. Keeps what is behind that one;
+    /// false if it cannot be told.
+    fn forget_applied(&mut self) -> bool {
         let (applied, term) = self.start.applied;
         if self.next().is_none_or(|next| next <= applied) {
             self.clear();

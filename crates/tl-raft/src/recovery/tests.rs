@@ -318,6 +318,19 @@ fn a_lost_entry_that_is_applied_durably_is_no_loss_if_the_rest_fits() {
 }
 
 #[test]
+fn a_lost_entry_before_rows_that_were_put_in_place_is_no_loss() {
+    let records = [hard(2, 3), entry(2, 2), entry(3, 2), installed(40, 2, 2), entry(41, 2)];
+    for applied in [3, 2] {
+        let group = damaged((applied, 2), &records, &[(15, Some(1))]).unwrap();
+        assert!(!group.is_doubted(), "applied {applied} before the rows");
+        assert_eq!((group.base.0, group.last()), (Index(40), Index(41)));
+    }
+    // Behind them, it is missing from what follows.
+    let hole = [&records[..4], &[entry(42, 2)]].concat();
+    assert!(damaged((3, 2), &hole, &[(45, Some(41))]).unwrap().is_doubted());
+}
+
+#[test]
 fn what_damage_explains_is_no_error_and_what_it_does_not_still_is() {
     let hole = [hard(1, 1), entry(4, 1)];
     assert!(damaged((2, 1), &hole, &[(15, Some(3))]).unwrap().is_doubted());
