@@ -140,7 +140,7 @@ async fn who_runs_a_step_that_is_called_off_is_stopped() {
     let fleet = Fleet::new();
     let gate = Gate::shut();
     // Long enough that a busy machine does not let it end first.
-    let settings = PodSettings { step_lease_ms: 3_000, ..fleet.settings("p") };
+    let settings = PodSettings { step_lease_ms: 10_000, ..fleet.settings("p") };
     let pod = fleet.start(settings, gate.handlers());
     let id = fleet.submit(1).await[0];
     until("it runs", async || gate.running() == 1).await;
