@@ -33,7 +33,7 @@ fn fifty(first: u64) {
         let waits = seen.disks_lost > 0 || seen.kills_taking > 100;
         let least = match (waits, seen.logs_rotten > 0) {
             (true, _) => 1,
-            (false, true) => 1_000,
+            (false, true) => 500,
             (false, false) => 2_000,
         };
         assert!(report.coverage.operations >= least && report.virtual_ms >= 60_000, "{report}");
