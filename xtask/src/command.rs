@@ -19,8 +19,13 @@ pub fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Call {
     let mut call = Call::new(cargo).args(args).dir(crate::tree::root());
     // `cargo run` exports the package's own variables; a nested cargo must not see them, or
     // build scripts that watch them run again.
-    for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"] {
-        call.command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        let is_of_package = ["CARGO_MANIFEST_", "CARGO_PKG_"]
+            .iter()
+            .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()));
+        if is_of_package {
+            call.command.env_remove(name);
+        }
     }
     call
 }

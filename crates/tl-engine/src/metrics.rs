@@ -103,6 +103,8 @@ pub struct Metrics {
     pub snapshots_taken: Counter,
     /// Bytes of rows given.
     pub snapshot_bytes: Counter,
+    /// Bytes of rows taken that were here already.
+    pub snapshot_bytes_reused: Counter,
     /// Groups whose rows were offered to a node that wanted none then.
     pub snapshots_not_wanted: Counter,
     /// Groups whose rows could not be given, or not to the end.
@@ -215,6 +217,7 @@ impl Default for Metrics {
             snapshots_given: Counter::default(),
             snapshots_taken: Counter::default(),
             snapshot_bytes: Counter::default(),
+            snapshot_bytes_reused: Counter::default(),
             snapshots_not_wanted: Counter::default(),
             snapshots_given_up: Counter::default(),
             snapshots_let_go: Counter::default(),
@@ -270,6 +273,9 @@ impl Metrics {
         let taken = &self.snapshots_taken;
         counter("snapshots_taken", "Groups whose rows were taken from another node", taken);
         counter("snapshot_bytes", "Bytes of rows given to nodes far behind", &self.snapshot_bytes);
+        let reused = &self.snapshot_bytes_reused;
+        let help = "Bytes of rows taken that were here already and did not travel";
+        counter("snapshot_bytes_reused", help, reused);
         let not_wanted = &self.snapshots_not_wanted;
         counter("snapshots_not_wanted", "Groups whose rows a node did not want then", not_wanted);
         let given_up = &self.snapshots_given_up;

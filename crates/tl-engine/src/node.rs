@@ -333,7 +333,7 @@ impl<S: OrderedStore> Node<S> {
             });
         }
         let doubted = (0..groups).map(GroupId).filter(|group| driver.is_doubted(*group)).collect();
-        let catch_up = CatchUp::new(driver.life());
+        let catch_up = CatchUp::new(driver.life(), now.boot_ms);
         let (feedback, log_bytes) = (Vec::new(), 0);
         Ok(Node { driver, store, slots, feedback, doubted, log_bytes, catch_up })
     }

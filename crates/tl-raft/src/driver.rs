@@ -205,6 +205,13 @@ impl Driver {
         self.group(group).is_some_and(Group::is_doubted)
     }
 
+    /// Whether a group is doubted here and lacks a word of another member, without which it cannot go
+    /// on from any rows.
+    #[must_use]
+    pub fn lacks_answers(&self, group: GroupId) -> bool {
+        self.group(group).is_some_and(Group::lacks_answers)
+    }
+
     /// Where a group stands; `None` if it does not live here.
     #[must_use]
     pub fn status(&self, group: GroupId) -> Option<GroupStatus> {

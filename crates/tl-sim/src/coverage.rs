@@ -43,6 +43,10 @@ coverage! {
     log_fetches,
     /// Transfers of rows that were let go by who took them.
     transfers_let_go,
+    /// Bytes of rows that were copied from a load that was cut off, and did not travel again.
+    bytes_resumed,
+    /// Bytes of rows that were copied from the group's own old ones.
+    bytes_alike,
     /// Machines that went down while they were taking rows.
     kills_taking,
     /// Power cuts between the decision to go on from such rows and the end of its sync.

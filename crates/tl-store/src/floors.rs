@@ -25,7 +25,8 @@ type SessionOf = (GroupId, Generation, ResourceNumber);
 #[derive(Debug, Default)]
 pub(crate) struct Floors {
     live: RwLock<HashMap<GroupId, Generation>>,
-    /// Generations above the live ones whose rows stay; a few for each group.
+    /// Generations above the live ones whose rows stay; a few for each group. All of them stay
+    /// of a group of which nothing was said yet.
     loading: RwLock<HashMap<GroupId, Vec<Generation>>>,
     floors: RwLock<HashMap<SessionOf, Seq>>,
     /// About how many rows were forgotten since compaction last went over everything.
@@ -52,10 +53,7 @@ impl Floors {
     /// What was named before and is not live is forgotten.
     pub(crate) fn set_loading(&self, group: GroupId, generations: &[Generation]) {
         let mut loading = self.loading.write();
-        let before = match generations {
-            [] => loading.remove(&group),
-            _ => loading.insert(group, generations.to_vec()),
-        };
+        let before = loading.insert(group, generations.to_vec());
         if before.is_some_and(|before| before.iter().any(|old| !generations.contains(old))) {
             self.forgotten.fetch_add(GENERATION_ROWS_GUESS, Ordering::Relaxed);
         }
@@ -99,7 +97,7 @@ impl Floors {
 
     fn is_loading(&self, group: GroupId, generation: Generation) -> bool {
         let loading = self.loading.read();
-        loading.get(&group).is_some_and(|loading| loading.contains(&generation))
+        loading.get(&group).is_none_or(|loading| loading.contains(&generation))
     }
 
     /// Whether a row can no longer be read by anyone. Applied rows always can.
@@ -152,7 +150,9 @@ mod tests {
         let row = RowKey::session(NUMBER);
         assert!(!forgotten(&floors, 5, &row), "nothing is known yet");
         floors.set_generation(GROUP, Generation(4));
-        assert!(forgotten(&floors, 5, &row), "left behind by a load that was not finished");
+        assert!(!forgotten(&floors, 5, &row), "a load that was cut off, perhaps still of use");
+        floors.set_loading(GROUP, &[]);
+        assert!(forgotten(&floors, 5, &row), "it is of no use");
         floors.set_loading(GROUP, &[Generation(6)]);
         assert!(forgotten(&floors, 5, &row));
         assert!(!forgotten(&floors, 6, &row) && !forgotten(&floors, 4, &row));

@@ -94,10 +94,10 @@ impl Memtable {
         self.touched = true;
     }
 
-    /// The highest generation of a group that was written here.
-    pub(crate) fn newest_generation(&self, group: GroupId) -> Option<Generation> {
-        let spans = self.spans.get(usize::from(group.0))?;
-        spans.last().map(|(generation, _)| *generation)
+    /// The generations of a group that were written here.
+    pub(crate) fn generations(&self, group: GroupId) -> impl Iterator<Item = Generation> + '_ {
+        let spans = self.spans.get(usize::from(group.0)).into_iter().flatten();
+        spans.map(|(generation, _)| *generation)
     }
 
     pub(crate) fn applied(&self, group: GroupId) -> Applied {

@@ -33,6 +33,10 @@ pub trait Runs: Send + Sync {
     #[doc(hidden)]
     fn range(&self, start: Bound<&FullKey>, end: Bound<&FullKey>) -> RunRows<'_>;
 
+    /// The key of the last row from `start` to `end` (exclusive).
+    #[doc(hidden)]
+    fn last_key(&self, start: &FullKey, end: &FullKey) -> Result<Option<FullKey>, StoreError>;
+
     /// Rows from `start` to `end` (exclusive) as of now, whatever changes while they are read.
     #[doc(hidden)]
     fn pinned(&self, start: &FullKey, end: &FullKey) -> PinnedRows;

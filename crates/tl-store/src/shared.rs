@@ -12,7 +12,7 @@
 //!  3. the cache's entries for every row of the sealed memtable are corrected;
 //!  4. only then does the sealed memtable leave the read path.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
@@ -126,10 +126,7 @@ impl MemStore {
         pick: usize,
         wanted: impl Fn(&RowKey) -> bool,
     ) -> Option<RowKey> {
-        let key = |row: &RowKey| FullKey::new(group, generation, row);
-        let start = key(&RowKey::table_start(Table::Group, ResourceNumber(0)));
-        let last = Table::ALL.last().expect("there are tables");
-        let end = key(&RowKey::table_end(*last, ResourceNumber(u64::MAX)));
+        let (start, end) = all_rows(group, generation);
         let row = self.runs.rot(&start, &end, pick, |key| wanted(&key.parts().2))?;
         self.cache.remove(&row);
         Some(row.parts().2)
@@ -454,35 +451,47 @@ impl<R: Runs> OrderedStore for Store<R> {
         }
         let durable = self.state.read().durable.get(usize::from(group.0)).copied();
         let applied = durable.unwrap_or_default();
-        let key = |row: &RowKey| FullKey::new(group, applied.generation, row);
-        let start = key(&RowKey::table_start(Table::Group, ResourceNumber(0)));
-        let last = Table::ALL.last().expect("there are tables");
-        let end = key(&RowKey::table_end(*last, ResourceNumber(u64::MAX)));
+        let (start, end) = all_rows(group, applied.generation);
         let rows = self.runs.pinned(&start, &end);
         let rows = Box::new(rows.map(|row| row.map(|(key, value)| (key.parts().2, value))));
         Ok(Export { applied, rows })
     }
 
-    fn newest_generation(&self, group: GroupId) -> Result<Generation, StoreError> {
-        let mut newest = {
-            let state = self.state.read();
-            let layers = state.layers();
-            let in_memory = layers.iter().filter_map(|layer| {
-                let memtable = layer.rows.read_recursive();
-                memtable.newest_generation(group).max(Some(memtable.applied(group).generation))
-            });
-            in_memory.max().unwrap_or_default()
-        };
-        while let Some(next) = newest.0.checked_add(1) {
-            let first_row = RowKey::table_start(Table::Applied, ResourceNumber(0));
-            let start = FullKey::new(group, Generation(next), &first_row);
-            let first = self.runs.range(Bound::Included(&start), Bound::Unbounded).next();
-            match first.transpose()?.map(|(key, _)| key.parts()) {
-                Some((of, generation, _)) if of == group => newest = generation,
-                Some(_) | None => break,
-            }
+    fn generations_above(
+        &self,
+        group: GroupId,
+        generation: Generation,
+    ) -> Result<Vec<Generation>, StoreError> {
+        let mut found = BTreeSet::new();
+        for layer in self.state.read().layers() {
+            let memtable = layer.rows.read_recursive();
+            found.extend(memtable.generations(group));
+            found.insert(memtable.applied(group).generation);
         }
-        Ok(newest)
+        found.retain(|of| *of > generation);
+        let mut next = generation.0.checked_add(1);
+        while let Some(from) = next {
+            let (start, _) = all_rows(group, Generation(from));
+            let first = self.runs.range(Bound::Included(&start), Bound::Unbounded).next();
+            next = match first.transpose()?.map(|(key, _)| key.parts()) {
+                Some((of, generation, _)) if of == group => {
+                    found.insert(generation);
+                    generation.0.checked_add(1)
+                }
+                Some(_) | None => None,
+            };
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    fn last_flushed(
+        &self,
+        group: GroupId,
+        generation: Generation,
+    ) -> Result<Option<RowKey>, StoreError> {
+        let (start, end) = all_rows(group, generation);
+        let last = self.runs.last_key(&start, &end)?;
+        Ok(last.map(|key| key.parts().2))
     }
 
     fn compact_step(&self) -> Result<bool, StoreError> {
@@ -544,6 +553,14 @@ impl<R> fmt::Debug for Store<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// Where the rows of a group begin, and what they end before. The store's own are not among them.
+fn all_rows(group: GroupId, generation: Generation) -> (FullKey, FullKey) {
+    let key = |row: &RowKey| FullKey::new(group, generation, row);
+    let start = key(&RowKey::table_start(Table::Group, ResourceNumber(0)));
+    let last = Table::ALL.last().expect("there are tables");
+    (start, key(&RowKey::table_end(*last, ResourceNumber(u64::MAX))))
 }
 
 /// Rows that the next entries of an active session need: kept in the cache across a flush. Which

@@ -217,12 +217,27 @@ pub trait OrderedStore: Send + Sync {
     /// [`StoreError::Io`] when an earlier flush failed. What cannot be read later is among the rows.
     fn export(&self, group: GroupId) -> Result<Export, StoreError>;
 
-    /// The highest generation of which there are rows of the group, live or not: what a load
-    /// that was never finished left behind counts too. Blocking.
+    /// The generations above this one of which there are rows of the group, or that an entry has
+    /// written, in order: what loads that were never finished left behind counts too. Blocking.
     ///
     /// # Errors
     /// As [`OrderedStore::get`].
-    fn newest_generation(&self, group: GroupId) -> Result<Generation, StoreError>;
+    fn generations_above(
+        &self,
+        group: GroupId,
+        generation: Generation,
+    ) -> Result<Vec<Generation>, StoreError>;
+
+    /// The last key among the rows of a generation, as of the last flush; none if there are none.
+    /// Its value is not looked at. Blocking.
+    ///
+    /// # Errors
+    /// As [`OrderedStore::get`].
+    fn last_flushed(
+        &self,
+        group: GroupId,
+        generation: Generation,
+    ) -> Result<Option<RowKey>, StoreError>;
 
     /// Does one bounded piece of compaction and says whether the runs changed, so that the
     /// caller asks again. Blocking.
@@ -233,16 +248,18 @@ pub trait OrderedStore: Send + Sync {
     fn compact_step(&self) -> Result<bool, StoreError>;
 
     /// Says which generation of a group is live; compaction drops rows of earlier ones, and of
-    /// later ones unless [`OrderedStore::set_loading`] named them.
+    /// later ones that [`OrderedStore::set_loading`] did not name, once it was called for the
+    /// group.
     ///
     /// To be called once the switch is durable elsewhere. Feeds compaction only, reads do not
     /// look at it; not remembered across a restart.
     fn set_generation(&self, group: GroupId, generation: Generation);
 
     /// Says which generations above the live one keep their rows, instead of those named before:
-    /// one that is being loaded, and ones that are read already while reads that began earlier
-    /// still need the live one. Ends for each when it is said to be live. Not remembered across a
-    /// restart, at which a load that was not finished is forgotten.
+    /// one that is being loaded, ones that are read already while reads that began earlier
+    /// still need the live one, and a load that was cut off while a later one may copy from it.
+    /// Ends for each when it is said to be live. Not remembered across a restart: until it is
+    /// called again for the group, all that are above the live one stay.
     fn set_loading(&self, group: GroupId, generations: &[Generation]);
 
     /// Says that events of a session up to and including `floor` can no longer be read;

@@ -280,6 +280,16 @@ impl Runs for Tree {
         }))
     }
 
+    fn last_key(&self, start: &FullKey, end: &FullKey) -> Result<Option<FullKey>, StoreError> {
+        let bounds = (Bound::Included(start.as_bytes()), Bound::Excluded(end.as_bytes()));
+        let doing = "looking for the last row of a range";
+        let last = self.read(doing, || {
+            let mut rows = self.tree.range::<&[u8], _>(bounds, NEWEST, None);
+            rows.next_back().map(Guard::key).transpose()
+        })?;
+        last.map(|key| named_key(&self.dir, doing, &key)).transpose()
+    }
+
     fn pinned(&self, start: &FullKey, end: &FullKey) -> PinnedRows {
         let bounds = (Bound::Included(start.as_bytes()), Bound::Excluded(end.as_bytes()));
         let (dir, doing) = (self.dir.clone(), "reading all rows of a group");
@@ -359,14 +369,15 @@ fn named_row(
     doing: &str,
     (key, value): (UserKey, UserValue),
 ) -> Result<(FullKey, Bytes), StoreError> {
-    match FullKey::from_bytes(&key) {
-        Some(key) => Ok((key, Bytes::from(value))),
-        None => Err(StoreError::Damaged {
-            file: dir.to_path_buf(),
-            doing: doing.into(),
-            detail: format!("{key:?} is no key of a row"),
-        }),
-    }
+    Ok((named_key(dir, doing, &key)?, Bytes::from(value)))
+}
+
+fn named_key(dir: &Path, doing: &str, key: &UserKey) -> Result<FullKey, StoreError> {
+    FullKey::from_bytes(key).ok_or_else(|| StoreError::Damaged {
+        file: dir.to_path_buf(),
+        doing: doing.into(),
+        detail: format!("{key:?} is no key of a row"),
+    })
 }
 
 /// Makes a new store's directory, so that its name outlives a power loss: the crate syncs what

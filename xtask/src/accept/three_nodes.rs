@@ -37,8 +37,8 @@ pub const LINES: &[Line] = &[
     line("rows", "kill -9 of whoever takes or gives whole groups, in the middle of it", rows),
     line(
         "large-group",
-        "a group of 2 GiB is given to a member that has nothing of it, while writes go on, each member \
-         limited to a budget of 256 MiB + 25 %",
+        "a group of 2 GiB is given to a member that has nothing of it and is killed half-way, while writes \
+         go on, each member limited to a budget of 256 MiB + 25 %",
         large_group::run,
     ),
     line("survivor", "with two of three dead the last gives what it holds", survivor),

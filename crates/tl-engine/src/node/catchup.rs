@@ -25,13 +25,21 @@
 //!  - K4 chunks are taken in order, each with its checksum right, and all together with theirs;
 //!  - K5 transfers, their memory and their rate are bounded on both sides.
 //!
+//! Before a chunk the taker asks what is in it, if it may have those rows: of an earlier load that
+//! was cut off, or its own old ones. Rows whose fingerprint is the same are copied, and only
+//! others travel, see [`alike`]. So a transfer goes on where it was cut off, over a restart of
+//! either side and a change of leader, though the rows are of another moment then:
+//!
+//! ```text
+//!                         ◄──────── AskFingerprint(n)
+//!        Fingerprint(n) ────────────────────────────► the same rows here? copy, ask for n + 1
+//!                         ◄──────────────────── Ask(n)   otherwise
+//! ```
+//!
 //! Messages may be lost, doubled and late. The taker asks and asks again; the giver keeps the
 //! chunk that it gave last, to give it again. Whoever hears nothing for a while lets the transfer
 //! go, and Raft asks for another one as long as it is needed. What came to nothing is offered again
 //! after rests that grow, see [`rests`].
-//!
-//! Absent: going on with a transfer behind a restart or a change of leader; it begins anew. Rows of
-//! another leader's last flush are of another moment.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -41,16 +49,19 @@ use tl_store::{GroupWrites, OrderedStore};
 use tl_types::{Generation, GroupId, Index};
 
 use self::aside::Found;
-use self::give::Giving;
+use self::give::{Giving, Wanted};
 use self::message::{Message, What};
 use self::rests::Rests;
+use self::sources::CutOffs;
 use self::take::Taking;
 use super::{Done, Failure, Node, Now, Turned};
 
+mod alike;
 mod aside;
 mod give;
 mod message;
 mod rests;
+mod sources;
 mod take;
 
 pub use self::aside::{Aside, AsideDone};
@@ -73,6 +84,10 @@ const RETIRE_AFTER_MS: u64 = 30_000;
 const FORMER_MAX: usize = 2;
 /// A giver may be ahead of its rate by so much: its clock ticks no oftener, milliseconds.
 const BURST_MS: u64 = 50;
+
+/// A chunk of which only the fingerprint is sent counts for its rows divided by this: they are
+/// read all the same.
+const PRINT_COST_DIVISOR: usize = 4;
 
 /// How much transfers may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +124,10 @@ pub struct CatchUpCounts {
     pub bytes_given: u64,
     /// Rows taken.
     pub rows_taken: u64,
+    /// Bytes of these that were copied from a load that was cut off.
+    pub bytes_resumed: u64,
+    /// Bytes of these that were copied from the group's own old rows.
+    pub bytes_alike: u64,
     /// Messages that were damaged or made no sense.
     pub refused: u64,
 }
@@ -142,6 +161,7 @@ pub(super) struct CatchUp {
     giving: Vec<Giving>,
     taking: Vec<Taking>,
     rests: Rests,
+    cut_offs: CutOffs,
     /// When the next chunk is due by the rate.
     may_send_at_ms: u64,
     /// What may go, the earliest first; at most [`FORMER_MAX`] for each group.
@@ -160,7 +180,7 @@ struct Retiring {
 }
 
 impl CatchUp {
-    pub(super) fn new(life: u64) -> CatchUp {
+    pub(super) fn new(life: u64, now_ms: u64) -> CatchUp {
         CatchUp {
             limits: CatchUpLimits::default(),
             counts: CatchUpCounts::default(),
@@ -168,6 +188,7 @@ impl CatchUp {
             giving: Vec::new(),
             taking: Vec::new(),
             rests: Rests::default(),
+            cut_offs: CutOffs::new(now_ms),
             may_send_at_ms: 0,
             retiring: VecDeque::new(),
             held: BTreeMap::new(),
@@ -233,7 +254,15 @@ impl<S: OrderedStore> Node<S> {
             What::Offer { index, term, chunk } => {
                 self.offered(now, from, (group, transfer), (index, term), chunk, turned);
             }
-            What::Ask { chunk } => self.asked(now, from, (group, transfer), chunk, turned),
+            What::Ask { chunk } => {
+                self.asked(now, from, (group, transfer), (chunk, Wanted::Rows), turned);
+            }
+            What::AskFingerprint { chunk } => {
+                self.asked(now, from, (group, transfer), (chunk, Wanted::Fingerprint), turned);
+            }
+            What::Fingerprint { chunk, print, last } => {
+                self.printed(now, from, (group, transfer), (chunk, print, last), turned);
+            }
             What::Chunk { chunk, rows, last } => {
                 self.took(now, from, (group, transfer), (chunk, rows, last), turned);
             }
@@ -241,7 +270,7 @@ impl<S: OrderedStore> Node<S> {
             What::Done => self.taker_is_done(from, transfer),
             What::Gone => {
                 self.taker_is_gone(now, from, transfer);
-                self.giver_is_gone(from, transfer);
+                self.giver_is_gone(now, from, transfer);
             }
         }
     }
@@ -264,6 +293,7 @@ impl<S: OrderedStore> Node<S> {
             Found::Opened(opened) => self.opened(now, transfer, opened, turned),
             Found::Read(read) => self.read_on(now, transfer, read, turned),
             Found::Named(named) => self.named(now, (group, transfer), named, turned),
+            Found::Compared(compared) => self.compared(now, (group, transfer), compared, turned),
         }
     }
 
@@ -279,6 +309,12 @@ impl<S: OrderedStore> Node<S> {
         while let Some(retiring) = self.catch_up.retiring.pop_front_if(is_due) {
             self.store.set_generation(retiring.group, retiring.before);
         }
+        while let Some(group) = self.catch_up.cut_offs.pop_due(now.boot_ms) {
+            self.keep_rows(group);
+        }
+        if self.catch_up.cut_offs.former_are_due(now.boot_ms) {
+            (0..self.groups()).map(GroupId).for_each(|group| self.keep_rows(group));
+        }
     }
 
     /// Whether a group has as much that may go soon as it may have.
@@ -287,13 +323,16 @@ impl<S: OrderedStore> Node<S> {
         all.filter(|retiring| retiring.group == group).count() >= FORMER_MAX
     }
 
-    /// Keeps the rows that are read, those that are loaded, and those between that were read lately.
+    /// Keeps the rows that are read, those that are loaded, those between that were read lately,
+    /// and a load that was cut off.
     fn keep_rows(&self, group: GroupId) {
         let retiring = self.catch_up.retiring.iter().filter(|retiring| retiring.group == group);
         let taking = self.catch_up.taking.iter().filter(|taking| taking.group == group);
         let kept: Vec<Generation> = retiring
             .map(|retiring| retiring.before)
-            .chain(taking.filter_map(Taking::generation))
+            .chain(taking.clone().filter_map(Taking::generation))
+            .chain(taking.filter_map(Taking::cut_off))
+            .chain(self.catch_up.cut_offs.of(group))
             .collect();
         self.store.set_loading(group, &kept);
     }

@@ -284,6 +284,8 @@ impl<S: OrderedStore + 'static> Loop<'_, S> {
         metrics.snapshots_given.inc_by(counts.given - before.given);
         metrics.snapshots_taken.inc_by(counts.taken - before.taken);
         metrics.snapshot_bytes.inc_by(counts.bytes_given - before.bytes_given);
+        let reused = |counts: CatchUpCounts| counts.bytes_resumed + counts.bytes_alike;
+        metrics.snapshot_bytes_reused.inc_by(reused(counts) - reused(before));
         metrics.snapshots_not_wanted.inc_by(counts.not_wanted - before.not_wanted);
         metrics.snapshots_given_up.inc_by(counts.given_up - before.given_up);
         metrics.snapshots_let_go.inc_by(counts.let_go - before.let_go);

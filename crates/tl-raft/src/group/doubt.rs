@@ -106,6 +106,12 @@ impl Group {
         self.doubt.is_some()
     }
 
+    /// Whether a doubted replica lacks an answer, so that no rows would help it yet.
+    pub(crate) fn lacks_answers(&self) -> bool {
+        let Some(doubt) = &self.doubt else { return false };
+        self.in_question().iter().any(|peer| !doubt.told.contains_key(peer))
+    }
+
     /// What is to be said beside Raft.
     pub(crate) fn take_notes(&mut self) -> Vec<(PeerId, Note)> {
         std::mem::take(&mut self.notes)

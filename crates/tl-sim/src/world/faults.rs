@@ -277,7 +277,10 @@ impl World {
     /// Counts what a process did before it goes.
     pub(super) fn retire(&mut self, machine: MachineNo) {
         if let Some(process) = &self.machines[machine].process {
-            self.coverage.transfers_let_go += process.node.catch_up_counts().let_go;
+            let counts = process.node.catch_up_counts();
+            self.coverage.transfers_let_go += counts.let_go;
+            self.coverage.bytes_resumed += counts.bytes_resumed;
+            self.coverage.bytes_alike += counts.bytes_alike;
             self.coverage.segments_begun += process.log.wal.counts().rotations;
             self.coverage.segments_released += process.log.released;
         }

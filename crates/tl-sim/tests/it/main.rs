@@ -18,7 +18,7 @@ const RARE: [(&str, u64); 5] = [
     ("disks_lost_with_no_majority", 4),
     ("former_lives_refused", 1),
     ("full_disks", 10),
-    ("rot_not_given", 18),
+    ("rot_not_given", 86),
     ("second_disks_lost", 25),
 ];
 

@@ -116,6 +116,12 @@ impl Runs for MemRuns {
         }))
     }
 
+    fn last_key(&self, start: &FullKey, end: &FullKey) -> Result<Option<FullKey>, StoreError> {
+        let rows = self.rows.read();
+        let range = rows.range::<FullKey, _>((Bound::Included(start), Bound::Excluded(end)));
+        Ok(range.map(|(key, _)| key).next_back().cloned())
+    }
+
     fn pinned(&self, start: &FullKey, end: &FullKey) -> PinnedRows {
         let rows = self.rows.read();
         let range = rows.range::<FullKey, _>((Bound::Included(start), Bound::Excluded(end)));

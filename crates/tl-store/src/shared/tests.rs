@@ -45,6 +45,10 @@ impl Runs for Interrupted {
         Box::new(found.into_iter())
     }
 
+    fn last_key(&self, start: &FullKey, end: &FullKey) -> Result<Option<FullKey>, StoreError> {
+        self.runs.last_key(start, end)
+    }
+
     fn pinned(&self, start: &FullKey, end: &FullKey) -> PinnedRows {
         self.runs.pinned(start, end)
     }

@@ -1,5 +1,6 @@
 //! One group of gigabytes, and a member that has nothing of it: it is given all of it while writes go
-//! on, and no member may have more memory than its budget and a quarter.
+//! on, and no member may have more memory than its budget and a quarter. Half-way the member is killed,
+//! and what it had by then may not travel again.
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,10 @@ const LIMIT_BYTES: u64 = BUDGET_BYTES + BUDGET_BYTES / 4;
 /// Bytes of events in the group, in events of this size.
 const GROUP_BYTES: u64 = 2 << 30;
 const PAYLOAD_BYTES: usize = 60_000;
+/// The member is killed once it was sent so much of the group.
+const CUT_OFF_BYTES: u64 = GROUP_BYTES / 2;
+/// Least that it must have kept of this: what its memory held is lost, and the flush under way.
+const REUSED_BYTES_MIN: u64 = GROUP_BYTES / 4;
 /// Longest wait for all of it to be written.
 const WRITTEN_MAX: Duration = Duration::from_secs(1_800);
 /// Longest wait for the member to have it, and for its first event of the group.
@@ -61,6 +66,18 @@ pub fn run() -> Result<Verdict> {
     let (load, stop) = Load::start(&runtime, workload);
     let began = Instant::now();
     let late = joined(begin(2))?;
+    let given = || -> Result<u64> {
+        let each = others
+            .iter()
+            .map(|other| counted(&runtime, &Client::new(&other.url)?, "snapshot_bytes_total"));
+        each.sum()
+    };
+    while given()? < CUT_OFF_BYTES {
+        ensure!(began.elapsed() < GIVEN_MAX, "half not given within {} s", GIVEN_MAX.as_secs());
+        std::thread::sleep(LOOK_EVERY);
+    }
+    late.kill()?;
+    let late = joined(begin(2))?;
     let its = Client::new(&late.url)?;
     while counted(&runtime, &its, "snapshots_taken_total")? == 0 {
         ensure!(began.elapsed() < GIVEN_MAX, "not given within {} s", GIVEN_MAX.as_secs());
@@ -71,10 +88,8 @@ pub fn run() -> Result<Verdict> {
     ledger.merge(load.end(&runtime, stop)?.ledger());
     crash::check(&runtime, &its, &ledger, Via::Pages).context("read from the late member")?;
 
-    let mut given_bytes = 0;
-    for other in &others {
-        given_bytes += counted(&runtime, &Client::new(&other.url)?, "snapshot_bytes_total")?;
-    }
+    let (given_bytes, reused_bytes) =
+        (given()?, counted(&runtime, &its, "snapshot_bytes_reused_total")?);
     let taken = counted(&runtime, &its, "snapshots_taken_total")?;
     let mut peaks = Vec::new();
     for (cage, name) in cages.iter().zip(NAMES) {
@@ -85,10 +100,18 @@ pub fn run() -> Result<Verdict> {
         node.kill()?;
     }
     ensure!(meanwhile > 0, "nothing was written while rows travelled");
+    ensure!(
+        reused_bytes >= REUSED_BYTES_MIN,
+        "killed after {} MiB, and only {} MiB did not travel again",
+        CUT_OFF_BYTES >> 20,
+        reused_bytes >> 20
+    );
     Ok(Verdict::Ok(format!(
-        "written in {written_s:.0} s, given in {given_s:.0} s: {} MiB of rows in {taken} transfer(s), {meanwhile} \
-         events written meanwhile; at most {} of {} MiB with the page cache",
+        "written in {written_s:.0} s, given in {given_s:.0} s with one kill -9 half-way: {} MiB of rows sent, {} MiB \
+         not sent again, {taken} transfer(s) to the end, {meanwhile} events written meanwhile; at most {} of {} MiB \
+         with the page cache",
         given_bytes >> 20,
+        reused_bytes >> 20,
         peaks.join(", "),
         LIMIT_BYTES >> 20
     )))

@@ -4,9 +4,10 @@ use std::fmt;
 
 use crc32fast::Hasher;
 use tl_store::{Applied, Export, OrderedStore, Row};
-use tl_types::{Generation, GroupId};
+use tl_types::{Generation, GroupId, RowKey};
 
-use super::message::{Sum, put_row};
+use super::alike::{Compare, Compared, fingerprint};
+use super::message::{Fingerprint, Sum, put_row};
 
 /// A piece of work to be done off the driver; its end comes back as
 /// [`Input::AsideDone`](crate::node::Input::AsideDone).
@@ -22,9 +23,11 @@ pub(super) enum Work {
     /// Open the rows of the last flush.
     Open,
     /// Read on, for a chunk of about so many bytes.
-    Read { stream: Stream, chunk_bytes: usize },
-    /// Find a generation that has no rows yet.
-    Name,
+    Read { stream: Stream, chunk_bytes: usize, is_print_wanted: bool },
+    /// Find a generation that has no rows yet, and rows that are of use; the group reads this one.
+    Name { live: Generation },
+    /// Look whether the rows of a chunk are here already.
+    Compare(Compare),
 }
 
 /// What came of it.
@@ -39,13 +42,26 @@ pub struct AsideDone {
 pub(super) enum Found {
     Opened(Result<(Applied, Stream), String>),
     Read(Result<(Stream, Piece), String>),
-    Named(Result<Generation, String>),
+    Named(Result<Names, String>),
+    Compared(Compared),
+}
+
+/// Generations of a group on this node.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// The highest that has rows.
+    pub(super) newest: Generation,
+    /// Those that rows of a transfer may be among, with their last flushed rows: the one that the
+    /// group reads, and loads that were cut off.
+    pub(super) of_use: Vec<(Generation, RowKey)>,
 }
 
 /// Rows for one chunk, encoded.
 pub(super) struct Piece {
     pub(super) rows: Vec<u8>,
     pub(super) last: Option<Sum>,
+    /// If it was wanted and there are rows.
+    pub(super) print: Option<Fingerprint>,
 }
 
 impl fmt::Debug for Piece {
@@ -68,21 +84,28 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
-    fn next_piece(&mut self, chunk_bytes: usize) -> Result<Piece, tl_store::StoreError> {
+    fn next_piece(
+        &mut self,
+        chunk_bytes: usize,
+        is_print_wanted: bool,
+    ) -> Result<Piece, tl_store::StoreError> {
         let mut rows = Vec::new();
-        let mut is_last = false;
+        let (mut upto, mut is_last) = (None, false);
         while rows.len() < chunk_bytes && !is_last {
             match self.rows.next() {
                 Some(row) => {
-                    put_row(&mut rows, &row?);
+                    let row = row?;
+                    put_row(&mut rows, &row);
                     self.sent += 1;
+                    upto = Some(row.0);
                 }
                 None => is_last = true,
             }
         }
         self.crc.update(&rows);
         let last = is_last.then(|| Sum { rows: self.sent, crc: self.crc.clone().finalize() });
-        Ok(Piece { rows, last })
+        let print = upto.filter(|_| is_print_wanted).map(|upto| fingerprint(upto, &rows));
+        Ok(Piece { rows, last, print })
     }
 }
 
@@ -99,15 +122,29 @@ impl Aside {
                     })
                     .map_err(|error| crate::chain(&error)),
             ),
-            Work::Read { mut stream, chunk_bytes } => {
-                let piece = stream.next_piece(chunk_bytes);
+            Work::Read { mut stream, chunk_bytes, is_print_wanted } => {
+                let piece = stream.next_piece(chunk_bytes, is_print_wanted);
                 let piece = piece.map_err(|error| crate::chain(&error));
                 Found::Read(piece.map(|piece| (stream, piece)))
             }
-            Work::Name => {
-                Found::Named(store.newest_generation(group).map_err(|error| crate::chain(&error)))
+            Work::Name { live } => {
+                Found::Named(names(store, group, live).map_err(|error| crate::chain(&error)))
             }
+            Work::Compare(compare) => Found::Compared(compare.run(store, group)),
         };
         AsideDone { group, transfer, found }
     }
+}
+
+fn names<S: OrderedStore>(
+    store: &S,
+    group: GroupId,
+    live: Generation,
+) -> Result<Names, tl_store::StoreError> {
+    let above = store.generations_above(group, live)?;
+    let newest = above.last().copied().unwrap_or(live);
+    // What cannot be read is of no use: damaged rows are why some transfers are made.
+    let last = |of: Generation| Some((of, store.last_flushed(group, of).ok()??));
+    let of_use = std::iter::once(live).chain(above).filter_map(last).collect();
+    Ok(Names { newest, of_use })
 }

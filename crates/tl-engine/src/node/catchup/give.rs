@@ -7,7 +7,9 @@ use tl_types::{GroupId, Index, Term};
 
 use super::aside::{Aside, Piece, Stream, Work};
 use super::message::{Message, What};
-use super::{AGAIN_MS, BURST_MS, CatchUpOpen, INSTALL_WITHIN_MS, PATIENCE_MS, STALLED_MS};
+use super::{
+    AGAIN_MS, BURST_MS, CatchUpOpen, INSTALL_WITHIN_MS, PATIENCE_MS, PRINT_COST_DIVISOR, STALLED_MS,
+};
 use crate::node::{Node, Now, Turned};
 
 /// Rows on their way to one follower.
@@ -23,10 +25,12 @@ pub(super) struct Giving {
     rows: (Index, Term),
     /// The rows that are left, unless somebody is reading them.
     stream: Option<Stream>,
-    /// The chunk that was read last, with its number.
-    kept: Option<(u64, Bytes)>,
-    /// It waits to be sent.
-    is_due: bool,
+    /// The chunk that was read last.
+    kept: Option<Kept>,
+    /// What of it waits to be sent.
+    due: Option<Wanted>,
+    /// What the taker asked for while the chunk is read.
+    wanted: Wanted,
     /// The follower's rows are damaged, and it has entries up to here; 0 if entries are what it
     /// needs.
     damaged_at: Index,
@@ -38,6 +42,23 @@ pub(super) struct Giving {
     offered_ms: u64,
     /// When it last got on by a chunk.
     moved_ms: u64,
+}
+
+/// A chunk, as it is sent and sent again.
+#[derive(Debug)]
+struct Kept {
+    chunk: u64,
+    rows: Bytes,
+    /// What says what is in it, if that was asked for.
+    print: Option<Bytes>,
+}
+
+/// What a taker asks for of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Rows,
+    /// It may have the rows.
+    Fingerprint,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +86,7 @@ impl Giving {
         match self.stage {
             Stage::Installing { .. } | Stage::Following { .. } => u64::MAX,
             Stage::Flushing { .. } | Stage::Opening | Stage::Sending => {
-                self.kept.as_ref().map_or(0, |(chunk, _)| chunk + 1)
+                self.kept.as_ref().map_or(0, |kept| kept.chunk + 1)
             }
         }
     }
@@ -116,7 +137,8 @@ impl<S: OrderedStore> Node<S> {
             rows: (Index(0), Term(0)),
             stream: None,
             kept: None,
-            is_due: false,
+            due: None,
+            wanted: Wanted::Rows,
             damaged_at,
             matched: Index(0),
             is_taken: false,
@@ -233,15 +255,19 @@ impl<S: OrderedStore> Node<S> {
         giving.offered_ms = now.boot_ms;
     }
 
-    /// Sends the chunk that is due, unless it is too early for it.
+    /// Sends what is due of the chunk, unless it is too early for it.
     fn send_due(&mut self, giving: &mut Giving, now: Now, turned: &mut Turned) {
         let catch_up = &mut self.catch_up;
-        let Some((_, bytes)) = giving.kept.as_ref().filter(|_| giving.is_due) else { return };
+        let (Some(kept), Some(due)) = (&giving.kept, giving.due) else { return };
         if now.boot_ms + BURST_MS < catch_up.may_send_at_ms {
             return;
         }
-        giving.is_due = false;
-        let takes_ms = bytes.len() as u64 * 1_000 / catch_up.limits.bytes_per_s.max(1);
+        giving.due = None;
+        let (bytes, cost) = match (due, &kept.print) {
+            (Wanted::Fingerprint, Some(print)) => (print, kept.rows.len() / PRINT_COST_DIVISOR),
+            (Wanted::Fingerprint, None) | (Wanted::Rows, _) => (&kept.rows, kept.rows.len()),
+        };
+        let takes_ms = cost as u64 * 1_000 / catch_up.limits.bytes_per_s.max(1);
         catch_up.may_send_at_ms = catch_up.may_send_at_ms.max(now.boot_ms) + takes_ms;
         catch_up.counts.bytes_given += bytes.len() as u64;
         turned.bulk.push((giving.to, bytes.clone()));
@@ -274,13 +300,13 @@ impl<S: OrderedStore> Node<S> {
         self.feedback.push(Inbound::Given { group: giving.group, to: giving.to });
     }
 
-    /// The taker asks for a chunk.
+    /// The taker asks for a chunk, or for what is in it.
     pub(super) fn asked(
         &mut self,
         now: Now,
         from: PeerId,
         of: (GroupId, u64),
-        chunk: u64,
+        (chunk, wanted): (u64, Wanted),
         turned: &mut Turned,
     ) {
         let Some(mut giving) = self.giving_to(from, of.1) else {
@@ -292,14 +318,17 @@ impl<S: OrderedStore> Node<S> {
             self.catch_up.rests.accepted(from);
         }
         if giving.stage == Stage::Sending {
-            if giving.kept.as_ref().is_some_and(|(kept, _)| *kept == chunk) {
-                giving.is_due = true;
+            giving.wanted = wanted;
+            if giving.kept.as_ref().is_some_and(|kept| kept.chunk == chunk) {
+                giving.due = Some(wanted);
                 self.send_due(&mut giving, now, turned);
             } else if giving.next_chunk() == chunk
                 && let Some(stream) = giving.stream.take()
             {
                 let chunk_bytes = self.catch_up.limits.chunk_bytes;
-                turned.asides.push(giving.aside(Work::Read { stream, chunk_bytes }));
+                let is_print_wanted = wanted == Wanted::Fingerprint;
+                let read = Work::Read { stream, chunk_bytes, is_print_wanted };
+                turned.asides.push(giving.aside(read));
             }
         }
         self.catch_up.giving.push(giving);
@@ -380,14 +409,15 @@ impl<S: OrderedStore> Node<S> {
     ) {
         let Some(mut giving) = self.giving(transfer) else { return };
         match read {
-            Ok((stream, Piece { rows, last })) => {
-                let chunk = giving.next_chunk();
-                let of = (giving.group, transfer);
+            Ok((stream, Piece { rows, last, print })) => {
+                let (chunk, group) = (giving.next_chunk(), giving.group);
                 giving.moved_ms = now.boot_ms;
                 giving.stream = last.is_none().then_some(stream);
-                let what = What::Chunk { chunk, rows: rows.into(), last };
-                giving.kept = Some((chunk, Message { group: of.0, transfer, what }.encode()));
-                giving.is_due = true;
+                let encoded = |what: What| Message { group, transfer, what }.encode();
+                let print = print.map(|print| encoded(What::Fingerprint { chunk, print, last }));
+                let rows = encoded(What::Chunk { chunk, rows: rows.into(), last });
+                giving.kept = Some(Kept { chunk, rows, print });
+                giving.due = Some(giving.wanted);
                 self.send_due(&mut giving, now, turned);
                 self.catch_up.giving.push(giving);
             }

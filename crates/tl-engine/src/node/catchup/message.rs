@@ -1,19 +1,22 @@
 //! What two nodes say to one another about the rows of a group.
 //!
 //! ```text
-//!   message = version (1 byte, 1) kind group (u16) transfer (u64) fields crc (u32)
+//!   message = version (1 byte) kind group (u16) transfer (u64) fields crc (u32)
 //!   row     = length of the key, key, length of the value, value
 //! ```
 //!
 //! Big-endian; the lengths within rows are varints; the CRC-32 is over everything before it. A
-//! later version adds kinds under a new version byte; numbers are never used again.
+//! later version adds kinds under a new version byte; numbers are never used again. Version 1 has
+//! what a transfer needs, version 2 what spares it rows that the taker has already: whoever asks
+//! by that and gets no answer asks by version 1.
 
 use bytes::Bytes;
 use tl_store::Row;
 use tl_types::bytes_codec::{DecodeError, Reader, put_bytes};
 use tl_types::{GroupId, Index, RowKey, Table, Term};
 
-const VERSION: u8 = 1;
+/// Largest chunk that a fingerprint may speak of, bytes: as much is read to compare with it.
+const FINGERPRINT_OF_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of a message before and behind its fields.
 const HEAD_BYTES: usize = 12;
 const CRC_BYTES: usize = 4;
@@ -26,6 +29,14 @@ mod kind {
     pub const READY: u8 = 5;
     pub const GONE: u8 = 6;
     pub const DONE: u8 = 7;
+    pub const ASK_FINGERPRINT: u8 = 8;
+    pub const FINGERPRINT: u8 = 9;
+    pub const LAST_FINGERPRINT: u8 = 10;
+}
+
+/// The version that brought a kind.
+fn version_of(kind: u8) -> u8 {
+    if kind < kind::ASK_FINGERPRINT { 1 } else { 2 }
 }
 
 /// A message about one transfer of one group.
@@ -43,6 +54,10 @@ pub(super) enum What {
     Offer { index: Index, term: Term, chunk: u64 },
     /// The taker wants this chunk, and has all before it.
     Ask { chunk: u64 },
+    /// The taker wants to know what is in this chunk, since it may have those rows.
+    AskFingerprint { chunk: u64 },
+    /// What is in a chunk; of the last one also what all are together.
+    Fingerprint { chunk: u64, print: Fingerprint, last: Option<Sum> },
     /// Rows, in order; with the last of them what all are together.
     Chunk { chunk: u64, rows: Bytes, last: Option<Sum> },
     /// The taker has everything, checked and durable.
@@ -61,6 +76,17 @@ pub(super) struct Sum {
     pub(super) crc: u32,
 }
 
+/// What tells the rows of a chunk from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    /// The key of the last row. The first one is the next behind those of the chunk before.
+    pub(super) upto: RowKey,
+    /// Bytes of all rows as they would be sent.
+    pub(super) bytes: u64,
+    /// SHA-256 of these bytes: whoever writes into sessions cannot make two chunks look alike.
+    pub(super) hash: [u8; 32],
+}
+
 /// Why bytes are no message, in a few fixed words.
 pub(super) type Damage = &'static str;
 
@@ -76,8 +102,11 @@ impl Message {
             What::Ready => kind::READY,
             What::Gone => kind::GONE,
             What::Done => kind::DONE,
+            What::AskFingerprint { .. } => kind::ASK_FINGERPRINT,
+            What::Fingerprint { last: None, .. } => kind::FINGERPRINT,
+            What::Fingerprint { last: Some(_), .. } => kind::LAST_FINGERPRINT,
         };
-        out.extend_from_slice(&[VERSION, kind]);
+        out.extend_from_slice(&[version_of(kind), kind]);
         out.extend_from_slice(&self.group.0.to_be_bytes());
         out.extend_from_slice(&self.transfer.to_be_bytes());
         match &self.what {
@@ -86,14 +115,18 @@ impl Message {
                 out.extend_from_slice(&term.0.to_be_bytes());
                 out.extend_from_slice(&chunk.to_be_bytes());
             }
-            What::Ask { chunk } => out.extend_from_slice(&chunk.to_be_bytes()),
-            What::Chunk { chunk, rows, last } => {
+            What::Ask { chunk } | What::AskFingerprint { chunk } => {
                 out.extend_from_slice(&chunk.to_be_bytes());
-                if let Some(sum) = last {
-                    out.extend_from_slice(&sum.rows.to_be_bytes());
-                    out.extend_from_slice(&sum.crc.to_be_bytes());
-                }
+            }
+            What::Chunk { chunk, rows, last } => {
+                put_place(&mut out, *chunk, *last);
                 out.extend_from_slice(rows);
+            }
+            What::Fingerprint { chunk, print, last } => {
+                put_place(&mut out, *chunk, *last);
+                out.extend_from_slice(&print.bytes.to_be_bytes());
+                out.extend_from_slice(&print.hash);
+                out.extend_from_slice(print.upto.as_bytes());
             }
             What::Ready | What::Gone | What::Done => {}
         }
@@ -116,10 +149,10 @@ impl Message {
     }
 
     fn read(mut reader: Reader) -> Result<Result<Message, Damage>, DecodeError> {
-        if reader.u8()? != VERSION {
+        let (version, kind) = (reader.u8()?, reader.u8()?);
+        if version != version_of(kind) {
             return Ok(Err("unknown version of a transfer's message"));
         }
-        let kind = reader.u8()?;
         let (group, transfer) = (GroupId(reader.u16()?), reader.u64()?);
         let what = match kind {
             kind::OFFER => What::Offer {
@@ -129,12 +162,22 @@ impl Message {
             },
             kind::ASK => What::Ask { chunk: reader.u64()? },
             kind::CHUNK | kind::LAST_CHUNK => {
-                let chunk = reader.u64()?;
-                let last = match kind {
-                    kind::LAST_CHUNK => Some(Sum { rows: reader.u64()?, crc: reader.u32()? }),
-                    _ => None,
-                };
+                let (chunk, last) = read_place(&mut reader, kind == kind::LAST_CHUNK)?;
                 let what = What::Chunk { chunk, rows: reader.rest(), last };
+                return Ok(Ok(Message { group, transfer, what }));
+            }
+            kind::ASK_FINGERPRINT => What::AskFingerprint { chunk: reader.u64()? },
+            kind::FINGERPRINT | kind::LAST_FINGERPRINT => {
+                let (chunk, last) = read_place(&mut reader, kind == kind::LAST_FINGERPRINT)?;
+                let (bytes, hash) = (reader.u64()?, reader.array()?);
+                if bytes > FINGERPRINT_OF_BYTES_MAX {
+                    return Ok(Err("fingerprint of a chunk that is too large"));
+                }
+                let Some(upto) = RowKey::from_bytes(&reader.rest()) else {
+                    return Ok(Err("fingerprint of a chunk has no key of a row"));
+                };
+                let what =
+                    What::Fingerprint { chunk, print: Fingerprint { upto, bytes, hash }, last };
                 return Ok(Ok(Message { group, transfer, what }));
             }
             kind::READY => What::Ready,
@@ -147,6 +190,24 @@ impl Message {
         }
         Ok(Ok(Message { group, transfer, what }))
     }
+}
+
+/// Adds the number of a chunk, and what all are together if it is the last.
+fn put_place(out: &mut Vec<u8>, chunk: u64, last: Option<Sum>) {
+    out.extend_from_slice(&chunk.to_be_bytes());
+    if let Some(sum) = last {
+        out.extend_from_slice(&sum.rows.to_be_bytes());
+        out.extend_from_slice(&sum.crc.to_be_bytes());
+    }
+}
+
+fn read_place(reader: &mut Reader, is_last: bool) -> Result<(u64, Option<Sum>), DecodeError> {
+    let chunk = reader.u64()?;
+    let last = match is_last {
+        true => Some(Sum { rows: reader.u64()?, crc: reader.u32()? }),
+        false => None,
+    };
+    Ok((chunk, last))
 }
 
 /// Adds a row to a chunk.
@@ -184,6 +245,11 @@ mod tests {
         Message { group: GroupId(0x0102), transfer: 7, what }
     }
 
+    fn print() -> Fingerprint {
+        let upto = RowKey::event(ResourceNumber(3), Seq(2));
+        Fingerprint { upto, bytes: FINGERPRINT_OF_BYTES_MAX, hash: [9; 32] }
+    }
+
     fn all() -> Vec<Message> {
         let rows = Bytes::from_static(b"rows");
         vec![
@@ -194,6 +260,13 @@ mod tests {
             message(What::Ready),
             message(What::Gone),
             message(What::Done),
+            message(What::AskFingerprint { chunk: 2 }),
+            message(What::Fingerprint { chunk: 2, print: print(), last: None }),
+            message(What::Fingerprint {
+                chunk: 3,
+                print: print(),
+                last: Some(Sum { rows: 5, crc: 6 }),
+            }),
         ]
     }
 
@@ -220,6 +293,14 @@ mod tests {
         let last = &all()[3].encode();
         assert_eq!(last[1..4], [4, 1, 2]);
         assert_eq!(last[12..36], *b"\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x05\0\0\0\x06rows");
+        assert_eq!(all()[7].encode()[..4], [2, 8, 1, 2]);
+        let print = &all()[8].encode();
+        assert_eq!(print[..4], [2, 9, 1, 2]);
+        assert_eq!(print[12..28], *b"\0\0\0\0\0\0\0\x02\0\0\0\0\x04\0\0\0");
+        assert_eq!(print[28..60], [9; 32]);
+        let key = RowKey::event(ResourceNumber(3), Seq(2));
+        assert_eq!(&print[60..print.len() - 4], key.as_bytes());
+        assert_eq!(all()[9].encode()[1], 10);
     }
 
     #[test]
@@ -237,8 +318,17 @@ mod tests {
         assert!(sealed(head(1, 5)).is_ok());
         assert!(sealed(head(2, 5)).is_err(), "version");
         assert!(sealed(head(1, 8)).is_err() && sealed(head(1, 0)).is_err(), "kind");
+        assert!(sealed(head(2, 11)).is_err(), "kind");
         assert!(sealed(head(1, 2)).is_err(), "too short for its kind");
         assert!(sealed([head(1, 5), vec![0]].concat()).is_err(), "too long for its kind");
+        let print = |bytes: u64, key: &[u8]| {
+            let fields = [[0; 8], bytes.to_be_bytes()].concat();
+            sealed([head(2, 9), fields, vec![9; 32], key.to_vec()].concat())
+        };
+        let key = RowKey::session(ResourceNumber(3));
+        assert!(print(FINGERPRINT_OF_BYTES_MAX, key.as_bytes()).is_ok());
+        assert!(print(FINGERPRINT_OF_BYTES_MAX + 1, key.as_bytes()).is_err(), "one past");
+        assert!(print(1, b"no key").is_err());
     }
 
     #[test]

@@ -8,8 +8,11 @@ use tl_store::OrderedStore;
 use tl_types::keys::GroupField;
 use tl_types::{Generation, GroupId, Index, RowKey, Term, UnixMs};
 
-use super::aside::{Aside, Work};
-use super::message::{Sum, What, rows_of};
+use super::alike::{Compare, Compared};
+use super::aside::{Aside, Names, Work};
+use super::give::Wanted;
+use super::message::{Fingerprint, Sum, What, rows_of};
+use super::sources::{Sources, further};
 use super::{AGAIN_MS, CatchUpOpen, PATIENCE_MS};
 use crate::node::{Node, Now, Turned};
 
@@ -33,6 +36,12 @@ pub(super) struct Taking {
     last_key: Option<RowKey>,
     /// The stamp of the entry that wrote last, as the rows say.
     stamp: UnixMs,
+    /// What may have rows of it already.
+    sources: Sources,
+    /// What was asked last of the next chunk.
+    asked: Option<Wanted>,
+    /// It is being looked for in the sources.
+    is_comparing: bool,
     /// The next chunk is to be asked for when the store has room.
     is_ask_due: bool,
     heard_ms: u64,
@@ -55,6 +64,23 @@ impl Taking {
     /// The generation that rows are loaded under, if they are.
     pub(super) fn generation(&self) -> Option<Generation> {
         (self.stage != Stage::Naming).then_some(self.generation)
+    }
+
+    /// The load that was cut off and is copied from.
+    pub(super) fn cut_off(&self) -> Option<Generation> {
+        self.sources.cut_off.as_ref().map(|(of, _)| *of)
+    }
+
+    /// The next chunk is to be asked for: what is in it first, if it may be here.
+    fn next_question(&mut self) -> What {
+        let chunk = self.next;
+        let may_be_here = !self.sources.behind(self.last_key.as_ref()).is_empty();
+        if self.asked.is_none() && may_be_here {
+            self.asked = Some(Wanted::Fingerprint);
+            return What::AskFingerprint { chunk };
+        }
+        self.asked = Some(Wanted::Rows);
+        What::Ask { chunk }
     }
 
     pub(super) fn count(&self, open: &mut CatchUpOpen) {
@@ -90,7 +116,13 @@ impl<S: OrderedStore> Node<S> {
             taking.heard_ms = now.boot_ms;
             let what = match taking.stage {
                 Stage::Naming => return,
-                Stage::Loading | Stage::Flushing { .. } => What::Ask { chunk: taking.next },
+                Stage::Loading if taking.is_comparing => return,
+                Stage::Loading => {
+                    taking.is_ask_due = false;
+                    taking.said_ms = now.boot_ms;
+                    taking.next_question()
+                }
+                Stage::Flushing { .. } => What::Ask { chunk: taking.next },
                 Stage::Ready => What::Ready,
             };
             return self.say(from, of, what, turned);
@@ -110,11 +142,13 @@ impl<S: OrderedStore> Node<S> {
             if is_installing || !(taking.from == from || is_silent) {
                 return self.say(from, of, What::Gone, turned);
             }
-            self.let_go(at);
+            self.let_go(at, now);
         }
         let is_full = self.catch_up.taking.len() >= self.catch_up.limits.at_once;
         let is_full = is_full || self.is_full_of_former(group);
-        if is_full || is_installing || chunk != 0 || self.is_overtaken(group, index) {
+        // Rows that it could not go on from would be loaded again and again.
+        let is_early = self.driver.lacks_answers(group);
+        if is_full || is_early || is_installing || chunk != 0 || self.is_overtaken(group, index) {
             return self.say(from, of, What::Gone, turned);
         }
         self.catch_up.taking.push(Taking {
@@ -130,37 +164,52 @@ impl<S: OrderedStore> Node<S> {
             crc: Hasher::new(),
             last_key: None,
             stamp: UnixMs(0),
+            sources: Sources::default(),
+            asked: None,
+            is_comparing: false,
             is_ask_due: false,
             heard_ms: now.boot_ms,
             said_ms: now.boot_ms,
         });
-        turned.asides.push(Aside { group, transfer, work: Work::Name });
+        let live = self.slots[usize::from(group.0)].generation;
+        turned.asides.push(Aside { group, transfer, work: Work::Name { live } });
+    }
+
+    fn taking_of(&self, (group, transfer): (GroupId, u64)) -> Option<usize> {
+        let is_it = |taking: &Taking| (taking.group, taking.transfer) == (group, transfer);
+        self.catch_up.taking.iter().position(is_it)
     }
 
     /// A generation is known above which there are no rows of the group.
     pub(super) fn named(
         &mut self,
         now: Now,
-        (group, transfer): (GroupId, u64),
-        named: Result<Generation, String>,
+        of: (GroupId, u64),
+        named: Result<Names, String>,
         turned: &mut Turned,
     ) {
-        let all = &self.catch_up.taking;
-        let is_it = |taking: &Taking| (taking.group, taking.transfer) == (group, transfer);
-        let Some(at) = all.iter().position(is_it) else { return };
-        let newest = match named {
-            Ok(newest) => newest,
+        let Some(at) = self.taking_of(of) else { return };
+        let group = of.0;
+        let Names { newest, mut of_use } = match named {
+            Ok(names) => names,
             Err(why) => {
                 turned.troubles.push((group, why));
-                return self.let_go(at);
+                return self.let_go(at, now);
             }
         };
         let slot = &mut self.slots[usize::from(group.0)];
+        let live = slot.generation;
+        if slot.named > live {
+            // What this process has loaded, it knows itself; others go.
+            of_use.retain(|(of, _)| *of == live);
+        }
+        let cut_off = self.catch_up.cut_offs.take(group);
         // Rows of an earlier attempt may not be in the store yet.
         let generation = Generation(newest.max(slot.named).max(slot.generation).0 + 1);
         slot.named = generation;
         let taking = &mut self.catch_up.taking[at];
         taking.generation = generation;
+        taking.sources = Sources::pick(live, of_use, cut_off);
         taking.stage = Stage::Loading;
         taking.is_ask_due = true;
         taking.heard_ms = now.boot_ms;
@@ -173,13 +222,68 @@ impl<S: OrderedStore> Node<S> {
         let is_full = self.store.is_full();
         let taking = &mut self.catch_up.taking[at];
         let is_late = now.boot_ms.saturating_sub(taking.said_ms) >= AGAIN_MS;
-        if (taking.is_ask_due || is_late) && !is_full {
+        if (taking.is_ask_due || is_late) && !is_full && !taking.is_comparing {
+            if !taking.is_ask_due && taking.asked == Some(Wanted::Fingerprint) {
+                taking.sources.not_answered();
+            }
             taking.is_ask_due = false;
             taking.said_ms = now.boot_ms;
             let (from, of) = (taking.from, (taking.group, taking.transfer));
-            let chunk = taking.next;
-            self.say(from, of, What::Ask { chunk }, turned);
+            let what = taking.next_question();
+            self.say(from, of, what, turned);
         }
+    }
+
+    /// The giver says what is in a chunk.
+    pub(super) fn printed(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        of: (GroupId, u64),
+        (chunk, print, last): (u64, Fingerprint, Option<Sum>),
+        turned: &mut Turned,
+    ) {
+        let Some(at) = self.taking_at(from, of) else {
+            return self.say(from, of, What::Gone, turned);
+        };
+        let taking = &mut self.catch_up.taking[at];
+        taking.heard_ms = now.boot_ms;
+        taking.sources.answered();
+        if taking.stage != Stage::Loading || taking.next != chunk || taking.is_comparing {
+            return;
+        }
+        taking.is_comparing = true;
+        let after = taking.last_key.clone();
+        let among = taking.sources.behind(after.as_ref());
+        let work = Work::Compare(Compare { chunk, after, print, last, among });
+        turned.asides.push(Aside { group: of.0, transfer: of.1, work });
+    }
+
+    /// A chunk was looked for in what is here.
+    pub(super) fn compared(
+        &mut self,
+        now: Now,
+        of: (GroupId, u64),
+        Compared { chunk, last, same }: Compared,
+        turned: &mut Turned,
+    ) {
+        let Some(at) = self.taking_of(of) else { return };
+        let taking = &mut self.catch_up.taking[at];
+        if taking.stage != Stage::Loading || taking.next != chunk || !taking.is_comparing {
+            return;
+        }
+        // This node was busy meanwhile, the giver was not silent.
+        taking.heard_ms = now.boot_ms;
+        taking.is_comparing = false;
+        let Some((found_in, rows)) = same else {
+            taking.is_ask_due = true;
+            return self.ask(at, now, turned);
+        };
+        let is_resumed = taking.cut_off() == Some(found_in);
+        let counts = &mut self.catch_up.counts;
+        let counted = if is_resumed { &mut counts.bytes_resumed } else { &mut counts.bytes_alike };
+        *counted += rows.len() as u64;
+        self.take_chunk(at, now, (rows, last), turned);
     }
 
     /// A chunk has come.
@@ -199,13 +303,30 @@ impl<S: OrderedStore> Node<S> {
         if taking.stage != Stage::Loading || taking.next != chunk {
             return;
         }
+        self.take_chunk(at, now, (rows, last), turned);
+    }
+
+    /// Loads the next chunk, and asks for the one behind it.
+    fn take_chunk(
+        &mut self,
+        at: usize,
+        now: Now,
+        (rows, last): (Bytes, Option<Sum>),
+        turned: &mut Turned,
+    ) {
         if let Err(reason) = self.load(at, rows, last) {
+            let taking = &mut self.catch_up.taking[at];
+            let (from, of) = (taking.from, (taking.group, taking.transfer));
+            // Nothing of it is copied again.
+            (taking.last_key, taking.sources) = (None, Sources::default());
             self.refuse(from, Some(of.0), reason, turned);
-            self.let_go(at);
+            self.let_go(at, now);
             return self.say(from, of, What::Gone, turned);
         }
         let taking = &mut self.catch_up.taking[at];
         taking.next += 1;
+        taking.asked = None;
+        taking.is_comparing = false;
         taking.is_ask_due = true;
         if last.is_none() {
             return self.ask(at, now, turned);
@@ -249,7 +370,7 @@ impl<S: OrderedStore> Node<S> {
             if self.move_one_taking(at, now, turned) {
                 at += 1;
             } else {
-                self.let_go(at);
+                self.let_go(at, now);
             }
         }
     }
@@ -304,21 +425,29 @@ impl<S: OrderedStore> Node<S> {
         self.say(from, of, What::Ready, turned);
     }
 
-    pub(super) fn giver_is_gone(&mut self, from: PeerId, transfer: u64) {
+    pub(super) fn giver_is_gone(&mut self, now: Now, from: PeerId, transfer: u64) {
         let all = &self.catch_up.taking;
         let is_it = |taking: &Taking| (taking.from, taking.transfer) == (from, transfer);
         if let Some(at) = all.iter().position(is_it)
             && !self.driver.is_installing(all[at].group)
         {
-            self.let_go(at);
+            self.let_go(at, now);
         }
     }
 
-    /// Rows that are not gone on from are no use: the next attempt has another generation.
-    fn let_go(&mut self, at: usize) {
+    /// The next attempt has another generation, and copies from this one what is still right.
+    /// Where there is no room, nothing is kept for it.
+    fn let_go(&mut self, at: usize, now: Now) {
         let taking = self.catch_up.taking.swap_remove(at);
         self.catch_up.counts.let_go += 1;
         if taking.stage != Stage::Naming {
+            let loaded = taking.last_key.map(|upto| (taking.generation, upto));
+            let of_use = further(taking.sources.cut_off, loaded).filter(|_| !self.store.is_full());
+            if let Some(extent) = of_use
+                && let Some(oldest) = self.catch_up.cut_offs.keep(taking.group, extent, now.boot_ms)
+            {
+                self.keep_rows(oldest);
+            }
             self.keep_rows(taking.group);
         }
         if taking.stage == Stage::Ready {

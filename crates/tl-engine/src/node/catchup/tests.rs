@@ -4,6 +4,7 @@ mod damage;
 mod doubt;
 mod fed;
 mod refusal;
+mod resume;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use tl_wal::WalOptions;
 use tl_wal::memdisk::MemDisk;
 
 use super::message::{Sum, put_row};
+use super::sources::CUT_OFF_STAYS_MS;
 use super::*;
 use crate::node::Input;
 use crate::node::recover::{StartPlan, recover};
@@ -27,6 +29,8 @@ const OFFER: What = What::Offer { index: Index(40), term: Term(3), chunk: 0 };
 /// A node that follows nobody yet, and what the others say to it.
 struct Taker {
     node: Node<MemStore>,
+    disk: MemDisk,
+    groups: u16,
     inbox: Vec<Input>,
     now_ms: u64,
 }
@@ -34,15 +38,26 @@ struct Taker {
 impl Taker {
     fn new(groups: u16) -> Taker {
         let store = Arc::new(MemStore::new(StoreOptions::default()));
+        Taker::start(groups, store, MemDisk::new(), 1_000)
+    }
+
+    fn start(groups: u16, store: Arc<MemStore>, disk: MemDisk, now_ms: u64) -> Taker {
         let plan = StartPlan {
             groups,
             voters: [1, 2, 3].map(PeerId).to_vec(),
             log: WalOptions::default(),
             driver: DriverConfig::new(PeerId(1), 1),
         };
-        let now = Now { boot_ms: 1_000, wall_ms: 1 };
-        let (node, _, _) = recover(store, Arc::new(MemDisk::new()), plan, now).unwrap();
-        Taker { node, inbox: Vec::new(), now_ms: 1_000 }
+        let now = Now { boot_ms: now_ms, wall_ms: 1 };
+        let (node, _, _) = recover(store, Arc::new(disk.clone()), plan, now).unwrap();
+        Taker { node, disk, groups, inbox: Vec::new(), now_ms }
+    }
+
+    /// Its process ends, and another one starts: what its memtables had is gone.
+    fn restart(&mut self) {
+        let store = Arc::clone(self.node.store());
+        store.crash();
+        *self = Taker::start(self.groups, store, self.disk.clone(), self.now_ms);
     }
 
     fn turn(&mut self) -> (Vec<(PeerId, Message)>, Turned) {
@@ -108,7 +123,7 @@ fn rows_are_ready_once_they_are_all_there_and_durable() {
     assert_eq!(taker.later(AGAIN_MS), [What::Ready], "until somebody has heard");
     let store = taker.node.store();
     assert_eq!(store.applied(GROUP).generation, Generation(0), "nothing reads them yet");
-    assert_eq!(store.newest_generation(GROUP).unwrap(), Generation(1));
+    assert_eq!(store.generations_above(GROUP, Generation(0)).unwrap(), [Generation(1)]);
     assert_eq!(taker.node.catch_up_counts().rows_taken, 10);
 }
 
@@ -142,14 +157,13 @@ fn a_generation_is_used_once() {
     taker.hear(GIVER, GROUP, 7, What::Chunk { chunk: 0, rows: encoded(&rows), last: None });
     assert!(taker.node.store().rotate() && taker.node.store().flush_one().unwrap());
     taker.hear(GIVER, GROUP, 7, What::Gone);
-    assert_eq!(taker.hear(GIVER, GROUP, 8, OFFER), [What::Ask { chunk: 0 }]);
+    assert_eq!(taker.hear(GIVER, GROUP, 8, OFFER), [What::AskFingerprint { chunk: 0 }]);
     taker.hear(GIVER, GROUP, 8, last(0, &rows[..1], &rows[..1]));
     let store = Arc::clone(taker.node.store());
-    assert_eq!(store.newest_generation(GROUP).unwrap(), Generation(2));
+    let loads = store.generations_above(GROUP, Generation(0)).unwrap();
+    assert_eq!(loads, [Generation(1), Generation(2)]);
     let event = RowKey::event(ResourceNumber(1), Seq(1));
     assert_eq!(store.get(GROUP, Generation(2), &event).unwrap(), None, "no row of the first");
-    while store.compact_step().unwrap() {}
-    assert_eq!(store.get(GROUP, Generation(1), &event).unwrap(), None, "and that one is gone");
 }
 
 #[test]
@@ -242,12 +256,13 @@ fn former_rows_stay_for_reads_that_began_on_them_whatever_is_taken_meanwhile() {
     assert_eq!(taker.hear(GIVER, GROUP, 9, further.clone()), [What::Gone]);
     taker.later(since_ms + RETIRE_AFTER_MS - taker.now_ms);
     assert_eq!(kept(&taker), [false, true, true, false], "the time of the first is over");
-    assert_eq!(taker.hear(GIVER, GROUP, 10, further), [What::Ask { chunk: 0 }]);
+    assert_eq!(taker.hear(GIVER, GROUP, 10, further), [What::AskFingerprint { chunk: 0 }]);
     taker.hear(GIVER, GROUP, 10, What::Chunk { chunk: 0, rows: encoded(&rows()), last: None });
     assert!(taker.node.store().rotate() && taker.node.store().flush_one().unwrap());
     assert_eq!(kept(&taker), [false, true, true, true]);
     taker.hear(GIVER, GROUP, 10, What::Gone);
-    assert_eq!(kept(&taker), [false, true, true, false], "what is let go is no use");
     taker.later(RETIRE_AFTER_MS);
-    assert_eq!(kept(&taker), [false, false, true, false]);
+    assert_eq!(kept(&taker), [false, false, true, true], "what is let go may be copied from");
+    taker.later(CUT_OFF_STAYS_MS - RETIRE_AFTER_MS);
+    assert_eq!(kept(&taker), [false, false, true, false], "for so long");
 }

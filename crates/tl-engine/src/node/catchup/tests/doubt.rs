@@ -88,3 +88,21 @@ fn a_member_whose_log_lost_a_record_of_no_name_is_brought_past_that_too() {
     flip(&trio.disks[victim], 12);
     is_mended(trio, victim);
 }
+
+#[test]
+fn no_rows_are_taken_before_everybody_has_answered() {
+    let (mut trio, victim) = trio();
+    flip(&trio.disks[victim], HEADER_BYTES);
+    let leader = trio.leader().unwrap();
+    trio.restart(victim);
+    trio.away = (0..NODES).find(|no| *no != victim && *no != leader);
+    let begun_ms = trio.now_ms;
+    trio.until("a while later", |trio| trio.now_ms >= begun_ms + 30_000);
+    let counts = trio.nodes[victim].catch_up_counts();
+    assert_eq!((counts.rows_taken, counts.let_go), (0, 0), "none would help it");
+    assert!(trio.nodes[leader].catch_up_counts().not_wanted > 0, "some were offered");
+    trio.away = None;
+    trio.until("it has other rows", |trio| trio.nodes[victim].catch_up_counts().taken == 1);
+    let last = |trio: &Trio| trio.nodes.iter().map(|node| node.applied(GROUP)).max().unwrap();
+    trio.until("all go on", |trio| trio.leader().is_some() && trio.are_even(last(trio)));
+}
