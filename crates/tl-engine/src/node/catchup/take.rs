@@ -13,7 +13,7 @@ use super::aside::{Aside, Names, Work};
 use super::give::Wanted;
 use super::message::{Fingerprint, Sum, What, rows_of};
 use super::sources::{Sources, further};
-use super::{AGAIN_MS, CatchUpOpen, PATIENCE_MS};
+use super::{AGAIN_MS, CatchUpOpen, NO_ROOM_MS, PATIENCE_MS};
 use crate::node::{Node, Now, Turned};
 
 /// Rows on their way in.
@@ -44,6 +44,8 @@ pub(super) struct Taking {
     is_comparing: bool,
     /// The next chunk is to be asked for when the store has room.
     is_ask_due: bool,
+    /// Nothing gets out of memory since then.
+    stuck_since_ms: Option<u64>,
     heard_ms: u64,
     said_ms: u64,
 }
@@ -168,6 +170,7 @@ impl<S: OrderedStore> Node<S> {
             asked: None,
             is_comparing: false,
             is_ask_due: false,
+            stuck_since_ms: None,
             heard_ms: now.boot_ms,
             said_ms: now.boot_ms,
         });
@@ -377,6 +380,11 @@ impl<S: OrderedStore> Node<S> {
 
     /// False when the transfer is to be let go.
     fn move_one_taking(&mut self, at: usize, now: Now, turned: &mut Turned) -> bool {
+        let is_stuck = self.store.is_full();
+        let taking = &mut self.catch_up.taking[at];
+        let since_ms = taking.stuck_since_ms.unwrap_or(now.boot_ms);
+        taking.stuck_since_ms =
+            (is_stuck || matches!(taking.stage, Stage::Flushing { .. })).then_some(since_ms);
         let taking = &self.catch_up.taking[at];
         let group = taking.group;
         if self.driver.is_installing(group) {
@@ -442,7 +450,9 @@ impl<S: OrderedStore> Node<S> {
         self.catch_up.counts.let_go += 1;
         if taking.stage != Stage::Naming {
             let loaded = taking.last_key.map(|upto| (taking.generation, upto));
-            let of_use = further(taking.sources.cut_off, loaded).filter(|_| !self.store.is_full());
+            let stuck_ms = taking.stuck_since_ms.map_or(0, |since| now.boot_ms - since);
+            let of_use = further(taking.sources.cut_off, loaded);
+            let of_use = of_use.filter(|_| stuck_ms < NO_ROOM_MS);
             if let Some(extent) = of_use
                 && let Some(oldest) = self.catch_up.cut_offs.keep(taking.group, extent, now.boot_ms)
             {

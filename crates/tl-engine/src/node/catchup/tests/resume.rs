@@ -152,7 +152,16 @@ fn words_about_a_chunk_that_are_late_or_doubled_change_nothing() {
 fn the_load_that_came_furthest_is_kept_whatever_is_cut_off_behind_it() {
     let (mut taker, rows) = cut_off();
     for transfer in 8..12 {
+        // Much is on its way to the disk, for a moment.
+        while !taker.node.store().is_full() {
+            let row = (rows[0].0.clone(), Some(rows[0].1.clone()));
+            taker.node.store().load(GROUP, Generation(1), vec![row]);
+            taker.node.store().rotate();
+        }
+        taker.later(0);
+        taker.later(NO_ROOM_MS - 1);
         taker.hear(GIVER, GROUP, transfer - 1, What::Gone);
+        while taker.node.store().flush_one().unwrap() {}
         taker.hear(GIVER, GROUP, transfer, OFFER);
         let said = taker.hear(GIVER, GROUP, transfer, print(0, &rows[..4], None));
         assert_eq!(said, [What::AskFingerprint { chunk: 1 }]);
@@ -196,6 +205,8 @@ fn what_was_cut_off_goes_in_time_and_at_once_where_there_is_no_room() {
         taker.node.store().load(GROUP, Generation(1), vec![row]);
         taker.node.store().rotate();
     }
+    taker.later(0);
+    taker.later(NO_ROOM_MS);
     taker.hear(GIVER, GROUP, 7, What::Gone);
     assert!(!kept(&taker, &rows));
     while taker.node.store().flush_one().unwrap() {}
