@@ -230,13 +230,29 @@ pub struct Deeds {
     pub more: bool,
 }
 
-/// Records to be written in this order, behind those of all earlier jobs.
+/// Records to be written in this order, behind those of all earlier jobs. They may be written in parts,
+/// of which a crash leaves the first ones, as [`LogJob::may_part`] allows it.
 #[derive(Debug, Clone)]
 pub struct LogJob {
     /// Its number.
     pub id: JobId,
     /// What to write.
     pub records: Vec<Record>,
+}
+
+impl LogJob {
+    /// Whether a crash may leave a log that ends between two records that follow each other. Rows are in
+    /// place only with the members that came with them: whoever had the rows and knew older members
+    /// could stand by a majority that is none any more.
+    #[must_use]
+    pub fn may_part(before: &Record, after: &Record) -> bool {
+        let (Record::Installed { group, .. }, Record::Membership { group: of, .. }) =
+            (before, after)
+        else {
+            return true;
+        };
+        group != of
+    }
 }
 
 /// Committed entries of one group.

@@ -645,17 +645,19 @@ impl Group {
         let records_before = out.records.len();
         let snapshot = ready.snapshot().get_metadata();
         let ends_doubt = self.doubt.is_some() && snapshot.index != 0;
-        if let Some(promise) = self.promise(&ready, ends_doubt)
-            && (promise != self.recorded || ends_doubt)
-        {
-            self.recorded = promise;
-            let (term, vote) = (Term(promise.0), promise.1);
-            out.records.push(Record::HardState { group: self.id, term, vote });
+        let promise = self.promise(&ready, ends_doubt);
+        if !ends_doubt {
+            self.record_promise(promise.filter(|it| *it != self.recorded), out.records);
         }
         if snapshot.index != 0 {
             assert!(self.is_staged(snapshot), "a snapshot is stepped only with its rows");
             let rows = self.staged.take().expect("just seen");
             self.install(number, rows, told_members(ready.snapshot()), out);
+        }
+        if ends_doubt {
+            // Behind all else that ends it: of a job a crash may leave a first part, and that is still in
+            // doubt.
+            self.record_promise(promise, out.records);
         }
         let entries = ready.take_entries();
         if self.raw.mut_store().append(&entries) {

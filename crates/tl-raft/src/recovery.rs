@@ -19,8 +19,8 @@
 //! be read, and goes on as `group::doubt` says. Of damage, only this is no loss:
 //!
 //!  - what stands before a record that the group is doubted. Whoever wrote it knew of the damage, or
-//!    the damage is to what the end of that doubt has replaced: rows, term, vote and members are
-//!    written anew then, in one job;
+//!    the damage is to what the end of that doubt has replaced: rows, members, term and vote are
+//!    written anew then, term and vote behind the rest;
 //!  - an entry that the store has applied durably, if what is left of the log still fits the store, or
 //!    if rows were put in place behind it.
 
@@ -571,7 +571,8 @@ impl Tail {
         true
     }
 
-    /// Nothing of the log counts but what stands above all that may be missing.
+    /// Nothing of the log counts but what stands above all that may be missing. Rows whose record can be read
+    /// are the group's all the same: a crash may have cut off what ends the doubt behind it.
     fn finish_doubted(self) -> Result<RecoveredGroup, RecoverError> {
         let (group, base) = (self.start.group, self.start.applied);
         if self.recorded.voters.len() < 2 {

@@ -268,7 +268,8 @@ fn synced<S: OrderedStore>(
     Ok(())
 }
 
-/// How many of the records go into one call; at least one.
+/// How many of the records go into one call; at least one, and never one without what must be found
+/// with it after a crash.
 fn piece_of(records: &[Record], bytes_max: u64) -> usize {
     /// Counted for a record on top of its data, bytes.
     const OVERHEAD: u64 = 64;
@@ -278,7 +279,14 @@ fn piece_of(records: &[Record], bytes_max: u64) -> usize {
         bytes += data + OVERHEAD;
         bytes <= bytes_max
     });
-    fit.count().max(1)
+    let fits = fit.count().max(1);
+    match records.get(fits) {
+        Some(next) if !LogJob::may_part(&records[fits - 1], next) => {
+            // The first of the two opens the next call, or both go although they are more.
+            if fits > 1 { fits - 1 } else { 2 }
+        }
+        Some(_) | None => fits,
+    }
 }
 
 /// Appends one piece, and waits for room when the disk is full. False when the node stopped

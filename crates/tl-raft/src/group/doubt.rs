@@ -20,8 +20,10 @@
 //!  - G2 they all have M, or a later change, on disk;
 //!  - G3 L has answered it in T, and the rows hold the entry that was L's last then, at least.
 //!
-//! Then its vote in T is L's, unless it is known to have had another, and all of this goes into one
-//! log job with the rows. Why nothing is lost that way:
+//! Then its vote in T is L's, unless it is known to have had another. All of this goes into one log job: the
+//! rows, the members, and last of all term and vote. So a log that ends in the middle of it still says
+//! that the replica is doubted: it starts from what rows are on record then, and asks anew. Why
+//! nothing is lost that way:
 //!
 //!  - *A forgotten vote elects nobody.* C had V on its disk before it asked, so before this start. If
 //!    C votes by M, it has answered V or more, so V <= T. If it does not, the last change made it go.
@@ -56,6 +58,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use raft::Ready;
 use raft::eraftpb::{Message, MessageType};
 use tl_types::{Index, Term};
+use tl_wal::Record;
 
 use super::Group;
 use super::change::told_members;
@@ -295,6 +298,17 @@ impl Group {
         }
         let is_over = ends_doubt || self.installing.is_some();
         Some((raft.term, if is_over { raft.vote } else { DOUBTED }))
+    }
+
+    pub(super) fn record_promise(
+        &mut self,
+        promise: Option<(u64, u64)>,
+        records: &mut Vec<Record>,
+    ) {
+        if let Some((term, vote)) = promise {
+            self.recorded = (term, vote);
+            records.push(Record::HardState { group: self.id, term: Term(term), vote });
+        }
     }
 
     /// What a replica whose doubt ends tells its leader, once that is on disk.

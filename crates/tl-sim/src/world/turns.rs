@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tl_core::Effect;
 use tl_engine::chain;
 use tl_engine::node::{Done, Input, Turned, fetch};
-use tl_raft::{DOUBTED, Members, PeerId, Role};
+use tl_raft::{DOUBTED, LogJob, Members, PeerId, Role};
 use tl_types::{GroupId, Index, Term};
 use tl_wal::Record;
 use xxhash_rust::xxh3::xxh3_64;
@@ -96,12 +96,14 @@ impl World {
     }
 
     /// The power goes after the driver has decided and before all of it is done: a first part of
-    /// the frames is out, nobody has been answered, and the log job may or may not be written.
+    /// the frames is out, nobody has been answered, and the log job, or a first part of it, may or may not
+    /// be written.
     fn crash_in_turn(&mut self, machine: MachineNo, turned: Turned) -> Checked {
         self.coverage.crashes_in_turn += 1;
-        if let Some(job) = turned.log {
+        if let Some(mut job) = turned.log {
             self.log_checks(machine, &job.records)?;
             self.machines[machine].shadow.given_out(&job);
+            job.records.truncate(part_of(&job.records, self.now_us));
             if self.rng.bool()
                 && let Some(process) = &mut self.machines[machine].process
                 && !process.log.busy
@@ -391,4 +393,19 @@ impl World {
             Some(host) => self.input(host, input),
         }
     }
+}
+
+/// How many records of a job the shell may have written when the power goes: all of them as often as only
+/// a part.
+fn part_of(records: &[Record], seed: u64) -> usize {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    if rng.bool() {
+        return records.len();
+    }
+    let upto = rng.usize(0..=records.len());
+    let may_end = |upto: usize| match records.get(upto) {
+        Some(next) if upto > 0 => LogJob::may_part(&records[upto - 1], next),
+        Some(_) | None => true,
+    };
+    if may_end(upto) { upto } else { upto - 1 }
 }

@@ -165,3 +165,31 @@ fn jobs_are_told_in_order_whoever_writes_them() {
     assert_eq!(written, None, "a slow disk is the log thread's to wait for");
     bench.stop();
 }
+
+#[test]
+fn pieces_are_as_large_as_they_may_be_and_rows_go_with_their_members() {
+    let (group, term, index) = (GROUP, Term(1), Index(9));
+    let generation = tl_types::Generation(3);
+    let rows = Record::Installed { group, term, index, generation };
+    let members = |group| Record::Membership { group, bytes: vec![1; 40].into() };
+    let hard = Record::HardState { group, term, vote: 1 };
+    let records = [hard.clone(), rows.clone(), members(group), hard, rows, members(GroupId(1))];
+    // Each counts as 64 bytes.
+    for (bytes_max, pieces) in [
+        (0, &[1, 2, 1, 1, 1][..]),
+        (64, &[1, 2, 1, 1, 1]),
+        (128, &[1, 2, 2, 1]),
+        (192, &[3, 3]),
+        (256, &[4, 2]),
+        (1024, &[6]),
+    ] {
+        let mut rest = &records[..];
+        let mut found = Vec::new();
+        while !rest.is_empty() {
+            let piece = piece_of(rest, bytes_max);
+            found.push(piece);
+            rest = &rest[piece..];
+        }
+        assert_eq!(found, pieces, "at most {bytes_max} bytes");
+    }
+}

@@ -161,9 +161,9 @@ fn a_doubt_ends_with_rows_of_a_leader_whom_all_others_allow() {
     let decided = driver.turn(at(TICK_MS), inbox);
     let Staged { index, term, generation } = rows(40, 5);
     let ends = [
-        Record::HardState { group: GROUP, term: Term(5), vote: LEADER.0 },
         Record::Installed { group: GROUP, index, term, generation },
         Record::Membership { group: GROUP, bytes: Members::founding(&voters(3)).encode() },
+        Record::HardState { group: GROUP, term: Term(5), vote: LEADER.0 },
     ];
     assert_eq!(decided.log.as_ref().unwrap().records, ends);
     assert!(driver.is_doubted(GROUP) && said(&decided).is_empty(), "it is not on disk yet");
@@ -281,16 +281,33 @@ fn a_doubt_that_has_not_ended_on_disk_is_found_again() {
     let mut driver = doubted();
     let number = begun(&mut driver);
     driver.turn(at(TICK_MS), [Inbound::Staged { group: GROUP, rows: rows(40, 5) }]);
-    let told = [LEADER, OTHER].map(|peer| note(peer, told(number, 5, 40, 0)));
-    let decided = driver.turn(at(TICK_MS), told.into_iter().chain([snapshot(5, 40, None)]));
-    let ends = decided.log.unwrap().records;
+    let allows = |number| [LEADER, OTHER].map(|peer| note(peer, told(number, 5, 40, 0)));
+    let inbox = allows(number).into_iter().chain([snapshot(5, 40, None)]);
+    let ends = driver.turn(at(TICK_MS), inbox).log.unwrap().records;
     let doubt = Record::HardState { group: GROUP, term: Term(3), vote: DOUBTED };
-    for (written, is_doubted) in [(0, true), (ends.len(), false)] {
+    // A crash leaves any first part of them.
+    for written in 0..=ends.len() {
+        let is_doubted = written < ends.len();
         let records = [std::slice::from_ref(&doubt), &ends[..written]].concat();
         let recovered = recover(3, (Index(1), Term(3)), &records).remove(0);
-        assert_eq!(recovered.is_doubted(), is_doubted);
+        assert_eq!(recovered.is_doubted(), is_doubted, "{written} records");
+        assert_eq!(recovered.installed(), (written > 0).then_some(rows(40, 5)));
         let mut again = Driver::new(DriverConfig::new(ME, 8), vec![recovered]);
         assert_eq!(again.is_doubted(GROUP), is_doubted);
-        assert_eq!(again.turn(at(0), []).log.is_some(), is_doubted, "said anew at each start");
+        let said_anew = again.turn(at(0), []);
+        assert_eq!(said_anew.log.is_some(), is_doubted, "said anew at each start");
+        if !is_doubted {
+            continue;
+        }
+        // What it has of these rows is no end, and keeps it from none.
+        again.turn(at(0), [log_done(&said_anew)]);
+        let Note::Asked { number } = notes(&again.turn(at(TICK_MS), []))[0].1 else { panic!() };
+        let other = Staged { generation: Generation(8), ..rows(40, 5) };
+        let staged = Inbound::Staged { group: GROUP, rows: other };
+        let inbox = allows(number).into_iter().chain([staged, snapshot(5, 40, None)]);
+        let decided = again.turn(at(TICK_MS), inbox);
+        assert_eq!(decided.log.as_ref().unwrap().records.last(), ends.last());
+        again.turn(at(TICK_MS), [log_done(&decided)]);
+        assert!(!again.is_doubted(GROUP), "from {written} records on");
     }
 }

@@ -615,6 +615,41 @@ fn rows_bring_the_members_to_whoever_has_nothing() {
 }
 
 #[test]
+fn wherever_a_crash_cuts_rows_are_in_place_only_with_the_members_that_came_with_them() {
+    let rows = crate::deeds::Staged { index: Index(40), term: Term(3), generation: Generation(7) };
+    let mut driver = driver(1, 3);
+    let hard = Record::HardState { group: GROUP, term: Term(2), vote: 0 };
+    let (_, mut log) = settled(&mut driver, vec![from(2, append(2, 0, 0, 0, &["a", "b"]))]);
+    assert_eq!(log.first(), Some(&hard));
+    let swapped = members_of(30, &[1, 2, 4], &[], &[]);
+    let staged = Inbound::Staged { group: GROUP, rows };
+    let deeds = driver.turn(at(0), [staged, snapshot(Some(&swapped))]);
+    let more = append_data(5, 40, 40, vec!["c".into()]);
+    let more = raft::eraftpb::Message { log_term: 3, ..more };
+    let records =
+        [deeds.log.unwrap().records, driver.turn(at(0), [from(2, more)]).log.unwrap().records];
+    let records = records.concat();
+    assert_eq!(records.len(), 4, "a term, rows, members and an entry");
+    let founding = Members::founding(&voters(3));
+    let mut parted = 0;
+    for (at, record) in records.iter().enumerate() {
+        let may_part = at == 0 || LogJob::may_part(&records[at - 1], record);
+        let recovered = recover(3, (Index(0), Term(0)), &log).remove(0);
+        log.push(record.clone());
+        if !may_part {
+            assert_eq!((&recovered.members, recovered.applied), (&founding, rows.index));
+            continue;
+        }
+        parted += 1;
+        let has_rows = recovered.installed().is_some();
+        assert_eq!(&recovered.members, if has_rows { &swapped } else { &founding });
+        assert_eq!(recovered.last(), if has_rows { rows.index } else { Index(2) });
+        assert!(!recovered.is_doubted());
+    }
+    assert_eq!(parted, 3, "nowhere but between rows and members may it not be parted");
+}
+
+#[test]
 fn a_damaged_change_never_enters_a_log() {
     let mut driver = driver(1, 3);
     let elsewhere = members_of(9, &[1, 2, 3], &[], &[4]).encode_entry();
