@@ -11,7 +11,8 @@ use super::states::NodeState;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Unwritable {
-    /// Too few of its members are heard of; writes go on when enough of the missing are back.
+    /// Too few of its members are heard of and have not stopped it because of damage; writes go on when
+    /// enough of the missing are back.
     NoMajority {
         /// Members of which nothing is heard.
         missing: Vec<String>,
@@ -53,7 +54,9 @@ impl Unwritable {
     pub fn advice(&self) -> String {
         match self {
             Unwritable::NoMajority { missing } if missing.is_empty() => {
-                "wait: a member is being replaced".to_owned()
+                "wait: a member is being replaced or given its rows; if it lasts, see the log of those \
+                 that are not ready"
+                    .to_owned()
             }
             Unwritable::NoMajority { missing } => {
                 format!("start or reconnect {}", missing.join(" or "))
@@ -86,17 +89,23 @@ pub struct MemberView<'a> {
 }
 
 /// Why the group takes no writes; `None` when nothing is known to be in the way. While a member
-/// is replaced there are two sets of voters, and each has to have a majority.
+/// is replaced there are two sets of voters, and each has to have a majority. A follower that has
+/// stopped the group confirms no write.
 #[must_use]
 pub fn unwritable(
     majorities: [&[MemberView<'_>]; 2],
     leader: Option<MemberView<'_>>,
 ) -> Option<Unwritable> {
+    let leads = |voter: &MemberView<'_>| {
+        leader.is_some_and(|leader| leader.name == voter.name && !voter.is_former)
+    };
+    let confirms =
+        |voter: &&MemberView<'_>| voter.state.is_heard() && (!voter.has_stopped || leads(voter));
     for voters in majorities.into_iter().filter(|voters| !voters.is_empty()) {
-        let silent = || voters.iter().filter(|voter| !voter.state.is_heard());
-        if (voters.len() - silent().count()) * 2 <= voters.len() {
+        if voters.iter().filter(confirms).count() * 2 <= voters.len() {
+            let silent = voters.iter().filter(|voter| !voter.state.is_heard());
             // A life that is over is missing too, and nobody can start it.
-            let missing = silent().filter(|voter| !voter.is_former);
+            let missing = silent.filter(|voter| !voter.is_former);
             let missing = missing.map(|voter| voter.name.to_owned()).collect();
             return Some(Unwritable::NoMajority { missing });
         }
@@ -188,5 +197,23 @@ mod tests {
         assert_eq!(why(0), Unwritable::DiskFull { member: "a".to_owned() });
         assert_eq!(why(1), Unwritable::Damaged { member: "b".to_owned() });
         assert!(why(1).advice().contains("drain b"));
+    }
+
+    #[test]
+    fn a_follower_that_has_stopped_the_group_is_none_of_the_majority() {
+        let torn = MemberView { has_stopped: true, ..member("b", NodeState::Ready) };
+        let silent = member("c", NodeState::Lost);
+        for leader in [Some(0), None] {
+            let members = [member("a", NodeState::Ready), torn, silent];
+            let missing = vec!["c".to_owned()];
+            assert_eq!(why(&members, leader), Some(Unwritable::NoMajority { missing }));
+        }
+        let members = [member("a", NodeState::Ready), torn, torn];
+        let none = why(&members, Some(0)).expect("a reason");
+        assert_eq!(none, Unwritable::NoMajority { missing: Vec::new() });
+        assert!(none.advice().contains("given its rows"));
+        // As a leader it is a reason of its own.
+        let members = [torn, member("a", NodeState::Ready), silent];
+        assert_eq!(why(&members, Some(0)).map(|why| why.word()), Some("damaged"));
     }
 }

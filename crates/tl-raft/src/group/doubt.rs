@@ -248,10 +248,15 @@ impl Group {
         demand.is_over = false;
         let upto = demand.upto;
         if let Some(progress) = self.raw.raft.mut_prs().get_mut(from.0) {
-            progress.recent_active = true;
+            let was_active = std::mem::replace(&mut progress.recent_active, true);
             progress.become_probe();
             progress.pending_request_snapshot = upto.0;
             self.raw.raft.send_append(from.0);
+            // Whoever is doubted says nothing that counts: with it alone a leader would lead on and
+            // commit nothing, and keep others from electing one that can.
+            if let Some(progress) = self.raw.raft.mut_prs().get_mut(from.0) {
+                progress.recent_active = was_active;
+            }
             self.stepped();
         }
         upto

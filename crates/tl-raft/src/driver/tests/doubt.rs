@@ -277,6 +277,19 @@ fn a_leader_demands_rows_up_to_its_last_entry_for_a_follower_that_had_confirmed_
 }
 
 #[test]
+fn a_doubted_follower_keeps_no_leader_in_its_place() {
+    let mut driver = leader();
+    // All that is heard for longer than two looks for a majority.
+    let first = driver.turn(at(0), [note(OTHER, Note::Asked { number: 77 })]);
+    assert_eq!(first.lacking.len(), 1, "rows are demanded all the same");
+    for tick in 1..100 {
+        let inbox = (tick % 4 == 0).then(|| note(OTHER, Note::Asked { number: 77 }));
+        driver.turn(at(tick * TICK_MS), inbox);
+    }
+    assert_ne!(driver.status(GROUP).unwrap().role, Role::Leader);
+}
+
+#[test]
 fn a_doubt_that_has_not_ended_on_disk_is_found_again() {
     let mut driver = doubted();
     let number = begun(&mut driver);
