@@ -114,8 +114,10 @@ impl Group {
             && self.members().voters.contains(&self.peer)
     }
 
+    /// Nothing is to be sent to it. Behind a broken connection Raft probes with the next entry, which in an
+    /// idle group does not come.
     fn has_all(&self, progress: &raft::Progress) -> bool {
-        progress.state == ProgressState::Replicate
+        progress.state != ProgressState::Snapshot
             && progress.matched == self.raw.raft.raft_log.last_index()
             && progress.pending_request_snapshot == raft::INVALID_INDEX
             && !progress.is_paused()

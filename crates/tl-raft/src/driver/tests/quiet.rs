@@ -77,6 +77,28 @@ fn idle_leaders_stay_and_say_so_in_one_frame_per_beat_and_peer() {
 }
 
 #[test]
+fn beats_are_quiet_again_after_connections_broke_although_nothing_is_written() {
+    let mut trio = Trio::new();
+    trio.run(10_000);
+    let before = trio.led();
+    for (slot, inbox) in trio.inboxes.iter_mut().enumerate() {
+        let others = voters(3).into_iter().filter(|peer| peer.0 as usize != slot + 1);
+        inbox.extend(others.map(|peer| Inbound::Unreachable { peer }));
+    }
+    trio.run(1_000);
+    assert_eq!(trio.led(), before);
+    for (group, led) in (0..).map(GroupId).zip(before) {
+        let (leader, _) = led.unwrap();
+        // One beat in ten goes through Raft whatever happens.
+        let is_quiet = (0..2).any(|_| {
+            trio.run(100);
+            trio.drivers[leader.0 as usize - 1].group_mut(group).beat().is_some()
+        });
+        assert!(is_quiet, "group {group} still beats through Raft");
+    }
+}
+
+#[test]
 fn a_leader_whose_followers_are_silent_steps_down_after_quiet_beats_as_well() {
     let mut trio = Trio::new();
     trio.run(10_000);
