@@ -69,8 +69,8 @@ pub struct Wal {
     /// Released segments. Reused once the note that releases them is durable: until then a
     /// replay would miss them.
     pub(crate) retiring: Vec<Segment>,
-    /// Groups for whose sake nothing is released, and where what ends the doubt about one of them
-    /// ends, once it is written. `None` after damage, until somebody says which groups these are.
+    /// Groups for whose sake nothing is released, and where the record of the doubt about one of
+    /// them ends, once it is written. `None` after damage, until somebody says which groups these are.
     pub(crate) doubted: Option<BTreeMap<GroupId, Option<Position>>>,
     pub(crate) job: Job,
     pub(crate) poisoned: bool,
@@ -198,12 +198,24 @@ impl Wal {
     }
 
     /// Says which groups may have lost something in the damage that opening found
-    /// ([`Opened::damages`]); an earlier word is replaced. Until a [`Record::Installed`] of each of
-    /// them that was appended since is durable, [`release`](Wal::release) lets nothing go: a restart
-    /// must find the damage again, or the group would take for whole what it has. An owner whose own
-    /// records say so names no group once these records are durable.
+    /// ([`Opened::damages`]), and so start without the entries that the log has of them; these are
+    /// [forgotten](Wal::forget). An earlier word is replaced. A [`Record::HardState`] of each of them,
+    /// appended from now on, says whether it is still so. Until these are durable,
+    /// [`release`](Wal::release) lets nothing go: a restart must find the damage again, or the group
+    /// would take for whole what it has.
     pub fn doubt(&mut self, groups: impl IntoIterator<Item = GroupId>) {
-        self.doubted = Some(groups.into_iter().map(|group| (group, None)).collect());
+        let doubted: BTreeMap<_, _> = groups.into_iter().map(|group| (group, None)).collect();
+        doubted.keys().for_each(|group| self.forget(*group));
+        self.doubted = Some(doubted);
+    }
+
+    /// Keeps no segment for the entries of a group that are in the log so far, and gives none of them
+    /// to readers. For one whose records on disk say that they count for nothing: its store may never
+    /// apply them.
+    pub fn forget(&mut self, group: GroupId) {
+        for segment in self.old.iter_mut().chain([&mut self.current]) {
+            segment.spans.remove(&group);
+        }
     }
 
     fn is_in_doubt(&mut self) -> bool {

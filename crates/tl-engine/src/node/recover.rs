@@ -121,7 +121,10 @@ pub fn recover_some<S: OrderedStore>(
     let recovered = recovery.finish(&damages)?;
     let doubted = recovered.iter().filter(|group| group.is_doubted());
     found.doubted = doubted.map(RecoveredGroup::group).collect();
-    if !opened.damages.is_empty() {
+    if opened.damages.is_empty() {
+        // Each of them has a record that says so. Of their entries nothing will ever be applied.
+        found.doubted.iter().for_each(|group| wal.forget(*group));
+    } else {
         put_on_record(&mut wal, &recovered)?;
         found.damages = opened.damages;
     }
@@ -147,17 +150,16 @@ fn lost(damage: &Damage) -> LogDamage {
 fn put_on_record(wal: &mut Wal, recovered: &[RecoveredGroup]) -> Result<(), WalError> {
     let doubted = recovered.iter().filter(|group| group.is_doubted());
     let records: Vec<Record> = doubted.map(RecoveredGroup::doubt_record).collect();
-    let written = match records.is_empty() {
-        true => Ok(()),
-        false => wal.append(&records).and_then(|_| wal.sync()).map(|_| ()),
-    };
-    match written {
-        Ok(()) => wal.doubt([]),
-        // The driver writes the same once there is room. Till they go on, nothing is let go.
-        Err(WalError::Full { .. }) => wal.doubt(records.iter().map(Record::group)),
-        Err(error) => return Err(error),
+    wal.doubt(records.iter().map(Record::group));
+    if records.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    match wal.append(&records) {
+        Ok(_) => wal.sync().map(|_| ()),
+        // The driver writes the same once there is room. Till then nothing is let go.
+        Err(WalError::Full { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads the log on a thread of its own and takes its records here, in order.
@@ -250,3 +252,6 @@ impl<S: OrderedStore> Replay<'_, S> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

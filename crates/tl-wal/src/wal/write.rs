@@ -102,12 +102,12 @@ impl Wal {
             self.states.note(record);
             match record {
                 Record::Entry { group, index, .. } => self.current.note_index(*group, *index),
-                Record::Installed { group, .. } => {
+                Record::HardState { group, .. } => {
                     if let Some(ends) = self.doubted.as_mut().and_then(|all| all.get_mut(group)) {
-                        *ends = Some(self.end);
+                        ends.get_or_insert(self.end);
                     }
                 }
-                Record::HardState { .. } | Record::Membership { .. } => {}
+                Record::Installed { .. } | Record::Membership { .. } => {}
             }
         }
         self.content_end = self.end;

@@ -223,24 +223,24 @@ fn state_that_was_lost_comes_from_the_next_segment() {
 }
 
 #[test]
-fn nothing_is_released_until_all_groups_in_doubt_have_other_rows_for_good() {
+fn nothing_is_released_until_the_doubt_about_each_group_is_on_record() {
     let disk = log();
     rot_header(&disk, 1, 5);
     let (mut wal, ..) = go_on(&disk);
     prepare(&wal);
     for index in 9..=40 {
-        wal.append(&[entry(1, index, 5_000)]).unwrap();
+        wal.append(&[entry(3, index, 5_000)]).unwrap();
     }
     wal.sync().unwrap();
-    let all: BTreeMap<_, _> = (1..=2).map(|group| (GroupId(group), Index(u64::MAX))).collect();
+    let all: BTreeMap<_, _> = (1..=3).map(|group| (GroupId(group), Index(u64::MAX))).collect();
     assert_eq!(wal.release(&all, 0), 0, "nobody said yet who is in doubt");
     wal.doubt([GroupId(1), GroupId(2)]);
     assert_eq!(wal.release(&all, 0), 0);
-    wal.append(&[installed(1, 50), hard_state(1, 3)]).unwrap();
-    wal.append(&[installed(3, 50)]).unwrap();
+    wal.append(&[hard_state(1, 3), hard_state(3, 3)]).unwrap();
+    wal.append(&[installed(2, 50), membership(2, "a"), entry(2, 51, 10)]).unwrap();
     wal.sync().unwrap();
-    assert_eq!(wal.release(&all, 0), 0, "one of them still waits");
-    wal.append(&[installed(2, 50)]).unwrap();
+    assert_eq!(wal.release(&all, 0), 0, "of one of them nothing is said");
+    wal.append(&[hard_state(2, 3)]).unwrap();
     assert_eq!(wal.release(&all, 0), 0, "it could be lost yet");
     wal.sync().unwrap();
     assert!(wal.release(&all, 0) > 0);
@@ -253,6 +253,51 @@ fn nothing_is_released_until_all_groups_in_doubt_have_other_rows_for_good() {
     }
     wal.sync().unwrap();
     assert!(wal.release(&all, 0) > 0, "without damage nobody has to be asked");
+}
+
+#[test]
+fn no_segment_is_kept_for_what_a_group_wrote_before_it_was_in_doubt() {
+    let disk = log();
+    rot_header(&disk, 1, 5);
+    let (mut wal, ..) = go_on(&disk);
+    prepare(&wal);
+    wal.doubt([GroupId(1)]);
+    wal.append(&[hard_state(1, 3)]).unwrap();
+    wal.append(&[installed(1, 4), entry(1, 5, 10)]).unwrap();
+    assert_eq!(wal.begins()[&GroupId(1)], Index(5), "what it writes from then on counts again");
+    for index in 9..=40 {
+        wal.append(&[entry(2, index, 5_000)]).unwrap();
+    }
+    wal.sync().unwrap();
+    let mut applied: BTreeMap<_, _> = [(GroupId(2), Index(40))].into();
+    let old = wal.segments();
+    let released = wal.release(&applied, 0);
+    assert!(released > 0 && wal.segments() > 1, "{released} of {old}");
+    assert_eq!(wal.begins()[&GroupId(1)], Index(5));
+    applied.insert(GroupId(1), Index(5));
+    assert!(wal.release(&applied, 0) > 0 && wal.segments() == 1);
+    wal.idle_mark().unwrap();
+    drop(wal);
+    let (_, opened, records) = go_on(&disk);
+    assert_eq!((opened.damages, entries_of(1, &records)), (vec![], vec![]));
+    assert_eq!(records[..2], [installed(1, 4), membership(1, "a")]);
+}
+
+#[test]
+fn a_group_is_forgotten_by_its_owners_word() {
+    let disk = log();
+    let (mut wal, ..) = go_on(&disk);
+    prepare(&wal);
+    wal.append(&[hard_state(1, 3)]).unwrap();
+    for index in 9..=40 {
+        wal.append(&[entry(2, index, 5_000)]).unwrap();
+    }
+    wal.sync().unwrap();
+    let applied: BTreeMap<_, _> = [(GroupId(2), Index(40))].into();
+    assert_eq!(wal.release(&applied, 0), 0, "nobody doubts it");
+    wal.forget(GroupId(1));
+    assert_eq!(wal.begins().get(&GroupId(1)), None);
+    assert!(wal.release(&applied, 0) > 0 && wal.segments() == 1);
 }
 
 #[test]
