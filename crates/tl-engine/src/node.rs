@@ -375,11 +375,16 @@ impl<S: OrderedStore> Node<S> {
         self.slots[usize::from(group.0)].applied
     }
 
+    /// Groups that are doubted since the start and that no turn has told of yet, and why they stopped.
+    pub(crate) fn doubted(&self) -> impl Iterator<Item = (GroupId, String)> {
+        self.doubted.iter().map(|group| (*group, DOUBTED.to_owned()))
+    }
+
     /// Does everything that can be done now. `inbox` is emptied.
     pub fn turn(&mut self, now: Now, inbox: &mut Vec<Input>) -> Turned {
         let mut turned = Turned::default();
-        let doubted = self.doubted.drain(..);
-        turned.stopped.extend(doubted.map(|group| (group, DOUBTED.to_owned())));
+        turned.stopped.extend(self.doubted());
+        self.doubted.clear();
         let mut inbound = std::mem::take(&mut self.feedback);
         for input in inbox.drain(..) {
             match input {

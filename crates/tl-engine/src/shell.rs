@@ -278,6 +278,8 @@ impl<S: OrderedStore + 'static> Shell<S> {
         let preparer = wal.preparer();
         let log = Arc::new(log::LogBox::new(wal, limits));
         let background = Arc::new(Background::default());
+        // Before anybody can read: their rows may lack what this node has acknowledged.
+        node.doubted().for_each(|(group, why)| background.group_stopped(group, why));
         let cold = Arc::new(cold::ColdBox::default());
         let spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
             let shared = Arc::clone(&shared);

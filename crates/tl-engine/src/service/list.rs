@@ -5,10 +5,11 @@
 //! bytes; one that is cut short has a cursor like any other.
 //!
 //! Of groups that are elsewhere the first rows are asked for together, one question for each member;
-//! the few that are needed further, and what a member left out, one by one.
+//! the few that are needed further, and what a member left out, one by one. A replica that has stopped
+//! counts as elsewhere: its rows may be older than what this node has acknowledged.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,16 +42,18 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// a short page with a cursor.
     ///
     /// # Errors
-    /// `raft_unavailable` when `consistent` was asked for and a group cannot confirm it.
+    /// `raft_unavailable` when `consistent` was asked for and a group cannot confirm it, and when no
+    /// replica of a group is there that goes on.
     pub async fn list_sessions(
         &self,
         caller: &Caller,
         request: ListSessions,
     ) -> Result<SessionPage, ServiceError> {
         let consistent = request.freshness.consistent;
+        let here = self.groups_listed_here(caller.deadline).await?;
         if consistent {
-            for group in self.groups_here() {
-                self.read_index(caller.deadline, group).await?;
+            for group in &here {
+                self.read_index(caller.deadline, *group).await?;
             }
         }
         let limit = request.limit;
@@ -76,7 +79,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let turn = tokio::time::timeout_at(deadline.into(), turn).await;
         let Ok(Ok(_turn)) = turn else { return Err(overdue()) };
         let first = ListQuery { limit: share(groups, limit), ..query.clone() };
-        let early = self.first_parts_elsewhere(deadline, consistent, &first).await;
+        let early = self.first_parts_elsewhere(deadline, consistent, &first, &here).await;
         let (service, runtime) = (self.clone(), tokio::runtime::Handle::current());
         let merged = self
             .beside(move || {
@@ -84,7 +87,7 @@ impl<S: OrderedStore + 'static> Service<S> {
                 let ask = |group: GroupId, after: Option<SessionId>, limit: usize| {
                     let is_first = after == query.after;
                     let query = ListQuery { after, limit, ..query.clone() };
-                    if service.is_here(group) {
+                    if here.contains(&group) {
                         return service.part(group, &query).map_err(Failure::Rows);
                     }
                     let early = is_first.then(|| early.borrow_mut().remove(&group)).flatten();
@@ -105,6 +108,25 @@ impl<S: OrderedStore + 'static> Service<S> {
         })
     }
 
+    /// The groups whose parts are read here: those with a copy that has not stopped.
+    ///
+    /// # Errors
+    /// `raft_unavailable` when one has stopped and no other node has it.
+    async fn groups_listed_here(
+        &self,
+        deadline: Instant,
+    ) -> Result<BTreeSet<GroupId>, ServiceError> {
+        let mut here: BTreeSet<GroupId> = self.groups_here().into_iter().collect();
+        for (group, _) in self.inner.background.stopped_groups() {
+            if self.has_others() {
+                here.remove(&group);
+            } else {
+                self.read_index(deadline, group).await?;
+            }
+        }
+        Ok(here)
+    }
+
     /// A part of a group that is here. Blocking.
     fn part(&self, group: GroupId, query: &ListQuery) -> Result<ListPage, Poison> {
         let store = &*self.inner.store;
@@ -112,7 +134,8 @@ impl<S: OrderedStore + 'static> Service<S> {
         page(&BlockingRows::new(store, group, generation), query)
     }
 
-    /// The parts of groups that are here, for another node; those that find no room are left out.
+    /// The parts of groups that are here, for another node; those that find no room are left out, and
+    /// those of groups that have stopped.
     pub(super) async fn parts_here(
         &self,
         deadline: Instant,
@@ -120,7 +143,8 @@ impl<S: OrderedStore + 'static> Service<S> {
         query: ListQuery,
         mut groups: Vec<GroupId>,
     ) -> Result<Vec<(GroupId, ListPage)>, ServiceError> {
-        groups.retain(|group| group.0 < self.inner.groups && self.is_here(*group));
+        let here = self.groups_listed_here(deadline).await?;
+        groups.retain(|group| here.contains(group));
         if consistent {
             for group in &groups {
                 self.read_index(deadline, *group).await?;
@@ -149,11 +173,12 @@ impl<S: OrderedStore + 'static> Service<S> {
         deadline: Instant,
         consistent: bool,
         query: &ListQuery,
+        here: &BTreeSet<GroupId>,
     ) -> BTreeMap<GroupId, ListPage> {
         let mut early = BTreeMap::new();
         let Some(links) = &self.inner.links else { return early };
         let mut by_member: BTreeMap<_, Vec<GroupId>> = BTreeMap::new();
-        for group in (0..self.inner.groups).map(GroupId).filter(|group| !self.is_here(*group)) {
+        for group in (0..self.inner.groups).map(GroupId).filter(|group| !here.contains(group)) {
             if let Some(peer) = self.readers(links, group, None).first() {
                 by_member.entry(*peer).or_default().push(group);
             }

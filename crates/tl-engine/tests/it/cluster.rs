@@ -13,6 +13,7 @@ use crate::support::{append, caller, create, event, id, settings, stop};
 mod five;
 mod ops;
 mod replace;
+mod rotten;
 
 const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
 const FIVE: [&str; 5] = ["node-1", "node-2", "node-3", "node-4", "node-5"];
