@@ -48,16 +48,19 @@ impl Wanted {
     }
 
     /// Who goes out for a number that comes in: the life before it of the same name. Where that is not
-    /// among those that are to go, one whose own heir does not wait for its place.
+    /// among those that are to go, one whose own heir does not wait for its place, or finds it in
+    /// another life of that name: there are no more heirs than places, so one of the two is there.
     fn goes_for(&self, new_in: PeerId, members: &Members) -> Option<PeerId> {
-        let heir = |old: &PeerId| self.heirs.get(old).copied();
-        let is_free = |old: &PeerId| {
-            let waits =
-                |heir| heir != new_in && self.peers.contains(&heir) && !members.is_voter(heir);
-            !heir(old).is_some_and(waits)
+        let heir = |old: PeerId| self.heirs.get(&old).copied();
+        let leave = || members.voters.iter().copied().filter(|peer| !self.peers.contains(peer));
+        let waits = |heir: &PeerId| {
+            *heir != new_in && self.peers.contains(heir) && !members.is_voter(*heir)
         };
-        let leave = members.voters.iter().copied().filter(|peer| !self.peers.contains(peer));
-        leave.filter(is_free).min_by_key(|old| heir(old) != Some(new_in))
+        let is_kept = |old: PeerId| {
+            let waiting = heir(old).filter(waits);
+            waiting.is_some_and(|it| !leave().any(|twin| twin != old && heir(twin) == Some(it)))
+        };
+        leave().min_by_key(|old| (heir(*old) != Some(new_in), is_kept(*old)))
     }
 }
 

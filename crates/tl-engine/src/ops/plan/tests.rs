@@ -123,6 +123,61 @@ fn where_names_are_not_known_or_were_mixed_up_the_group_comes_to_the_list_all_th
     }
 }
 
+/// How many names have a vote, where lives that are over are known by their heirs.
+fn names(members: &Members, wanted: &Wanted) -> usize {
+    let name = |peer: &PeerId| wanted.heirs.get(peer).copied().unwrap_or(*peer);
+    members.voters.iter().map(name).collect::<BTreeSet<_>>().len()
+}
+
+#[test]
+fn two_lives_of_one_name_that_both_vote_hold_up_no_other_name() {
+    // Whoever had 2 was given 7, and 6 came in for it; 4 and then 6 were lives of what is 8 now.
+    let wanted = wanted_of(&[1, 3, 5, 7, 8], &[(2, 7), (4, 8), (6, 8)]);
+    let mixed = Members::founding(&[1, 3, 4, 5, 6].map(PeerId));
+    let add = MemberChange::AddLearner(PeerId(7));
+    assert_eq!(next_step(&mixed, &wanted, |_| true), Step::Change(add));
+    let last = follow(mixed, &wanted, |_| {});
+    assert_eq!(BTreeSet::from_iter(last.voters), wanted.peers);
+}
+
+#[test]
+fn from_any_mix_of_lives_a_group_comes_to_the_list_and_no_name_gets_a_second_vote() {
+    const VOTERS: u64 = 5;
+    let mut mixes = 0;
+    for kept in 0..1_u32 << VOTERS {
+        let is_kept = |peer: &u64| kept & (1 << (peer - 1)) > 0;
+        let (stay, gone): (Vec<u64>, Vec<u64>) = (1..=VOTERS).partition(is_kept);
+        let new: Vec<u64> = (VOTERS + 2..).take(gone.len()).collect();
+        // Whose life each of them was: that of a new member, or one that votes here, or one that has
+        // no copy of the group, or nobody knows.
+        let mut heirs: Vec<Option<u64>> = new.iter().copied().map(Some).collect();
+        heirs.extend(stay.first().copied().map(Some));
+        heirs.extend([Some(99), None]);
+        let all: Vec<u64> = stay.iter().chain(&new).copied().collect();
+        for mix in 0..heirs.len().pow(gone.len() as u32) {
+            let heir_of = |(at, old): (usize, &u64)| {
+                let heir = heirs[mix / heirs.len().pow(at as u32) % heirs.len()];
+                heir.map(|heir| (*old, heir))
+            };
+            let of_gone: Vec<(u64, u64)> = gone.iter().enumerate().filter_map(heir_of).collect();
+            let wanted = Wanted { next_peer: PeerId(100), ..wanted_of(&all, &of_gone) };
+            let mut members = Members::founding(&(1..=VOTERS).map(PeerId).collect::<Vec<_>>());
+            // A life that was lost before it had a vote.
+            members.learners = vec![PeerId(VOTERS + 1)];
+            members.highest = PeerId(VOTERS + 1);
+            let mut votes = names(&members, &wanted);
+            let last = follow(members, &wanted, |members| {
+                assert!(names(members, &wanted) >= votes, "{of_gone:?}: {members:?}");
+                votes = names(members, &wanted);
+            });
+            assert!(last.learners.is_empty() && !last.is_joint());
+            assert_eq!(BTreeSet::from_iter(last.voters), wanted.peers, "{of_gone:?}");
+            mixes += 1;
+        }
+    }
+    assert!(mixes > 20_000, "{mixes}");
+}
+
 #[test]
 fn a_list_that_is_older_than_the_group_takes_nobody_out_of_it() {
     // The list before the last one; the group has been given 5 in place of 4 by another leader.
