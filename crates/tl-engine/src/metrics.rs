@@ -126,7 +126,7 @@ pub struct Metrics {
     pub writes_forwarded: Counter,
     /// Other nodes' writes that were proposed here without a wait.
     pub writes_served: Counter,
-    /// Reads of groups without a copy here, asked of members that have one.
+    /// Reads asked of other members: of groups without a copy here, or with one that is behind.
     pub reads_forwarded: Counter,
     /// Sessions without a copy here that tails here hang on.
     pub sessions_followed: Gauge<i64, AtomicI64>,
@@ -293,7 +293,11 @@ impl Metrics {
         let served = &self.writes_served;
         counter("writes_served", "Other nodes' writes that were proposed without a wait", served);
         let reads = &self.reads_forwarded;
-        counter("reads_forwarded", "Reads of groups that have no copy on this node", reads);
+        counter(
+            "reads_forwarded",
+            "Reads asked of other members: no copy here, or one behind",
+            reads,
+        );
         let mut histogram = |name, help, histogram: &Histogram| {
             registry.register(name, help, histogram.clone());
         };

@@ -348,10 +348,11 @@ impl<S: OrderedStore + 'static> Service<S> {
             Ok(Answer::Read { index }) => Ok(index),
             Ok(Answer::Failed(failure)) => Err(failed(group, failure)),
             Ok(Answer::Applied { .. }) => Err(unexpected("a write answer for a read")),
-            // A read has no outcome that could be unknown.
+            // A read has no outcome that could be unknown. A round fails after about a second, so whoever
+            // waited for longer has an index that is not applied here.
             Err(error) if error.code == ErrorCode::RaftTimeout => Err(ServiceError::new(
                 ErrorCode::RaftUnavailable,
-                "The read could not be confirmed in time; repeat the request",
+                "What the read needs was not confirmed and applied here in time; repeat the request",
             )),
             Err(error) => Err(error),
         }

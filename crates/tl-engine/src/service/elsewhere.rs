@@ -9,13 +9,15 @@
 //! A read changes nothing, so it is asked again of the next member whenever there is no answer. The
 //! rule of presence and absence is kept where the rows are: what a member shows is there, and that
 //! something is not there it says only behind a read-index round. So no answer of one member is held
-//! against another's, and where nobody answers nothing is claimed.
+//! against another's, and where nobody answers nothing is claimed. A node whose own copy is behind asks
+//! others for a session's row in the same way.
 
 use std::time::{Duration, Instant};
 
 use tl_core::SessionRow;
 use tl_raft::PeerId;
 use tl_store::OrderedStore;
+use tl_types::limits::REQUEST_MS_DEFAULT;
 use tl_types::{ErrorCode, GroupId, Index, ResourcePath, Seq, Tenant};
 
 use super::events::Lines;
@@ -25,6 +27,9 @@ use crate::hub::{Membership, RECENT_EVENTS_MAX, TopicKey};
 use crate::peer::{Answer as PeerAnswer, Found, Question, Read, read};
 use crate::shell::links::Links;
 
+/// A replica here that has not answered for so long is behind, or nobody leads it: others are asked as
+/// well. A round has its answer, or fails, in about this time.
+const BEHIND_AFTER: Duration = Duration::from_millis(REQUEST_MS_DEFAULT / 5);
 /// A member is given at least so long before the next one is asked.
 const TRY_MIN: Duration = Duration::from_millis(200);
 /// Rest after every member of a group was asked in vain.
@@ -164,11 +169,42 @@ impl<S: OrderedStore + 'static> Service<S> {
             return self.row_here(deadline, path, confirm, min_index).await;
         };
         let read = Read::Row { path: path.clone(), confirm, min_index };
-        match self.read_elsewhere(links, group, deadline, &read).await? {
-            Found::Row { index, row } => Ok((row.map(|row| *row), index)),
-            Found::Lines(_) | Found::Gone(_) | Found::Head { .. } | Found::List(_) => {
-                Err(unexpected("a row was asked for and something else was found"))
-            }
+        row_of(self.read_elsewhere(links, group, deadline, &read).await?)
+    }
+
+    /// The same for an answer that needs nothing but the row. A replica that is behind says soon up to
+    /// where it has to get, but not when it will: whoever has a newer one is asked meanwhile, and the
+    /// first answer counts. Not for what goes on with the rows here, which may lack what the answer has.
+    pub(super) async fn row_of_any(
+        &self,
+        deadline: Instant,
+        path: &ResourcePath,
+        confirm: bool,
+        min_index: Option<Index>,
+    ) -> Result<(Option<SessionRow>, Index), ServiceError> {
+        let own = self.row(deadline, path, confirm, min_index);
+        tokio::pin!(own);
+        let until = deadline.min(Instant::now() + BEHIND_AFTER);
+        if let Ok(found) = tokio::time::timeout_at(until.into(), &mut own).await {
+            return found;
+        }
+        let group = path.group(self.inner.groups);
+        let links = self.inner.links.as_ref().filter(|links| {
+            let is_heard = |peer: &PeerId| self.state_of(*peer).is_heard();
+            links.is_local(group) && self.readers(links, group, None).iter().any(is_heard)
+        });
+        let Some(links) = links else { return own.await };
+        let read = Read::Row { path: path.clone(), confirm, min_index };
+        let mut elsewhere = Box::pin(self.read_elsewhere(links, group, deadline, &read));
+        tokio::select! {
+            found = &mut own => match found {
+                Ok(found) => Ok(found),
+                Err(_) => row_of(elsewhere.await?),
+            },
+            found = &mut elsewhere => match found.and_then(row_of) {
+                Ok(found) => Ok(found),
+                Err(_) => own.await,
+            },
         }
     }
 
@@ -390,6 +426,16 @@ fn is_of_that_member(code: ErrorCode) -> bool {
 /// Until when another node's read is worked on that waits so long for its answer.
 pub(crate) fn served_until(wait_ms: u32) -> Instant {
     Instant::now() + Duration::from_millis(wait_ms.into()).min(SERVE_MAX)
+}
+
+/// The row that was asked for, and how far its group was applied there.
+fn row_of(found: Found) -> Result<(Option<SessionRow>, Index), ServiceError> {
+    match found {
+        Found::Row { index, row } => Ok((row.map(|row| *row), index)),
+        Found::Lines(_) | Found::Gone(_) | Found::Head { .. } | Found::List(_) => {
+            Err(unexpected("a row was asked for and something else was found"))
+        }
+    }
 }
 
 fn json_of(lines: Vec<EventLine>) -> Vec<bytes::Bytes> {

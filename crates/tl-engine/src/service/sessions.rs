@@ -49,7 +49,8 @@ impl<S: OrderedStore + 'static> Service<S> {
     ) -> Result<Indexed<Session>, ServiceError> {
         let path = caller.session(id);
         let confirm = !fresh.stale;
-        let (row, index) = self.row(caller.deadline, &path, confirm, fresh.min_index).await?;
+        let (row, index) =
+            self.row_of_any(caller.deadline, &path, confirm, fresh.min_index).await?;
         Ok(Indexed { value: Session(Box::new(readable(row)?)), index })
     }
 

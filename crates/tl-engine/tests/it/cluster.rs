@@ -10,6 +10,7 @@ use tl_types::{ErrorCode, Seq, UnixMs};
 
 use crate::support::{append, caller, create, event, id, settings, stop};
 
+mod behind;
 mod five;
 mod ops;
 mod replace;
