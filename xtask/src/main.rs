@@ -16,6 +16,7 @@ mod compare;
 mod crash;
 mod dataset;
 mod docs_run;
+mod faces;
 mod figures;
 mod fuzz;
 mod lengths;

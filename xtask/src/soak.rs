@@ -9,8 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::command::cargo;
-use crate::needs;
+use crate::{faces, needs};
 
 /// Tests that go on for as long as their environment says.
 const FAULTS: &str = "faults::killed_frozen_cut_off_and_slow_members_cost_no_event";
@@ -42,8 +41,8 @@ pub fn for_minutes(minutes: u32) -> Result<()> {
     let rows = (minutes / ROWS_PART).max(1);
     for (test, minutes) in [(FAULTS, minutes.saturating_sub(rows).max(1)), (ROWS, rows)] {
         // The profile of tests is optimised.
-        let words = ["test", "--locked", "-p", "throughline", "--test", "it", test];
-        cargo(words.into_iter().chain(["--", "--exact", "--nocapture"]))
+        faces::tests_of("throughline")?
+            .args([test, "--exact", "--nocapture"])
             .env(MINUTES, minutes.to_string())
             .run()?;
     }

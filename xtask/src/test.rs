@@ -5,12 +5,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Result, bail};
 
-use crate::command::{Call, cargo};
 use crate::step::{Action, Step, run_all};
-use crate::{crash, docs_run, needs, sync_order};
+use crate::{crash, docs_run, faces, needs, sync_order};
 
 /// Every step, cheapest first. The ones behind `release` use the release binary.
 pub const STEPS: &[Step] = &[
@@ -29,24 +27,9 @@ pub const STEPS: &[Step] = &[
     Step { name: "docs-run", action: Action::Call(docs_run::run) },
 ];
 
-/// The tests of the HTTP face once more, with appends on the general way. The program that the
-/// step before has built is run again: built alone it would be another one.
+/// The tests of the HTTP face once more, with appends on the general way.
 fn general_way() -> Result<()> {
-    let words = "test --workspace --locked --no-run --message-format json";
-    let built = cargo(words.split(' ')).output()?;
-    let of_the_face = |artifact: &Value| {
-        let manifest = artifact["manifest_path"].as_str().unwrap_or_default();
-        manifest.ends_with("crates/tl-gateway/Cargo.toml") && artifact["target"]["name"] == "it"
-    };
-    let artifacts = built.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let program = artifacts
-        .filter(of_the_face)
-        .find_map(|artifact| artifact["executable"].as_str().map(str::to_owned))
-        .context("the tests of the HTTP face were not built")?;
-    Call::new(program)
-        .dir(&crate::tree::root().join("crates/tl-gateway"))
-        .env("TL_TEST_GENERAL_WAY", "1")
-        .run()
+    faces::tests_of("tl-gateway")?.env("TL_TEST_GENERAL_WAY", "1").run()
 }
 
 /// Runs all steps, or those named by `only`.

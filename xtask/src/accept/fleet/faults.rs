@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::postgres::Postgres;
 use crate::accept::Verdict;
-use crate::command::{self, Call};
-use crate::{planted as bugs, tree};
+use crate::command::Call;
+use crate::{faces, planted as bugs, tree};
 
 /// Longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,17 +26,7 @@ const HEARTBEAT_MS: u64 = 500;
 fn tests(package: &str, filters: &[&str]) -> Result<u32> {
     let mut passed = 0;
     for filter in filters {
-        let words = ["test", "--locked", "-p", package, "--test", "it", "--", filter];
-        let printed = command::cargo(words).output()?;
-        let line = printed.lines().find(|line| line.starts_with("test result: ok. "));
-        let line = line.with_context(|| format!("{filter}: {printed}"))?;
-        let count: u32 = line["test result: ok. ".len()..]
-            .split_whitespace()
-            .next()
-            .and_then(|count| count.parse().ok())
-            .with_context(|| format!("no count in {line}"))?;
-        ensure!(count > 0, "no test is called {filter}");
-        passed += count;
+        passed += faces::passed(package, &[filter])?;
     }
     Ok(passed)
 }
