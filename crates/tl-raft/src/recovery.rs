@@ -271,6 +271,8 @@ struct Tail {
     doubted_at: Option<Position>,
     /// Index of `entries[0]`; meaningless while there are none.
     first: Index,
+    /// Where the first of them that follow one upon the other stands.
+    run_at: Option<Position>,
     entries: VecDeque<LogEntry>,
     /// Of all entries that the log has, those no longer among `entries` included.
     terms: Terms,
@@ -312,6 +314,7 @@ impl Tail {
             term: Term(0),
             vote: 0,
             first: Index(0),
+            run_at: None,
             entries: VecDeque::new(),
             applied_bytes: 0,
             is_replayed: false,
@@ -337,6 +340,7 @@ impl Tail {
                     // Either the first entry of all, or the log was let go up to here in between.
                     self.clear();
                     self.first = index;
+                    self.run_at = Some(position);
                 }
                 // From the first entry on, the log itself says what came before.
                 if index == Index(1) {
@@ -466,7 +470,7 @@ impl Tail {
         if let Some(reason) = self.damage {
             return Err(RecoverError::Members { group, reason });
         }
-        let (mut lacks_applied, mut has_gaps) = (false, false);
+        let (mut lacks_applied, mut last_gap) = (false, None);
         for damage in damages.iter().filter(|damage| damage.group.is_none_or(|of| of == group)) {
             if self.doubted_at.is_some_and(|doubted_at| damage.position < doubted_at) {
                 continue;
@@ -475,7 +479,8 @@ impl Tail {
                 // Rows that were put in place behind it took the place of all entries before them.
                 Some(index) if index <= self.stored => {
                     lacks_applied = true;
-                    has_gaps |= self.rows_at.is_none_or(|rows_at| damage.position > rows_at);
+                    let is_gap = self.rows_at.is_none_or(|rows_at| damage.position > rows_at);
+                    last_gap = last_gap.max(Some(damage.position).filter(|_| is_gap));
                 }
                 Some(_) | None => return self.finish_doubted(),
             }
@@ -483,7 +488,7 @@ impl Tail {
         if lacks_applied {
             self.forget_changes();
         }
-        if self.vote == DOUBTED || has_gaps && !self.forget_applied() {
+        if self.vote == DOUBTED || last_gap.is_some_and(|gap| !self.forget_applied(gap)) {
             return self.finish_doubted();
         }
         // What is applied was committed.
@@ -552,13 +557,18 @@ impl Tail {
         self.change.take_if(|change| change.at <= self.stored);
     }
 
-    /// The same of entries: what is before the hole may have been replaced by what stood in it, and so
-    /// may what is behind, unless the last one applied stands there. Keeps what is behind that one;
-    /// false if it cannot be told.
-    fn forget_applied(&mut self) -> bool {
+    /// The same of entries: what is before the last hole may have been replaced by what stood in it, and
+    /// so may what is behind, unless the last one applied stands there. Keeps what is behind that one;
+    /// false if it cannot be told. Entries that begin right behind that one, and behind the hole in the
+    /// log too, were written by a start that went on from there.
+    fn forget_applied(&mut self, last_gap: Position) -> bool {
         let (applied, term) = self.start.applied;
         if self.next().is_none_or(|next| next <= applied) {
             self.clear();
+            return true;
+        }
+        if self.first.0 == applied.0 + 1 && self.run_at > Some(last_gap) {
+            self.terms = Terms::of(self.start.applied);
             return true;
         }
         let slot = applied.0.checked_sub(self.first.0).and_then(|slot| usize::try_from(slot).ok());

@@ -310,11 +310,28 @@ fn a_lost_entry_that_is_applied_durably_is_no_loss_if_the_rest_fits() {
     // What stands behind the hole was cut off by what stood in it.
     let stale = [hard(2, 3), entry(1, 1), entry(2, 1), entry(3, 1), entry(4, 1)];
     assert!(damaged((2, 2), &stale, &[(55, Some(2))]).unwrap().is_doubted());
-    let stale = [hard(2, 3), entry(3, 2), entry(4, 2)];
-    assert!(damaged((2, 2), &stale, &[(5, Some(2))]).unwrap().is_doubted(), "nothing says which");
     // All that is left is applied.
     let group = damaged((9, 2), &records, &[(25, Some(2))]).unwrap();
     assert_eq!((group.is_doubted(), group.base), (false, (Index(9), Term(2))));
+}
+
+#[test]
+fn what_a_start_went_on_with_behind_a_lost_entry_stays_at_the_next_one() {
+    let first = [hard(2, 3), entry(1, 1), entry(2, 1), entry(3, 1)];
+    let group = damaged((5, 2), &first, &[(45, Some(4))]).unwrap();
+    assert_eq!((group.is_doubted(), group.last()), (false, Index(5)));
+    let second = [&first[..], &[entry(6, 2), entry(7, 2)]].concat();
+    let group = damaged((5, 2), &second, &[(45, Some(4))]).unwrap();
+    assert_eq!((group.is_doubted(), group.base), (false, (Index(5), Term(2))));
+    assert_eq!((group.last(), terms(&group)), (Index(7), vec![2, 2]));
+    // What stood in a hole behind them may have cut them off.
+    for at in [55, 65] {
+        assert!(damaged((5, 2), &second, &[(at, Some(4))]).unwrap().is_doubted(), "at {at}");
+    }
+    // So it is for the first entries that are left of a log.
+    let rest = [hard(2, 3), entry(3, 2), entry(4, 2)];
+    let group = damaged((2, 2), &rest, &[(5, Some(2))]).unwrap();
+    assert_eq!((group.is_doubted(), group.last()), (false, Index(4)));
 }
 
 #[test]
