@@ -46,6 +46,17 @@ impl Cluster {
         prefix: &[String],
         settings: &[(&str, String)],
     ) -> JoinHandle<Result<Server>> {
+        let command = self.command(name, prefix, settings);
+        std::thread::spawn(move || Server::spawn_within(command, READY_MAX).context(name))
+    }
+
+    /// The same, to be started.
+    pub fn command(
+        &self,
+        name: &'static str,
+        prefix: &[String],
+        settings: &[(&str, String)],
+    ) -> Command {
         let tl = tree::tl();
         let mut command = match prefix.split_first() {
             Some((program, words)) => {
@@ -58,7 +69,7 @@ impl Cluster {
         command.args(serve_args(&self.folder.join(name)));
         command.env("TL_CLUSTER__MEMBERS", &self.list).env("TL_ENGINE__NODE_NAME", name);
         command.envs(settings.iter().map(|(name, value)| (*name, value)));
-        std::thread::spawn(move || Server::spawn_within(command, READY_MAX).context(name))
+        command
     }
 }
 
