@@ -70,7 +70,8 @@ impl Call {
         Ok(())
     }
 
-    /// Runs it and returns what it printed; errors carry the end of what it complained about.
+    /// Runs it and returns what it printed; errors carry the end of what it complained about, or
+    /// of what it printed when it did not complain.
     pub fn output(mut self) -> Result<String> {
         let output = self
             .command
@@ -78,8 +79,9 @@ impl Call {
             .output()
             .with_context(|| format!("cannot run {}", self.shown))?;
         if !output.status.success() {
-            let complaint = String::from_utf8_lossy(&output.stderr);
-            bail!("{} ended with {}: {}", self.shown, output.status, last_lines(&complaint, 12));
+            let told = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+            let told = String::from_utf8_lossy(told);
+            bail!("{} ended with {}: {}", self.shown, output.status, last_lines(&told, 12));
         }
         String::from_utf8(output.stdout)
             .with_context(|| format!("{} printed bytes that are not UTF-8", self.shown))

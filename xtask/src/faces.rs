@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::command::{Call, cargo};
+use crate::command::{Call, cargo, last_lines};
 use crate::tree;
 
 /// The integration tests of a crate, built; to be given words and run.
@@ -27,9 +27,11 @@ pub fn tests_of(package: &str) -> Result<Call> {
 }
 
 /// Runs tests of a crate with these words, the beginning of their names first; gives how many
-/// passed. None is an error: a name that is nobody's would pass as well.
+/// passed. None is an error: a name that is nobody's would pass as well. A failure carries what
+/// the tests printed, for the one time that it happens.
 pub fn passed(package: &str, words: &[&str]) -> Result<u32> {
-    let printed = tests_of(package)?.args(words).output()?;
+    let (status, printed) = tests_of(package)?.env("RUST_BACKTRACE", "0").args(words).verdict()?;
+    ensure!(status.success(), "{words:?} ended with {status}: {}", last_lines(&printed, 60));
     let line = printed.lines().find_map(|line| line.strip_prefix("test result: ok. "));
     let line = line.with_context(|| format!("{words:?}: {printed}"))?;
     let count = line.split_whitespace().next().and_then(|count| count.parse().ok());

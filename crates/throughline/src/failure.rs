@@ -113,7 +113,9 @@ fn advice(error: &anyhow::Error) -> Option<String> {
             "a producer counts its own appends from 1; the message says which one is next"
         }
         "raft_timeout" => {
-            "the write may have taken effect: repeat it with the same producer and position"
+            "the write may have taken effect: an append is safe to repeat with the same \
+             --producer and --producer-seq; before you repeat another one, look with \
+             `tl session get`"
         }
         "not_found" => "is this address a Throughline node of this version?",
         "unknown_node" => "`tl ops nodes` lists the members",

@@ -1,6 +1,7 @@
 //! `tl session …`: the client's words, one function each.
 
 mod append;
+mod patience;
 pub mod show;
 mod tail;
 
@@ -16,6 +17,7 @@ use crate::cli::URL_DEFAULT;
 use crate::failure::Failure;
 use crate::output::{Out, table};
 use crate::transfer;
+use patience::{told, write_retry};
 
 /// Arguments of `tl session`.
 #[derive(Debug, Args)]
@@ -140,7 +142,8 @@ pub struct UpdateArgs {
 /// Runs one word.
 pub async fn run(args: SessionArgs, out: &Out) -> anyhow::Result<()> {
     let SessionArgs { url, namespace, command } = args;
-    let options = ClientOptions { namespace, ..ClientOptions::default() };
+    let options =
+        ClientOptions { namespace, write_retry: write_retry(), ..ClientOptions::default() };
     let client = Client::with_options(&url, options)?;
     match command {
         SessionCommand::Create(args) => create(&client, args, out).await,
@@ -151,11 +154,15 @@ pub async fn run(args: SessionArgs, out: &Out) -> anyhow::Result<()> {
         SessionCommand::Import(args) => transfer::import::run(&client, args, out).await,
         SessionCommand::Export(args) => transfer::export::run(&client, args, out).await,
         SessionCommand::Update(args) => update(&client, args, out).await,
-        SessionCommand::Archive(IdArgs { id }) => show_row(&client.archive(&id).await?, out),
-        SessionCommand::Unarchive(IdArgs { id }) => show_row(&client.unarchive(&id).await?, out),
-        SessionCommand::Close(IdArgs { id }) => show_row(&client.close(&id).await?, out),
+        SessionCommand::Archive(IdArgs { id }) => {
+            show_row(&told(out, client.archive(&id)).await?, out)
+        }
+        SessionCommand::Unarchive(IdArgs { id }) => {
+            show_row(&told(out, client.unarchive(&id)).await?, out)
+        }
+        SessionCommand::Close(IdArgs { id }) => show_row(&told(out, client.close(&id)).await?, out),
         SessionCommand::Delete(IdArgs { id }) => {
-            client.delete(&id).await?;
+            told(out, client.delete(&id)).await?;
             out.either(&json!({ "id": id, "deleted": true }), &format!("{id} is deleted"))
         }
     }
@@ -164,7 +171,7 @@ pub async fn run(args: SessionArgs, out: &Out) -> anyhow::Result<()> {
 async fn create(client: &Client, args: CreateArgs, out: &Out) -> anyhow::Result<()> {
     let metadata = args.metadata.map(|text| object_text("--metadata", text)).transpose()?;
     let session = CreateSession { id: args.id, title: args.title, metadata };
-    show_row(&client.create(&session).await?, out)
+    show_row(&told(out, client.create(&session)).await?, out)
 }
 
 async fn update(client: &Client, args: UpdateArgs, out: &Out) -> anyhow::Result<()> {
@@ -177,7 +184,7 @@ async fn update(client: &Client, args: UpdateArgs, out: &Out) -> anyhow::Result<
     };
     let title = if args.no_title { Some(None) } else { args.title.map(Some) };
     let patch = PatchSession { title, metadata, expected_version: args.expected_version };
-    show_row(&client.patch(&args.id, &patch).await?, out)
+    show_row(&told(out, client.patch(&args.id, &patch)).await?, out)
 }
 
 async fn list(client: &Client, args: ListArgs, out: &Out) -> anyhow::Result<()> {

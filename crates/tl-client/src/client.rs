@@ -1,4 +1,5 @@
-//! Calls to a node over HTTP, one attempt each.
+//! Calls to a node over HTTP. A read is one attempt; a write that changes a session as a whole is
+//! repeated under one `Idempotency-Key` until its outcome is known.
 //!
 //! The base address can be swapped while the client is in use: a node that comes back on another
 //! port is followed by producers and tails without losing their positions.
@@ -16,6 +17,7 @@ use tl_types::Seq;
 
 use crate::error::{ClientError, Refusal};
 use crate::event::Event;
+use crate::retry::RetryPolicy;
 use crate::session::{CreateSession, ListQuery, PatchSession, Session, SessionPage, percent};
 
 /// Largest reply body read into memory, bytes. A page holds at most 4 MiB of payload; metadata
@@ -25,6 +27,8 @@ pub const REPLY_BYTES_MAX: usize = 96 * 1024 * 1024;
 const IDLE_CONNECTIONS_MAX: usize = 512;
 /// How long an idle connection is kept.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+/// The client's own name for a write: a server that took it already gives the first reply again.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// How a client connects.
 #[derive(Debug, Clone)]
@@ -35,6 +39,9 @@ pub struct ClientOptions {
     pub request_timeout: Duration,
     /// The namespace asked for; the server's default when absent.
     pub namespace: Option<String>,
+    /// How long a write is repeated whose outcome is not known. Default 60 s. Appends go by the
+    /// policy of their [`Producer`](crate::Producer).
+    pub write_retry: RetryPolicy,
 }
 
 impl Default for ClientOptions {
@@ -43,6 +50,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             namespace: None,
+            write_retry: RetryPolicy::default(),
         }
     }
 }
@@ -138,9 +146,11 @@ impl Client {
     /// Makes a session.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with `session_exists` when the id is taken.
+    /// [`ClientError::Refused`] with `session_exists` when the id is taken;
+    /// [`ClientError::GaveUp`] when the outcome is still not known at the end.
     pub async fn create(&self, session: &CreateSession) -> Result<Session, ClientError> {
-        self.send_json(Method::POST, "/v1/sessions", session).await?.json()
+        let body = json_body(session)?;
+        self.write(Method::POST, "/v1/sessions", Some(body)).await?.json()
     }
 
     /// Makes a session, or answers the one that already has this id. The flag tells whether it
@@ -153,8 +163,9 @@ impl Client {
         &self,
         session: &CreateSession,
     ) -> Result<(Session, bool), ClientError> {
-        match self.create(session).await {
-            Ok(row) => Ok((row, true)),
+        // One attempt without a key: a caller that tries again joins what the first one made.
+        match self.send_json(Method::POST, "/v1/sessions", session).await {
+            Ok(reply) => Ok((reply.json()?, true)),
             Err(ClientError::Refused(refusal)) if refusal.status == 409 => {
                 let Some(id) = &session.id else { return Err(refusal.into()) };
                 Ok((self.get(id).await?, false))
@@ -185,7 +196,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`], with `expected_version_conflict` when the header has moved on.
     pub async fn patch(&self, id: &str, patch: &PatchSession) -> Result<Session, ClientError> {
-        self.send_json(Method::PATCH, &session_path(id, "")?, patch).await?.json()
+        let body = json_body(patch)?;
+        self.write(Method::PATCH, &session_path(id, "")?, Some(body)).await?.json()
     }
 
     /// Takes a session out of default lists.
@@ -193,7 +205,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] when there is no such session.
     pub async fn archive(&self, id: &str) -> Result<Session, ClientError> {
-        self.send(Method::POST, &session_path(id, "/archive")?, None).await?.json()
+        self.write(Method::POST, &session_path(id, "/archive")?, None).await?.json()
     }
 
     /// Puts a session back into default lists.
@@ -201,7 +213,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] when there is no such session.
     pub async fn unarchive(&self, id: &str) -> Result<Session, ClientError> {
-        self.send(Method::POST, &session_path(id, "/unarchive")?, None).await?.json()
+        self.write(Method::POST, &session_path(id, "/unarchive")?, None).await?.json()
     }
 
     /// Ends a session: no further appends, tails end after the last event.
@@ -209,7 +221,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] when there is no such session.
     pub async fn close(&self, id: &str) -> Result<Session, ClientError> {
-        self.send(Method::POST, &session_path(id, "/close")?, None).await?.json()
+        self.write(Method::POST, &session_path(id, "/close")?, None).await?.json()
     }
 
     /// Deletes a session for good.
@@ -217,7 +229,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] when there is no such session.
     pub async fn delete(&self, id: &str) -> Result<(), ClientError> {
-        self.send(Method::DELETE, &session_path(id, "")?, None).await.map(|_| ())
+        self.write(Method::DELETE, &session_path(id, "")?, None).await.map(|_| ())
     }
 
     /// Events after `after`, at most `limit`. With a `wait` the server holds the request until
@@ -317,22 +329,47 @@ impl Client {
         path: &str,
         body: &impl serde::Serialize,
     ) -> Result<Reply, ClientError> {
-        let body = serde_json::to_vec(body)
-            .map_err(|e| ClientError::BadArgument(format!("the body is not JSON: {e}")))?;
-        self.send(method, path, Some((body.into(), "application/json"))).await
+        self.send(method, path, Some(json_body(body)?)).await
+    }
+
+    /// Sends a write until its outcome is known. Every attempt carries the same key, so it takes
+    /// effect once. When the first attempt reaches nobody, nothing was sent and it ends at once.
+    async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Body>,
+    ) -> Result<Reply, ClientError> {
+        let key = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        let mut attempts = self.options.write_retry.start();
+        let mut is_first = true;
+        loop {
+            let request = self.with_body(method.clone(), path, body.clone());
+            let request = request.header(IDEMPOTENCY_KEY, &key);
+            match self.finish(path.to_owned(), request).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) if is_first && failure.is_unreachable() => return Err(failure),
+                Err(failure) => attempts.again(failure).await?,
+            }
+            is_first = false;
+        }
     }
 
     async fn send(
         &self,
         method: Method,
         path: &str,
-        body: Option<(Bytes, &'static str)>,
+        body: Option<Body>,
     ) -> Result<Reply, ClientError> {
-        let mut request = self.request(method, path).timeout(self.options.request_timeout);
-        if let Some((body, content_type)) = body {
-            request = request.header(CONTENT_TYPE, content_type).body(body);
+        self.finish(path.to_owned(), self.with_body(method, path, body)).await
+    }
+
+    fn with_body(&self, method: Method, path: &str, body: Option<Body>) -> reqwest::RequestBuilder {
+        let request = self.request(method, path).timeout(self.options.request_timeout);
+        match body {
+            Some((body, content_type)) => request.header(CONTENT_TYPE, content_type).body(body),
+            None => request,
         }
-        self.finish(path.to_owned(), request).await
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -379,6 +416,15 @@ impl Client {
         }
         Ok(Reply { url, body: body.freeze() })
     }
+}
+
+/// Bytes and their content type.
+type Body = (Bytes, &'static str);
+
+fn json_body(body: &impl serde::Serialize) -> Result<Body, ClientError> {
+    let body = serde_json::to_vec(body)
+        .map_err(|e| ClientError::BadArgument(format!("the body is not JSON: {e}")))?;
+    Ok((body.into(), "application/json"))
 }
 
 /// `/v1/sessions/<id>` and what follows it.

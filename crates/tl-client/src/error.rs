@@ -143,7 +143,7 @@ impl ClientError {
     }
 
     /// Whether the same request may succeed later. For a write this is safe only when it carries
-    /// a producer position.
+    /// a producer position or an `Idempotency-Key`.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {

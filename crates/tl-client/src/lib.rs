@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Absent on purpose: TLS and tokens (they come with access control), caching, and any retry of
-//! a write that does not carry a producer position.
+//! a write that carries neither a producer position nor an `Idempotency-Key`.
 
 pub mod client;
 pub mod content;

@@ -1,24 +1,19 @@
 //! `tl session append`: one event from arguments, or a batch from lines.
 
 use std::io::Read;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tl_client::{BatchEncoding, Client, NewEvent, Producer, RetryPolicy};
+use tl_client::{BatchEncoding, Client, NewEvent, Producer};
 use tl_types::Seq;
 use tl_types::limits::{BATCH_EVENTS_MAX, BODY_BYTES_MAX};
 
 use super::object_text;
+use super::patience::{told, write_retry};
 use crate::failure::Failure;
 use crate::output::Out;
-
-/// How long a command repeats an append that nobody answers.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// How long it waits before it says that it waits.
-const QUIET_FOR: Duration = Duration::from_secs(1);
 
 /// Arguments of `tl session append`.
 #[derive(Debug, Args)]
@@ -61,9 +56,8 @@ pub async fn run(client: &Client, args: AppendArgs, out: &Out) -> anyhow::Result
     let producer_id =
         args.producer.clone().unwrap_or_else(|| format!("tl-{:016x}", fastrand::u64(..)));
     let first = args.producer_seq.unwrap_or(1);
-    let policy = RetryPolicy { deadline: Some(ANSWER_WITHIN), ..RetryPolicy::default() };
     let mut producer =
-        Producer::at(client.clone(), &args.id, &producer_id, first).with_policy(policy);
+        Producer::at(client.clone(), &args.id, &producer_id, first).with_policy(write_retry());
     let expected_seq = args.expected_seq.map(Seq);
     if let Some(file) = &args.lines {
         let events = read_lines(file)?;
@@ -80,18 +74,6 @@ pub async fn run(client: &Client, args: AppendArgs, out: &Out) -> anyhow::Result
     let appended = told(out, producer.append(&event, expected_seq)).await?;
     let value = json!({ "seq": appended.seq.0, "last_seq": appended.last_seq.0, "deduped": appended.deduped });
     out.either(&value, &format!("seq {}{}", appended.seq, again(appended.deduped)))
-}
-
-/// Waits for an answer and says so when there is none for a while.
-async fn told<T>(out: &Out, answer: impl Future<Output = T>) -> T {
-    tokio::pin!(answer);
-    tokio::select! {
-        answer = &mut answer => return answer,
-        () = tokio::time::sleep(QUIET_FOR) => {}
-    }
-    let seconds = ANSWER_WITHIN.as_secs();
-    out.note(&format!("no answer yet: repeating the same append for up to {seconds} s"));
-    answer.await
 }
 
 fn again(deduped: bool) -> &'static str {

@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tl_client::Client;
 use tl_client::verify::{Checker, Via, check_via, read_all};
@@ -63,6 +64,32 @@ async fn a_cluster_of_processes_loses_and_doubles_nothing_by_kill_9() {
         seen.push(all);
     }
     assert!(seen[0] == seen[1] && seen[1] == seen[2], "every node answers the same");
+}
+
+#[test]
+fn commands_that_were_sent_to_a_leader_that_hangs_take_effect_once() {
+    /// Many more than groups led by one node, so that some of them go to the one that hangs.
+    const SESSIONS: usize = 24;
+    let cluster = Cluster::of(16, false);
+    kill_process(cluster.node(2).pid(), Signal::STOP).unwrap();
+    let url = &cluster.node(0).url;
+    let created: Vec<_> = std::thread::scope(|scope| {
+        let create = |n| {
+            let words = format!("session create s-{n} --title t --json --url {url}");
+            scope.spawn(move || run(&words))
+        };
+        let running: Vec<_> = (0..SESSIONS).map(create).collect();
+        running.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    for ran in created {
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert_eq!(ran.json()["version"], 1, "{ran:?}");
+    }
+    kill_process(cluster.node(2).pid(), Signal::CONT).unwrap();
+    let listed = cluster.node(1).tl("session list --json");
+    assert_eq!(listed.stdout.lines().count(), SESSIONS, "{listed:?}");
+    let taken = cluster.node(1).tl("session create s-0 --json");
+    assert!(taken.code == 1 && taken.stderr.contains("session_exists"), "{taken:?}");
 }
 
 #[test]
@@ -140,7 +167,7 @@ fn one_command_runs_a_cluster_for_trying_things_out() {
     let shown = run(&format!("session get chat-42 --json --url {}", url(2)));
     assert_eq!(shown.json()["last_seq"], Value::from(1), "{shown:?}");
     let pid = rustix::process::Pid::from_child(&dev);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(dev.wait().unwrap().code(), Some(0));
 }
 

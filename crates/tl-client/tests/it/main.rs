@@ -5,3 +5,4 @@
 mod appends;
 mod peer;
 mod tails;
+mod writes;

@@ -28,6 +28,8 @@ pub enum Answer {
 pub struct Asked {
     pub target: String,
     pub body: String,
+    /// Its `Idempotency-Key`.
+    pub key: Option<String>,
 }
 
 pub struct Peer {
@@ -90,10 +92,9 @@ async fn read(stream: &mut TcpStream) -> Asked {
         }
     };
     let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap().to_lowercase();
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "))
-        .map_or(0, |n| n.trim().parse().unwrap());
+    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+    let length = header("content-length: ").map_or(0, |n| n.trim().parse().unwrap());
+    let key = header("idempotency-key: ").map(|key| key.trim().to_owned());
     while bytes.len() < head_end + length {
         let mut chunk = [0; 4096];
         let n = stream.read(&mut chunk).await.unwrap();
@@ -102,7 +103,7 @@ async fn read(stream: &mut TcpStream) -> Asked {
     }
     let target = head.split(' ').nth(1).unwrap().to_owned();
     let body = String::from_utf8(bytes[head_end..].to_vec()).unwrap();
-    Asked { target, body }
+    Asked { target, body, key }
 }
 
 #[allow(clippy::result_large_err)]
@@ -113,7 +114,7 @@ async fn socket(stream: TcpStream, frames: Vec<String>, code: u16, tell: &mpsc::
         Ok(response)
     };
     let mut socket = tokio_tungstenite::accept_hdr_async(stream, note).await.unwrap();
-    tell.send(Asked { target, body: String::new() }).await.unwrap();
+    tell.send(Asked { target, body: String::new(), key: None }).await.unwrap();
     for frame in frames {
         socket.send(Message::text(frame)).await.unwrap();
     }
