@@ -7,23 +7,21 @@
 //!
 //! In a cluster of several nodes a write goes to whoever leads its group, see `forward`, and what is
 //! read of a group that has no copy here is asked of a member that has one, see `elsewhere`.
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tl_core::{Command, Entry, Poison, Refusal, Reply, Rows};
+use tl_core::{Command, Entry, Refusal, Reply};
 use tl_store::{LsmStore, OrderedStore};
-use tl_types::limits::{ENTRY_BYTES_MAX, REQUEST_MS_DEFAULT};
-use tl_types::{ErrorCode, GroupId, Index, RowKey, UnixMs};
+use tl_types::limits::REQUEST_MS_DEFAULT;
+use tl_types::{ErrorCode, GroupId, UnixMs};
 use tokio::sync::{oneshot, watch};
 
-use crate::api::{Caller, NodeInfo, ServiceError};
-use crate::hub::{Hub, ReplyGuards};
+use crate::api::{NodeInfo, ServiceError};
+use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::node::Failure;
-use crate::node::rows::{BlockingRows, CachedRows};
 use crate::ops::Ops;
-use crate::shell::admission::{Admission, Purpose};
+use crate::shell::admission::Admission;
 use crate::shell::answers::Answer;
 use crate::shell::links::Links;
 use crate::shell::{Ask, Background, FailureWatch, Mail, Mailer};
@@ -38,10 +36,15 @@ mod list;
 mod maintenance;
 mod members;
 mod operate;
+mod propose;
+mod read;
 mod recent;
 mod relay;
 mod sessions;
 mod tail;
+
+pub(crate) use propose::Applied;
+use propose::{applied, encoded, entry_of, only_reply, principal_digest};
 
 pub use append::{Later, Prepared, Proposal};
 pub(crate) use elsewhere::served_until;
@@ -111,14 +114,6 @@ pub(crate) struct Inner<S> {
     pub(crate) tail_room: TailRoom,
     /// Sessions of other members that tails here hang on.
     pub(crate) follows: Follows,
-}
-
-/// An applied entry.
-pub(crate) struct Applied {
-    pub(crate) index: Index,
-    pub(crate) replies: Vec<Reply>,
-    /// One per append in the entry.
-    pub(crate) guards: ReplyGuards,
 }
 
 impl<S: OrderedStore + 'static> Service<S> {
@@ -242,122 +237,6 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
     }
 
-    /// Proposes one entry and waits until it is applied here.
-    async fn propose(
-        &self,
-        caller: &Caller,
-        group: GroupId,
-        commands: impl IntoIterator<Item = Command>,
-    ) -> Result<Applied, ServiceError> {
-        let applied = self.propose_entry(caller, group, entry_of(caller, commands)).await?;
-        self.wait_for_own(caller.deadline, group, &applied).await;
-        Ok(applied)
-    }
-
-    async fn propose_entry(
-        &self,
-        caller: &Caller,
-        group: GroupId,
-        entry: Entry,
-    ) -> Result<Applied, ServiceError> {
-        if let Some(links) = &self.inner.links {
-            return self.propose_routed(links, caller.deadline, group, &entry).await;
-        }
-        let (bytes, purpose) = (encoded(&entry)?, Purpose::of(&entry));
-        let permit = self.inner.admission.admit(bytes.len(), purpose)?;
-        if purpose == Purpose::Takes {
-            self.wait_for_flush(caller.deadline).await;
-            self.check_disk()?;
-        }
-        self.warm(group, &entry).await?;
-        let answer = self.ask(caller.deadline, Ask::Propose(group, bytes), Some(permit)).await?;
-        applied(group, answer)
-    }
-
-    fn check_disk(&self) -> Result<(), ServiceError> {
-        self.inner.admission.check_disk(self.inner.store.is_full())
-    }
-
-    /// Whether a write is held back until a flush has made room.
-    fn waits_for_flush(&self) -> bool {
-        self.inner.store.is_full() && !self.inner.admission.is_disk_full()
-    }
-
-    /// While sealed memtables pile up, writes are slowed to the pace of the flushes before they
-    /// are refused: most waits are shorter than a client's own pause would be.
-    async fn wait_for_flush(&self, deadline: Instant) {
-        let until = deadline.min(Instant::now() + FLUSH_WAIT_MAX);
-        while self.waits_for_flush() {
-            let flushed = self.inner.background.next_flush();
-            tokio::pin!(flushed);
-            flushed.as_mut().enable();
-            if !self.inner.store.is_full() {
-                return;
-            }
-            if tokio::time::timeout_at(until.into(), flushed).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Loads rows that the entry needs into memory, so that it is applied without a detour. A
-    /// hint: what is cold all the same is applied beside the driver.
-    async fn warm(&self, group: GroupId, entry: &Entry) -> Result<(), ServiceError> {
-        if self.cold_keys(group, entry).is_empty() {
-            return Ok(());
-        }
-        let (store, entry) = (Arc::clone(&self.inner.store), entry.clone());
-        // All rounds in one go: each way to another thread and back costs more than the reads.
-        let warmed = self.beside(move || crate::node::rows::warm(&*store, group, &entry)).await?;
-        warmed.map_err(|error| damaged(&error))
-    }
-
-    /// Rows that the entry needs, as far as they are known, and that are not in memory.
-    fn cold_keys(&self, group: GroupId, entry: &Entry) -> Vec<RowKey> {
-        let generation = self.inner.store.applied(group).generation;
-        crate::node::rows::cold_keys(&*self.inner.store, group, generation, entry)
-    }
-
-    /// The index up to which rows of a group are applied here, linearizable: a read from now on
-    /// sees every write acknowledged before this call.
-    async fn read_index(&self, deadline: Instant, group: GroupId) -> Result<Index, ServiceError> {
-        let patience = deadline.min(Instant::now() + READ_WAIT_MAX);
-        loop {
-            match self.read_index_once(deadline, group).await {
-                // A change of leader is soon over.
-                Err(error)
-                    if error.code == ErrorCode::RaftUnavailable
-                        && self.inner.links.is_some()
-                        && Instant::now() < patience =>
-                {
-                    self.check_running()?;
-                    tokio::time::sleep(PROBE_AGAIN).await;
-                }
-                answer => return answer,
-            }
-        }
-    }
-
-    /// The same without patience while nobody leads.
-    async fn read_index_once(
-        &self,
-        deadline: Instant,
-        group: GroupId,
-    ) -> Result<Index, ServiceError> {
-        match self.ask(deadline, Ask::Read(group), None).await {
-            Ok(Answer::Read { index }) => Ok(index),
-            Ok(Answer::Failed(failure)) => Err(failed(group, failure)),
-            Ok(Answer::Applied { .. }) => Err(unexpected("a write answer for a read")),
-            // A read has no outcome that could be unknown. A round fails after about a second, so whoever
-            // waited for longer has an index that is not applied here.
-            Err(error) if error.code == ErrorCode::RaftTimeout => Err(ServiceError::new(
-                ErrorCode::RaftUnavailable,
-                "What the read needs was not confirmed and applied here in time; repeat the request",
-            )),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Whether this node is one of several.
     pub(crate) fn has_others(&self) -> bool {
         self.inner.links.is_some()
@@ -393,108 +272,6 @@ impl<S: OrderedStore + 'static> Service<S> {
             Ok(Err(_)) | Err(_) => Err(ServiceError::of(ErrorCode::RaftTimeout)),
         }
     }
-
-    /// Work that may wait for a disk, off the runtime's workers. Waits its turn: each such thread
-    /// has memory of its own, and a disk is not quicker for more than a few reads at a time.
-    async fn beside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, ServiceError> {
-        let places = Arc::clone(&self.inner.beside);
-        let place = places.acquire_owned().await.expect("never closed");
-        let done = tokio::task::spawn_blocking(move || {
-            // Also of a caller that has stopped waiting.
-            let _place = place;
-            work()
-        });
-        done.await.map_err(|_| unexpected("background work ended early"))
-    }
-
-    /// Runs a read over rows in memory, or beside the runtime when some are on disk.
-    async fn read<T: Send + 'static>(
-        &self,
-        group: GroupId,
-        look: impl Fn(&dyn Rows) -> Result<T, Poison> + Send + 'static,
-    ) -> Result<T, ServiceError> {
-        let generation = self.inner.store.applied(group).generation;
-        let cached = look(&CachedRows::new(&*self.inner.store, group, generation));
-        match cached {
-            Ok(found) => Ok(found),
-            Err(Poison::Damaged(what)) => Err(damage(&what)),
-            Err(Poison::Cold) => {
-                let store = Arc::clone(&self.inner.store);
-                let look = move || look(&BlockingRows::new(&*store, group, generation));
-                match self.beside(look).await? {
-                    Ok(found) => Ok(found),
-                    Err(Poison::Damaged(what)) => Err(damage(&what)),
-                    Err(Poison::Cold) => Err(ServiceError::new(
-                        ErrorCode::RaftUnavailable,
-                        "The read was overtaken by background work; repeat the request",
-                    )),
-                }
-            }
-        }
-    }
-
-    /// Waits until an index is applied here.
-    async fn wait_applied(
-        &self,
-        deadline: Instant,
-        group: GroupId,
-        index: Index,
-    ) -> Result<(), ServiceError> {
-        /// Between two looks; the index normally comes from this very node and is there.
-        const LOOK_EVERY: Duration = Duration::from_millis(5);
-        while self.inner.store.applied(group).index < index {
-            if Instant::now() >= deadline {
-                return Err(ServiceError::new(
-                    ErrorCode::RaftUnavailable,
-                    format!("This node has not applied index {index} of group {group} yet"),
-                ));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Ok(())
-    }
-}
-
-fn entry_of(caller: &Caller, commands: impl IntoIterator<Item = Command>) -> Entry {
-    let mut entry = Entry::new(commands);
-    entry.request = caller.request_id;
-    if caller.request_id.is_some() {
-        entry.principal = principal_digest(caller);
-    }
-    entry
-}
-
-/// The entry's bytes, as far as one entry may go.
-fn encoded(entry: &Entry) -> Result<Vec<u8>, ServiceError> {
-    let bytes = entry.encode();
-    if bytes.len() > ENTRY_BYTES_MAX {
-        return Err(ServiceError::new(
-            ErrorCode::PayloadTooLarge,
-            format!("This write takes {} bytes; the limit is {ENTRY_BYTES_MAX}", bytes.len()),
-        )
-        .with("limit", ENTRY_BYTES_MAX));
-    }
-    Ok(bytes)
-}
-
-/// What became of a proposal.
-fn applied(group: GroupId, answer: Answer) -> Result<Applied, ServiceError> {
-    match answer {
-        Answer::Applied { index, replies, guards } => Ok(Applied { index, replies, guards }),
-        Answer::Read { .. } => Err(unexpected("a read answer for a write")),
-        Answer::Failed(failure) => Err(failed(group, failure)),
-    }
-}
-
-/// Distinguishes who may be given a remembered reply.
-fn principal_digest(caller: &Caller) -> [u8; 16] {
-    let mut text = caller.principal.tenant.as_str().as_bytes().to_vec();
-    text.push(0);
-    text.extend_from_slice(caller.principal.actor.to_string().as_bytes());
-    xxhash_rust::xxh3::xxh3_128(&text).to_be_bytes()
 }
 
 fn failed(group: GroupId, failure: Failure) -> ServiceError {
@@ -512,15 +289,6 @@ fn failed(group: GroupId, failure: Failure) -> ServiceError {
         .with("group", u64::from(group.0)),
         Failure::Unknown => ServiceError::of(ErrorCode::RaftTimeout),
         Failure::ChangeRefused(_) => unexpected("a refused change of members for a write"),
-    }
-}
-
-/// The one reply of an entry with one command.
-fn only_reply(replies: Vec<Reply>) -> Result<Reply, ServiceError> {
-    match replies.into_iter().next() {
-        Some(Reply::Refused(refusal)) => Err(refused(&refusal)),
-        Some(reply) => Ok(reply),
-        None => Err(unexpected("an entry without a reply")),
     }
 }
 

@@ -15,21 +15,15 @@
 //! Jobs are confirmed before anything is proposed: one `Ready` then carries what became committed
 //! and what is new. Absent: clocks, threads, files, sockets, encoding of records, rows: whoever has
 //! them carries them to a follower that lacks entries, and Raft is told when they are there.
-
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use raft::eraftpb::Message;
-use tl_types::{GroupId, Index, Term};
+use tl_types::{GroupId, Index};
 
-use crate::config::{DriverConfig, FRAME_BACKLOG_BYTES_MAX, FRAME_BYTES_MAX, TICKS_PER_TURN_MAX};
-use crate::deeds::{
-    Deeds, FollowerStatus, GroupStatus, Inbound, JobId, Lacking, LogJob, Now, Outcome, PeerId,
-    Rejected,
-};
-use crate::frame::{self, FrameBuilder, Said};
-use crate::group::{Group, Heard, Yield};
-use crate::members::ChangeRefused;
+use crate::config::{DriverConfig, FRAME_BYTES_MAX, TICKS_PER_TURN_MAX};
+use crate::deeds::{Deeds, Inbound, JobId, Lacking, LogJob, Now, PeerId};
+use crate::frame::FrameBuilder;
+use crate::group::{Group, Yield};
 use crate::reads::RoundId;
 use crate::recovery::RecoveredGroup;
 
@@ -37,6 +31,8 @@ pub use self::feeds::FeedCounts;
 use self::feeds::Feeds;
 
 mod feeds;
+mod inbox;
+mod look;
 
 /// All Raft groups of one node.
 pub struct Driver {
@@ -169,74 +165,6 @@ impl Driver {
         deeds
     }
 
-    /// When the next turn is due even if nothing happens.
-    #[must_use]
-    pub fn next_tick(&self) -> Option<Now> {
-        self.tick_at_ms.map(|boot_ms| Now { boot_ms })
-    }
-
-    /// Log jobs handed out and not confirmed.
-    #[must_use]
-    pub fn jobs_open(&self) -> usize {
-        self.jobs.len()
-    }
-
-    /// Another number at every start of the node.
-    #[must_use]
-    pub fn life(&self) -> u64 {
-        self.life
-    }
-
-    /// What a follower has confirmed; `None` unless the group is led here.
-    #[must_use]
-    pub fn matched(&self, group: GroupId, peer: PeerId) -> Option<Index> {
-        self.group(group)?.matched(peer)
-    }
-
-    /// Whether the record that puts staged rows in place is on its way to the disk.
-    #[must_use]
-    pub fn is_installing(&self, group: GroupId) -> bool {
-        self.group(group).is_some_and(Group::is_installing)
-    }
-
-    /// Whether records of the group's log were lost here, and it has not gone on from rows since.
-    #[must_use]
-    pub fn is_doubted(&self, group: GroupId) -> bool {
-        self.group(group).is_some_and(Group::is_doubted)
-    }
-
-    /// Whether a group is doubted here and lacks a word of another member, without which it cannot go
-    /// on from any rows.
-    #[must_use]
-    pub fn lacks_answers(&self, group: GroupId) -> bool {
-        self.group(group).is_some_and(Group::lacks_answers)
-    }
-
-    /// Where a group stands; `None` if it does not live here.
-    #[must_use]
-    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
-        self.group(group).map(Group::status)
-    }
-
-    /// How far the followers of a group led here are; nothing for other groups.
-    #[must_use]
-    pub fn followers(&self, group: GroupId) -> Vec<FollowerStatus> {
-        self.group(group).map_or_else(Vec::new, Group::followers)
-    }
-
-    /// First entry that is still in memory and can be sent to a follower.
-    #[must_use]
-    pub fn first_kept(&self, group: GroupId) -> Option<Index> {
-        self.group(group).map(Group::first_kept)
-    }
-
-    /// Whether a follower of a group led here could be given this entry next, from memory or from
-    /// the log.
-    #[must_use]
-    pub fn can_send(&self, group: GroupId, index: Index) -> bool {
-        self.group(group).is_some_and(|group| group.can_send(index))
-    }
-
     /// For each group the first entry that the log on disk has: followers may be sent those that
     /// are no longer in memory. A group that is not named has none there. To be said at the start,
     /// and whenever the log lets go of some.
@@ -250,12 +178,6 @@ impl Driver {
                 group.log_begins(begins.get(&id).copied());
             }
         }
-    }
-
-    /// What was sent from the log.
-    #[must_use]
-    pub fn feed_counts(&self) -> FeedCounts {
-        self.feeds.counts
     }
 
     /// Drops applied entries up to `index` from memory, but for those that a follower has not
@@ -294,198 +216,6 @@ impl Driver {
         let full = self.kept_bytes > self.config.entry_cache_bytes;
         let lag = if full { share } else { self.config.follower_lag_bytes };
         self.reckoned(group, |group| group.shrink(share, lag));
-    }
-
-    /// Confirmations and applied indexes are taken at once, whatever is queued before them: they
-    /// free memory and make room for the proposals of this turn.
-    fn take_in(&mut self, inbox: impl IntoIterator<Item = Inbound>, deeds: &mut Deeds) {
-        for inbound in inbox {
-            match inbound {
-                Inbound::LogDone { job } => self.log_done(job, deeds),
-                Inbound::Applied { group, index } => {
-                    if self.lives_here(group) {
-                        self.reckoned(group, |group| group.applied(index));
-                        self.shrink(group);
-                    }
-                }
-                Inbound::Frame { from, ref bytes } => {
-                    if self.backlog_frame_bytes + bytes.len() > FRAME_BACKLOG_BYTES_MAX {
-                        deeds.rejected.push(Rejected {
-                            from,
-                            group: None,
-                            reason: "too many frames wait",
-                        });
-                    } else {
-                        self.backlog_frame_bytes += bytes.len();
-                        self.backlog.push_back(inbound);
-                    }
-                }
-                Inbound::Propose { .. }
-                | Inbound::ReadIndex { .. }
-                | Inbound::Campaign { .. }
-                | Inbound::Transfer { .. }
-                | Inbound::ChangeMembers { .. }
-                | Inbound::Unreachable { .. } => self.backlog.push_back(inbound),
-                Inbound::Giving { group, to, rows } => {
-                    self.with_group(group, |group| group.give(to, rows));
-                }
-                Inbound::Given { group, to } => self.with_group(group, |group| group.given(to)),
-                Inbound::Staged { group, rows } => {
-                    self.with_group(group, |group| group.stage(Some(rows)));
-                }
-                Inbound::Unstaged { group } => self.with_group(group, |group| group.stage(None)),
-                Inbound::Damaged { group } => self.with_group(group, Group::damaged),
-                Inbound::Fetched { group, to, from, entries } => {
-                    self.fetched((group, to), from, entries, deeds);
-                }
-            }
-        }
-    }
-
-    /// Entries were read from the log for a follower, or none.
-    fn fetched(
-        &mut self,
-        (id, to): (GroupId, PeerId),
-        from: Index,
-        entries: Vec<(Term, Bytes)>,
-        deeds: &mut Deeds,
-    ) {
-        if !self.feeds.awaits(id, to, from) {
-            return;
-        }
-        let counts = &mut self.feeds.counts;
-        let group = self.groups[usize::from(id.0)].as_deref_mut().expect("a feed is of a group");
-        if entries.is_empty() {
-            counts.missed += 1;
-            group.cannot_fetch(from);
-        }
-        match group.fed(to, from, entries) {
-            Some((message, upto)) => {
-                counts.entries += upto.0 + 1 - from.0;
-                counts.bytes += message.entries.iter().map(|it| it.data.len() as u64).sum::<u64>();
-                self.feeds.sent(id, to, upto);
-                self.send(id, &mut vec![message], deeds);
-            }
-            // It needs others by now, and says so again.
-            None => self.feeds.end(id, to),
-        }
-    }
-
-    fn log_done(&mut self, job: JobId, deeds: &mut Deeds) {
-        let (oldest, groups) =
-            self.jobs.pop_front().expect("only a job that was handed out is confirmed");
-        assert_eq!(job, oldest, "log jobs are confirmed in order");
-        let mut messages = Vec::new();
-        for group in groups {
-            self.group_mut(group).confirm(job, &mut messages, &mut deeds.installed);
-            self.send(group, &mut messages, deeds);
-            self.dirty.mark(group);
-        }
-    }
-
-    /// Steps what is queued, up to the budget; returns the groups with queued proposals.
-    fn work_off_backlog(&mut self, deeds: &mut Deeds) -> Vec<GroupId> {
-        let mut proposing = Vec::new();
-        let mut items = 0;
-        let mut bytes = 0;
-        while items < self.config.turn_items_max && bytes < self.config.turn_bytes_max {
-            let Some(inbound) = self.backlog.pop_front() else { break };
-            items += 1;
-            match inbound {
-                Inbound::Propose { group, token, data } => {
-                    bytes += data.len();
-                    if !self.lives_here(group) {
-                        deeds.outcomes.push(Outcome::NotLeader { token, leader: None });
-                    } else if self.group_mut(group).queue_proposal(token, data) {
-                        proposing.push(group);
-                    }
-                }
-                Inbound::Frame { from, bytes: frame } => {
-                    bytes += frame.len();
-                    self.backlog_frame_bytes -= frame.len();
-                    self.step_frame(from, &frame, deeds);
-                }
-                Inbound::ReadIndex { group, token } => self.queue_read(group, token, deeds),
-                Inbound::Campaign { group } => self.with_group(group, Group::campaign),
-                Inbound::Transfer { group, to } => {
-                    self.with_group(group, |group| group.transfer(to))
-                }
-                Inbound::ChangeMembers { group, change, token } => {
-                    if self.lives_here(group) {
-                        let outcomes = &mut deeds.outcomes;
-                        self.with_group(group, |group| {
-                            group.change_members(change, token, outcomes);
-                        });
-                    } else {
-                        let reason = ChangeRefused::NotLeader { leader: None };
-                        deeds.outcomes.push(Outcome::ChangeRefused { token, reason });
-                    }
-                }
-                Inbound::Unreachable { peer } => {
-                    for slot in 0..self.groups.len() {
-                        let id = GroupId(u16::try_from(slot).expect("slots are group ids"));
-                        self.with_group(id, |group| group.unreachable(peer));
-                    }
-                }
-                Inbound::LogDone { .. }
-                | Inbound::Applied { .. }
-                | Inbound::Giving { .. }
-                | Inbound::Given { .. }
-                | Inbound::Staged { .. }
-                | Inbound::Unstaged { .. }
-                | Inbound::Fetched { .. }
-                | Inbound::Damaged { .. } => unreachable!("these are never queued"),
-            }
-        }
-        proposing
-    }
-
-    fn with_group(&mut self, group: GroupId, change: impl FnOnce(&mut Group)) {
-        if self.lives_here(group) {
-            change(self.group_mut(group));
-            self.dirty.mark(group);
-        }
-    }
-
-    fn queue_read(&mut self, group: GroupId, token: crate::deeds::Token, deeds: &mut Deeds) {
-        if !self.lives_here(group) {
-            deeds.outcomes.push(Outcome::ReadFailed { token, leader: None });
-            return;
-        }
-        // A group whose reads were answered in the last turn still stands in the list; standing
-        // there twice would age its reads twice per tick.
-        if !self.reading.contains(&group) {
-            self.reading.push(group);
-        }
-        self.group_mut(group).queue_read(token);
-    }
-
-    fn step_frame(&mut self, from: PeerId, frame: &Bytes, deeds: &mut Deeds) {
-        let decoded = frame::decode_said(frame, |group, said| {
-            let slot =
-                self.groups.get_mut(usize::from(group.0)).and_then(|slot| slot.as_deref_mut());
-            let stepped = match (slot, said) {
-                (Some(slot), Said::Raft(message)) => match slot.heard(from, &message) {
-                    Heard::Beat(answer) => {
-                        self.outgoing.entry(from).or_default().answer(group, answer);
-                        return;
-                    }
-                    Heard::Answer => return,
-                    Heard::News => slot.step(from, message),
-                },
-                (Some(slot), Said::Doubt(note)) => slot.hear(from, note),
-                (None, _) => Err("group does not live here"),
-            };
-            if stepped.is_ok() {
-                self.dirty.mark(group);
-            }
-            if let Err(reason) = stepped {
-                deeds.rejected.push(Rejected { from, group: Some(group), reason });
-            }
-        });
-        if let Err(reason) = decoded {
-            deeds.rejected.push(Rejected { from, group: None, reason });
-        }
     }
 
     /// Lets due ticks pass: followers are ticked each time; leaders once per beat, all groups in

@@ -35,37 +35,35 @@
 //!
 //! Then whoever stands knows all changes but the last that is committed, and majorities of
 //! neighbours meet: a winner has all that was taken under either.
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use raft::eraftpb::{Entry, HardState, Message, MessageType};
+use raft::eraftpb::{Entry, HardState};
 use raft::{Config, ProgressState, RawNode, ReadOnlyOption, StateRole};
 use tl_types::{GroupId, Index, Term};
-use tl_wal::Record;
 
+use self::doubt::{Demand, Doubt};
 use crate::config::DriverConfig;
-use crate::deeds::{
-    ApplyBatch, Committed, Deeds, FollowerStatus, GroupStatus, Installed, JobId, Outcome, PeerId,
-    ReadReady, Role, RoleChange, Staged, Token,
-};
+use crate::deeds::{FollowerStatus, GroupStatus, JobId, PeerId, Role, RoleChange, Staged, Token};
+use crate::doubt::Note;
 use crate::group_log::GroupLog;
-use crate::members::{Members, is_change};
-use crate::reads::{Reads, RoundId};
+use crate::members::Members;
+use crate::reads::Reads;
 use crate::recovery::RecoveredGroup;
 use crate::tokens::Tokens;
 
-use self::change::{asks_for_vote, told_members};
-use self::doubt::{Demand, Doubt};
-use crate::doubt::Note;
-
+mod asked;
 mod change;
 mod doubt;
 mod feed;
 mod quiet;
+mod ready;
 mod rows;
+mod step;
 
 pub(crate) use self::quiet::{Beat, Heard};
+use self::ready::Unconfirmed;
+pub(crate) use self::ready::Yield;
 
 /// Counted by Raft's uncommitted budget for an entry on top of its data, at most, bytes.
 const UNCOMMITTED_OVERHEAD: usize = 32;
@@ -116,23 +114,6 @@ pub(crate) struct Group {
     /// The change that the members are known from has no record: a later change in the log said that
     /// it is committed. It gets one before it is handed out.
     unrecorded: Option<Index>,
-}
-
-/// A `Ready` whose records, or those before it, are not known to be on disk.
-struct Unconfirmed {
-    number: u64,
-    job: JobId,
-    messages: Vec<Message>,
-}
-
-/// Where a group's `Ready` puts what it yields.
-pub(crate) struct Yield<'a> {
-    /// The log job that this turn's records go into.
-    pub(crate) job: JobId,
-    pub(crate) records: &'a mut Vec<Record>,
-    /// Messages that may leave at once.
-    pub(crate) messages: &'a mut Vec<Message>,
-    pub(crate) deeds: &'a mut Deeds,
 }
 
 impl Group {
@@ -363,243 +344,6 @@ impl Group {
         }
     }
 
-    /// Takes a peer's message, unless Raft would panic on it or it cannot be meant for here.
-    pub(crate) fn step(&mut self, from: PeerId, mut message: Message) -> Result<(), &'static str> {
-        // A number that is not known yet may be a member by a change that did not come here so far.
-        if from == self.peer || self.members().is_gone(from) {
-            return Err("sender is no other member of the group");
-        }
-        if self.doubt.is_some() {
-            return self.step_in_doubt(from, message);
-        }
-        self.check_shape(&message)?;
-        if self.has_nothing() && asks_for_vote(&message) {
-            // As if it were lost. Whoever counts on this vote has given the group to this node first.
-            return Ok(());
-        }
-        if self.is_damaged && message.get_msg_type() == MessageType::MsgTimeoutNow {
-            // As if it were lost: its leader has not heard yet that the rows here are damaged.
-            return Ok(());
-        }
-        if message.get_msg_type() == MessageType::MsgReadIndex && !self.leads() {
-            // It came late. Raft would pass it on, and two followers for ever; the asker asks again.
-            return Ok(());
-        }
-        if self.is_late_rejection(from, &message) {
-            return Ok(());
-        }
-        let may_not_lead = self.installing.is_some() || self.is_damaged;
-        if message.get_msg_type() == MessageType::MsgTimeoutNow && may_not_lead {
-            // As if it were lost: the leader goes on after a while.
-            return Ok(());
-        }
-        if message.get_msg_type() == MessageType::MsgSnapshot {
-            self.check_snapshot(&mut message)?;
-        }
-        self.hint_by_terms(&mut message);
-        self.note_answer(from, &message);
-        message.from = from.0;
-        message.to = self.peer.0;
-        // What Raft answers with an error (a response of a peer that it does not track) is as good as lost.
-        let stepped = self.raw.step(message).map_err(|_| "refused by raft");
-        self.stepped();
-        stepped
-    }
-
-    /// Raft trusts its peers and stops the process on these; a broken peer shall not do that. A
-    /// node that led, crashed and came back with a shorter log may see answers ahead of it: as a
-    /// follower it passes over them.
-    fn check_shape(&self, message: &Message) -> Result<(), &'static str> {
-        let last = self.raw.raft.raft_log.last_index();
-        match message.get_msg_type() {
-            MessageType::MsgHeartbeat
-                if message.term >= self.raw.raft.term && message.commit > last =>
-            {
-                Err("heartbeat commits entries that are not here")
-            }
-            MessageType::MsgAppendResponse
-                if self.leads()
-                    && !message.reject
-                    && message.term == self.raw.raft.term
-                    && message.index > last =>
-            {
-                Err("append answer is ahead of the log")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// What a follower has confirmed to this leader.
-    pub(crate) fn matched(&self, peer: PeerId) -> Option<Index> {
-        if !self.leads() {
-            return None;
-        }
-        self.raw.raft.prs().get(peer.0).map(|progress| Index(progress.matched))
-    }
-
-    /// A follower never loses what it has confirmed, so a rejection from before that says nothing
-    /// any more. Raft while probing would go back to where the follower stood then; entries that
-    /// nobody lacks are gone from memory, and the follower would wait for a snapshot for ever.
-    fn is_late_rejection(&self, from: PeerId, message: &Message) -> bool {
-        let raft = &self.raw.raft;
-        let matched = raft.prs().get(from.0).map_or(0, |progress| progress.matched);
-        message.get_msg_type() == MessageType::MsgAppendResponse
-            && self.leads()
-            && message.reject
-            && message.request_snapshot == raft::INVALID_INDEX
-            && message.term == raft.term
-            && (message.index <= matched || message.reject_hint < matched)
-    }
-
-    /// Keeps a proposal for [`Group::propose_all`]; returns whether it is the first one kept.
-    pub(crate) fn queue_proposal(&mut self, token: Token, data: Bytes) -> bool {
-        assert!(!data.is_empty(), "an empty entry is a new leader's own");
-        assert!(!is_change(&data), "members are changed in a way of their own");
-        self.proposals.push((token, data));
-        self.proposals.len() == 1
-    }
-
-    /// Proposes what was queued, as one message to each follower.
-    pub(crate) fn propose_all(&mut self, outcomes: &mut Vec<Outcome>) {
-        if self.proposals.is_empty() {
-            return;
-        }
-        let transferee = self.raw.raft.lead_transferee.map(PeerId);
-        let mut proposals = std::mem::take(&mut self.proposals);
-        if !self.leads() || transferee.is_some() {
-            let leader = transferee.or(self.leader());
-            outcomes
-                .extend(proposals.drain(..).map(|(token, _)| Outcome::NotLeader { token, leader }));
-            self.proposals = proposals;
-            return;
-        }
-        let mut bytes = self.raw.raft.uncommitted_size();
-        let mut tokens = Vec::with_capacity(proposals.len());
-        let mut entries = Vec::with_capacity(proposals.len());
-        for (token, data) in proposals.drain(..) {
-            // An entry larger than the budget still goes when nothing else is on its way.
-            if bytes > 0 && bytes + data.len() + UNCOMMITTED_OVERHEAD > self.uncommitted_bytes_max {
-                outcomes.push(Outcome::Busy { token });
-                continue;
-            }
-            bytes += data.len() + UNCOMMITTED_OVERHEAD;
-            let mut entry = Entry::default();
-            entry.data = data;
-            entries.push(entry);
-            tokens.push(token);
-        }
-        self.proposals = proposals;
-        if entries.is_empty() {
-            return;
-        }
-        let first = self.raw.raft.raft_log.last_index() + 1;
-        let mut message = Message::default();
-        message.set_msg_type(MessageType::MsgPropose);
-        message.from = self.peer.0;
-        message.set_entries(entries.into());
-        match self.raw.raft.step(message) {
-            Ok(()) => {
-                let term = Term(self.raw.raft.term);
-                for (index, token) in (first..).zip(tokens) {
-                    self.tokens.proposed(Index(index), term, token);
-                }
-            }
-            // Nothing was appended: a leader that is a voter and hands nothing over only refuses for
-            // its budget, which counts a little differently.
-            Err(_) => outcomes.extend(tokens.into_iter().map(|token| Outcome::Busy { token })),
-        }
-    }
-
-    pub(crate) fn queue_read(&mut self, token: Token) {
-        self.reads.add(token);
-    }
-
-    pub(crate) fn has_reads(&self) -> bool {
-        !self.reads.is_empty()
-    }
-
-    /// Asks for an index for all reads that wait, if somebody could answer now.
-    pub(crate) fn ask_reads(&mut self, mut round: impl FnMut() -> RoundId) {
-        let answerable = if self.leads() {
-            self.raw.raft.commit_to_current_term()
-        } else {
-            self.raw.raft.leader_id != 0
-        };
-        if answerable && self.reads.wants_round() {
-            let context = round().encode();
-            self.reads.start_round(context.clone());
-            let mut entry = Entry::default();
-            entry.data = context;
-            let mut message = Message::default();
-            message.set_msg_type(MessageType::MsgReadIndex);
-            message.set_entries(vec![entry].into());
-            // A refusal shows as a round without an answer.
-            let _ = self.raw.raft.step(message);
-        }
-    }
-
-    pub(crate) fn tick_reads(&mut self, outcomes: &mut Vec<Outcome>) {
-        if self.reads.is_empty() {
-            return;
-        }
-        let patience = u32::try_from(self.election_ticks.1).expect("an election time-out is short");
-        let leader = self.leader();
-        let failed = self.reads.tick(patience).into_iter();
-        outcomes.extend(failed.map(|token| Outcome::ReadFailed { token, leader }));
-    }
-
-    /// The records of `job` are on disk: tells Raft, and lets go what waited for them.
-    ///
-    /// While a `Ready` that cuts entries off is on its way to disk, Raft is not told of those
-    /// before it. Raft recognises what became durable by index and term alone; if a third leader
-    /// brings the cut entries back, it would take the first copy's confirmation for theirs,
-    /// although the log on disk may still end at the cut after a crash.
-    /// A snapshot cuts off everything.
-    pub(crate) fn confirm(
-        &mut self,
-        job: JobId,
-        messages: &mut Vec<Message>,
-        installed: &mut Vec<Installed>,
-    ) {
-        let mut number = None;
-        while self.unconfirmed.front().is_some_and(|ready| ready.job <= job) {
-            let ready = self.unconfirmed.pop_front().expect("just seen");
-            assert_eq!(ready.job, job, "jobs are confirmed one by one");
-            number = Some(ready.number);
-            messages.extend(ready.messages);
-        }
-        self.held_for.take_if(|held_for| *held_for <= job);
-        let number = number.expect("the group had records in this job");
-        if number >= self.cut_by {
-            self.raw.on_persist_ready(number);
-            if let Some((_, rows)) = self.installing.take_if(|(by, _)| *by <= number) {
-                self.raw.advance_apply_to(rows.index.0);
-                self.is_damaged = false;
-                self.doubt = None;
-                installed.push(Installed { group: self.id, rows });
-            }
-            self.stepped();
-        }
-    }
-
-    /// Notes that the caller has applied entries. What is below or equal to what is known already
-    /// says nothing new.
-    pub(crate) fn applied(&mut self, index: Index) {
-        assert!(
-            index <= self.handed_out,
-            "group {}: {index} was never handed out to be applied",
-            self.id
-        );
-        if index.0 > self.raw.raft.raft_log.applied {
-            self.raw.advance_apply_to(index.0);
-            // Rows that are being put in place are ahead of it.
-            if index > self.log().applied() {
-                self.raw.mut_store().set_applied(index);
-            }
-            self.stepped();
-        }
-    }
-
     /// Drops applied entries that nobody here or behind needs; of those that a follower lacks,
     /// as many as `lag_bytes` (leading) or `cache_bytes` hold stay.
     pub(crate) fn shrink(&mut self, cache_bytes: usize, lag_bytes: usize) {
@@ -636,121 +380,6 @@ impl Group {
     /// First entry in memory.
     pub(crate) fn first_kept(&self) -> Index {
         self.log().first_kept()
-    }
-
-    /// Takes one `Ready`. Returns whether this turn's log job has to be confirmed to this group.
-    pub(crate) fn take_ready(&mut self, out: &mut Yield<'_>) -> bool {
-        let mut ready = self.raw.ready();
-        let number = ready.number();
-        let records_before = out.records.len();
-        let snapshot = ready.snapshot().get_metadata();
-        let ends_doubt = self.doubt.is_some() && snapshot.index != 0;
-        let promise = self.promise(&ready, ends_doubt);
-        if !ends_doubt {
-            self.record_promise(promise.filter(|it| *it != self.recorded), out.records);
-        }
-        if snapshot.index != 0 {
-            assert!(self.is_staged(snapshot), "a snapshot is stepped only with its rows");
-            let rows = self.staged.take().expect("just seen");
-            self.install(number, rows, told_members(ready.snapshot()), out);
-        }
-        if ends_doubt {
-            // Behind all else that ends it: of a job a crash may leave a first part, and that is still in
-            // doubt.
-            self.record_promise(promise, out.records);
-        }
-        let entries = ready.take_entries();
-        if self.raw.mut_store().append(&entries) {
-            self.cut_by = number;
-        }
-        out.records.extend(entries.into_iter().map(|entry| Record::Entry {
-            group: self.id,
-            term: Term(entry.term),
-            index: Index(entry.index),
-            data: entry.data,
-        }));
-        let mut messages = ready.take_messages();
-        let mut promises = ready.take_persisted_messages();
-        if self.doubt.is_some() {
-            messages.clear();
-            promises.retain(|message| ends_doubt && self.is_answer_to_rows(message));
-        }
-        out.messages.append(&mut messages);
-        self.held.extend(ready.take_committed_entries());
-        for state in ready.take_read_states() {
-            let (group, index) = (self.id, Index(state.index));
-            let tokens = self.reads.finish_round(&state.request_ctx);
-            out.deeds.reads.extend(tokens.map(|token| ReadReady { group, token, index }));
-        }
-        self.raw.advance_append_async(ready);
-        self.hand_out(out);
-        let has_records = out.records.len() > records_before;
-
-        let waits_for = if has_records {
-            Some(out.job)
-        } else {
-            self.unconfirmed.back().map(|ready| ready.job)
-        };
-        match waits_for {
-            Some(job) => {
-                self.unconfirmed.push_back(Unconfirmed { number, job, messages: promises })
-            }
-            None => {
-                self.raw.on_persist_ready(number);
-                out.messages.extend(promises);
-            }
-        }
-        self.report_role(out.deeds);
-        has_records
-    }
-
-    /// Hands out what is committed, up to a change of members that has no record yet.
-    fn hand_out(&mut self, out: &mut Yield<'_>) {
-        if self.unrecorded.is_some_and(|at| at <= self.handed_out) {
-            self.record_members(out.records);
-        }
-        let mut entries = Vec::with_capacity(self.held.len());
-        while self.held_for.is_none()
-            && let Some(entry) = self.held.pop_front()
-        {
-            let (index, term) = (Index(entry.index), Term(entry.term));
-            if let Some(members) = self.news_of(&entry) {
-                self.take_up(members, out.records);
-                self.held_for = Some(out.job);
-                self.held.push_front(entry);
-                break;
-            }
-            if self.unrecorded == Some(index) {
-                self.record_members(out.records);
-                self.held_for = Some(out.job);
-                self.held.push_front(entry);
-                break;
-            }
-            assert_eq!(index.0, self.handed_out.0 + 1, "committed entries come without a hole");
-            self.handed_out = index;
-            let outcomes = &mut out.deeds.outcomes;
-            let token =
-                self.tokens.committed(index, term, |token| outcomes.push(Outcome::Lost { token }));
-            // Who belongs to the group is no command for the rules.
-            let data = if is_change(&entry.data) { Bytes::new() } else { entry.data };
-            entries.push(Committed { index, term, data, token });
-        }
-        if !entries.is_empty() {
-            out.deeds.apply.push(ApplyBatch { group: self.id, entries });
-        }
-    }
-
-    fn report_role(&mut self, deeds: &mut Deeds) {
-        let now = RoleChange {
-            group: self.id,
-            role: role(self.raw.raft.state),
-            term: Term(self.raw.raft.term),
-            leader: self.leader(),
-        };
-        if now != self.reported {
-            self.reported = now;
-            deeds.roles.push(now);
-        }
     }
 
     /// After everything that may have moved Raft's state: if it drew an election time-out from

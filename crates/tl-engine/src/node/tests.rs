@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used)]
-
 use tl_core::{Command, Entry, entry};
-use tl_raft::DriverConfig;
+use tl_raft::{DriverConfig, PeerId};
 use tl_store::{MemStore, StoreOptions};
 use tl_types::{Incarnation, Namespace, ResourcePath, RowKey, SessionId, Tenant};
 use tl_wal::memdisk::MemDisk;

@@ -6,14 +6,15 @@ mod feeds;
 mod members;
 mod quiet;
 mod snapshots;
-
 use std::hint::black_box;
 
+use bytes::Bytes;
 use tl_types::{Generation, Term};
 use tl_wal::{Position, Record};
 
 use super::*;
-use crate::deeds::{ApplyBatch, Committed, ReadReady, Role, Token};
+use crate::deeds::{ApplyBatch, Committed, Outcome, ReadReady, Role, Token};
+use crate::frame;
 use crate::recovery::{GroupStart, Recovery};
 
 const ME: PeerId = PeerId(1);

@@ -1,8 +1,14 @@
 #![allow(clippy::unwrap_used)]
-
+use bytes::Bytes;
 use proptest::prelude::*;
+use raft::CAMPAIGN_TRANSFER;
+use raft::eraftpb::{Entry, EntryType, MessageType};
+use tl_types::{GroupId, Index, Term};
 
+use super::build::LATE_ANSWERS_MAX;
 use super::*;
+use crate::group::Beat;
+use crate::members::Members;
 
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..200u64, 0..NUMBER_MAX]

@@ -1,13 +1,13 @@
 //! Three drivers over a network that loses, doubles, delays and cuts, with disks that lose what
 //! was not synced. Everything comes from one seed.
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use bytes::Bytes;
 use tl_types::Generation;
 
 use super::*;
-use crate::deeds::Fetch;
+use crate::deeds::{Fetch, Outcome};
 
 const PEERS: u64 = 3;
 const GROUPS: u16 = 4;

@@ -1,10 +1,12 @@
 //! A replica whose log lost durable records, and the leader that brings it past that.
-
+use bytes::Bytes;
 use raft::eraftpb::MessageType;
 
 use super::*;
 use crate::deeds::{Installed, Lacking, Staged};
 use crate::doubt::{ASK_TICKS, DOUBTED, Note};
+use crate::frame;
+use crate::frame::Said;
 use crate::members::Members;
 use crate::recovery::LogDamage;
 

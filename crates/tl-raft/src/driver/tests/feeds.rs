@@ -1,5 +1,5 @@
 //! Entries that memory has let go: asked of the log, and sent as Raft would have sent them.
-
+use bytes::Bytes;
 use raft::eraftpb::MessageType::{
     self, MsgAppend, MsgAppendResponse, MsgHeartbeatResponse, MsgRequestPreVoteResponse,
     MsgRequestVoteResponse,
@@ -8,6 +8,7 @@ use raft::eraftpb::MessageType::{
 use super::*;
 use crate::config::FETCH_SILENT_BEATS;
 use crate::deeds::Fetch;
+use crate::frame;
 
 const TERM: u64 = 9;
 /// The last entry that memory has let go, and the one that the leader began with.

@@ -1,10 +1,12 @@
 //! Who belongs to a group: changes of it, restarts in between, and who is listened to.
-
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use raft::eraftpb::MessageType;
 
 use super::*;
+use crate::deeds::Outcome;
+use crate::frame;
 use crate::members::{ChangeRefused, MemberChange, Members};
 
 const TICK_MS: u64 = 50;

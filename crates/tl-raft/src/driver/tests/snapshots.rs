@@ -1,9 +1,9 @@
 //! Rows that take the place of entries: when Raft goes on from them, and what happens around it.
-
 use raft::eraftpb::MessageType;
 
 use super::*;
 use crate::deeds::{Installed, Staged};
+use crate::frame;
 
 const LEADER: PeerId = PeerId(2);
 const ROWS: Staged = Staged { index: Index(40), term: Term(3), generation: Generation(7) };
