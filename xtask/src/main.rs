@@ -11,6 +11,7 @@
 mod accept;
 mod cage;
 mod cgroup;
+mod chaos;
 mod command;
 mod compare;
 mod crash;
@@ -59,8 +60,8 @@ enum Chore {
     Fix,
     /// Run the acceptance lines of one capability and print `line · figure · ok|missed|void`.
     Accept {
-        /// The capability: `node` is the single node, `limits` what it does at its limits, `fleet` shared work over a
-        /// database.
+        /// The capability: `node` is the single node, `limits` what it does at its limits, `three-nodes` a cluster,
+        /// `fleet` shared work over a database.
         name: String,
         #[command(flatten)]
         options: accept::Options,
@@ -76,6 +77,11 @@ enum Chore {
     Crash {
         #[command(flatten)]
         options: crash::Options,
+    },
+    /// Kill, freeze and end the members of a `tl dev` cluster, and check every acknowledged event.
+    Chaos {
+        #[command(flatten)]
+        options: chaos::Options,
     },
     /// Kill, freeze, cut off and slow members of a cluster for minutes, under writers and tails.
     Soak {
@@ -120,6 +126,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Accept { name, options } => accept::run(&name, &options),
         Chore::Compare { options } => compare::run(&options),
         Chore::Dataset => dataset::run().map(|_| ExitCode::SUCCESS),
+        Chore::Chaos { options } => chaos::run(&options).map(|_| ExitCode::SUCCESS),
         Chore::Crash { options } => crash::run(&options).map(|()| ExitCode::SUCCESS),
         Chore::Soak { options } => soak::run(&options),
         Chore::Planted { names } => planted::run(&names),

@@ -22,8 +22,8 @@ pub const STEPS: &[Step] = &[
     Step { name: "release", action: Action::Cargo("build --release --locked -p throughline") },
     Step { name: "sync-order", action: Action::Call(sync_order::run) },
     Step { name: "crash", action: Action::Call(crash::gate) },
-    // The tests run 200 seeds; these few show that the binary's own command does the same.
-    Step { name: "simulation", action: Action::Tl("sim --seeds 200..204") },
+    // The tests run the seeds before these; with them it is a thousand.
+    Step { name: "simulation", action: Action::Tl("sim --seeds 400..1000") },
     Step { name: "docs-run", action: Action::Call(docs_run::run) },
 ];
 

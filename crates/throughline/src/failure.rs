@@ -98,7 +98,8 @@ fn advice(error: &anyhow::Error) -> Option<String> {
         let next = "is a node running? Start one with `tl dev`, or say where it is with --url";
         return Some(next.to_owned());
     }
-    let advice = match failure.code()? {
+    let is_open = matches!(failure, ClientError::GaveUp { last, .. } if !last.changed_nothing());
+    let advice = match failure.code().or(is_open.then_some("raft_timeout"))? {
         "session_not_found" => "`tl session list --archived all` shows what is there",
         "session_exists" => "append to it, or choose another id",
         "session_tombstoned" => "a deleted id is not given out again; choose another one",
@@ -262,6 +263,16 @@ mod tests {
         let error = anyhow::Error::from(error);
         assert_eq!(exit_code(&error), EXIT_UNREACHABLE);
         assert!(advice(&error).is_some_and(|advice| advice.contains("tl dev")));
+    }
+
+    #[test]
+    fn a_write_of_unknown_outcome_is_not_called_unreachable() {
+        let url = "http://127.0.0.1:1".to_owned();
+        let last = Box::new(ClientError::Broken { url, source: "reset".into() });
+        let elapsed = std::time::Duration::from_secs(20);
+        let error = anyhow::Error::from(ClientError::GaveUp { attempts: 3, elapsed, last });
+        assert_eq!(exit_code(&error), 1);
+        assert!(advice(&error).is_some_and(|advice| advice.contains("may have taken effect")));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `tl sim`: the simulator that the product is tested with, for whoever wants to see it.
 
 use std::io::IsTerminal;
+use std::num::NonZero;
 use std::ops::Range;
 
 use clap::Args;
@@ -26,6 +27,10 @@ pub struct SimArgs {
     #[arg(long, value_name = "N", default_value_t = 2_000,
         value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     operations: u64,
+    /// Seeds that run at the same time, each on a thread of its own; as many as processors when
+    /// absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    threads: Option<u16>,
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -48,7 +53,7 @@ pub fn run(args: &SimArgs, out: &Out) -> anyhow::Result<()> {
     let seeds = args.seeds.clone().unwrap_or(seed..seed.saturating_add(1));
     let total = seeds.end - seeds.start;
     let mut said = Ok(());
-    let summary = tl_sim::run_many(seeds, &options, |report| {
+    let summary = tl_sim::run_many(seeds, &options, threads(args.threads), |report| {
         if said.is_ok() {
             said = tell(report, one, out);
         }
@@ -69,6 +74,15 @@ pub fn run(args: &SimArgs, out: &Out) -> anyhow::Result<()> {
     }
     out.line(&covered(&summary.coverage))?;
     out.line(&format!("{} of {total} seeds kept every promise", summary.runs))
+}
+
+/// As many as asked for, else as many as there are processors.
+fn threads(asked: Option<u16>) -> NonZero<u16> {
+    let processors = || {
+        let there = std::thread::available_parallelism().map_or(1, NonZero::get);
+        u16::try_from(there).unwrap_or(u16::MAX)
+    };
+    NonZero::new(asked.unwrap_or_else(processors)).unwrap_or(NonZero::<u16>::MIN)
 }
 
 /// One run: a line, and when it is the only one or broke something, what happened in it.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tl_types::Seq;
+use tl_types::limits::REQUEST_MEMORY_MS;
 
 use crate::error::{ClientError, Refusal};
 use crate::event::Event;
@@ -27,6 +28,9 @@ pub const REPLY_BYTES_MAX: usize = 96 * 1024 * 1024;
 const IDLE_CONNECTIONS_MAX: usize = 512;
 /// How long an idle connection is kept.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+/// Longest time for all attempts of a write with a key: half of what a server remembers keys for,
+/// so that a late attempt is still known there.
+pub const WRITE_RETRY_MAX: Duration = Duration::from_millis(REQUEST_MEMORY_MS / 2);
 /// The client's own name for a write: a server that took it already gives the first reply again.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -39,8 +43,8 @@ pub struct ClientOptions {
     pub request_timeout: Duration,
     /// The namespace asked for; the server's default when absent.
     pub namespace: Option<String>,
-    /// How long a write is repeated whose outcome is not known. Default 60 s. Appends go by the
-    /// policy of their [`Producer`](crate::Producer).
+    /// How long a write is repeated whose outcome is not known, at most [`WRITE_RETRY_MAX`]. Default
+    /// 60 s. Appends go by the policy of their [`Producer`](crate::Producer).
     pub write_retry: RetryPolicy,
 }
 
@@ -289,8 +293,11 @@ impl Client {
         path: &str,
         body: Bytes,
         content_type: &'static str,
+        policy: &RetryPolicy,
     ) -> Result<Reply, ClientError> {
-        self.send(Method::POST, path, Some((body, content_type))).await
+        let within = policy.attempt_within(self.options.request_timeout);
+        let request = self.with_body(Method::POST, path, Some((body, content_type)), within);
+        self.finish(path.to_owned(), request).await
     }
 
     /// A request for a stream of bytes: no limit on the whole, the caller watches for silence.
@@ -333,18 +340,22 @@ impl Client {
     }
 
     /// Sends a write until its outcome is known. Every attempt carries the same key, so it takes
-    /// effect once. When the first attempt reaches nobody, nothing was sent and it ends at once.
+    /// effect once, as long as the server remembers the key: ten minutes, or until the session's
+    /// group has taken 10,000 others. When the first attempt reaches nobody, nothing was sent and it
+    /// ends at once.
     async fn write(
         &self,
         method: Method,
         path: &str,
         body: Option<Body>,
     ) -> Result<Reply, ClientError> {
-        let key = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let mut attempts = self.options.write_retry.start();
+        let key = random_key()?;
+        let policy = self.options.write_retry.within(WRITE_RETRY_MAX);
+        let within = policy.attempt_within(self.options.request_timeout);
+        let mut attempts = policy.start();
         let mut is_first = true;
         loop {
-            let request = self.with_body(method.clone(), path, body.clone());
+            let request = self.with_body(method.clone(), path, body.clone(), within);
             let request = request.header(IDEMPOTENCY_KEY, &key);
             match self.finish(path.to_owned(), request).await {
                 Ok(reply) => return Ok(reply),
@@ -361,11 +372,18 @@ impl Client {
         path: &str,
         body: Option<Body>,
     ) -> Result<Reply, ClientError> {
-        self.finish(path.to_owned(), self.with_body(method, path, body)).await
+        let request = self.with_body(method, path, body, self.options.request_timeout);
+        self.finish(path.to_owned(), request).await
     }
 
-    fn with_body(&self, method: Method, path: &str, body: Option<Body>) -> reqwest::RequestBuilder {
-        let request = self.request(method, path).timeout(self.options.request_timeout);
+    fn with_body(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Body>,
+        within: Duration,
+    ) -> reqwest::RequestBuilder {
+        let request = self.request(method, path).timeout(within);
         match body {
             Some((body, content_type)) => request.header(CONTENT_TYPE, content_type).body(body),
             None => request,
@@ -416,6 +434,15 @@ impl Client {
         }
         Ok(Reply { url, body: body.freeze() })
     }
+}
+
+/// A name that nobody else gives a request: the server makes ids of sessions from it.
+fn random_key() -> Result<String, ClientError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|e| {
+        ClientError::BadArgument(format!("the operating system gave no random bytes: {e}"))
+    })?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 /// Bytes and their content type.

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+/// The code of a server fault before which nothing was written.
+const NOT_PROPOSED: &str = "raft_unavailable";
+
 /// Statuses after which the same request may be sent again.
 const RETRYABLE_STATUSES: [u16; 7] = [408, 425, 429, 500, 502, 503, 504];
 
@@ -88,7 +91,7 @@ pub enum ClientError {
         attempts: u32,
         /// How long that took.
         elapsed: Duration,
-        /// The last failure.
+        /// The last failure; of a write, the last one that leaves its outcome open, if any does.
         #[source]
         last: Box<ClientError>,
     },
@@ -157,15 +160,17 @@ impl ClientError {
         }
     }
 
-    /// Whether a write that ended so certainly changed nothing. A broken connection, a server
-    /// fault or a time-out leaves that open.
+    /// Whether a write that ended so certainly changed nothing. A broken connection, a time-out or
+    /// a server fault leaves that open; `raft_unavailable` says that nothing was written.
     #[must_use]
     pub fn changed_nothing(&self) -> bool {
         match self {
             ClientError::BadArgument(_)
             | ClientError::Unreachable { .. }
             | ClientError::Unsettled { .. } => true,
-            ClientError::Refused(refusal) => refusal.status < 500 && refusal.status != 408,
+            ClientError::Refused(refusal) => {
+                refusal.status < 500 && refusal.status != 408 || refusal.code == NOT_PROPOSED
+            }
             ClientError::Broken { .. }
             | ClientError::Unexpected { .. }
             | ClientError::GaveUp { .. }
@@ -210,5 +215,8 @@ mod tests {
         assert!(error.changed_nothing());
         let error = ClientError::Refused(Refusal::from_reply(503, None, b"{}"));
         assert!(error.is_retryable() && !error.changed_nothing());
+        let body = br#"{"error":"raft_unavailable"}"#;
+        let error = ClientError::Refused(Refusal::from_reply(503, None, body));
+        assert!(error.is_retryable() && error.changed_nothing());
     }
 }

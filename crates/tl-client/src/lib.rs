@@ -24,7 +24,7 @@ pub mod tail;
 pub mod verify;
 pub mod workload;
 
-pub use client::{Client, ClientOptions, EventPage};
+pub use client::{Client, ClientOptions, EventPage, WRITE_RETRY_MAX};
 pub use content::{ContentHash, NewEvent};
 pub use error::{ClientError, Refusal};
 pub use event::{Event, EventFields};

@@ -215,8 +215,8 @@ impl Producer {
     }
 
     async fn attempt(&self, write: &Write) -> Result<Settled, ClientError> {
-        let reply =
-            self.client.append_body(&write.path, write.body.clone(), write.content_type).await?;
+        let (body, content_type) = (write.body.clone(), write.content_type);
+        let reply = self.client.append_body(&write.path, body, content_type, &self.policy).await?;
         let settled = if write.batch {
             let reply: BatchReply = reply.json()?;
             Settled {
@@ -307,7 +307,8 @@ impl Client {
         let positioned = events.iter().map(|(event, id, at)| (event, id.as_str(), *at));
         let (path, body, content_type) =
             batch_request(session, positioned, None, BatchEncoding::Ndjson)?;
-        let reply: BatchReply = self.append_body(&path, body, content_type).await?.json()?;
+        let reply: BatchReply =
+            self.append_body(&path, body, content_type, &RetryPolicy::once()).await?.json()?;
         Ok(BatchAppended {
             first_seq: Seq(reply.first_seq),
             last_seq: Seq(reply.last_seq),

@@ -12,6 +12,9 @@ pub const RETRY_DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 /// Longest wait that a server may ask for; a longer `Retry-After` is cut to this.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// Part of a deadline that one attempt may use up.
+const ATTEMPT_SHARE: f64 = 0.4;
+
 /// Waits of `first · 2^n`, at most `max`, each moved by up to `± jitter_ratio`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
@@ -80,10 +83,27 @@ impl RetryPolicy {
         RetryPolicy { backoff, attempts_max: None, deadline: None }
     }
 
+    /// The same policy with an end no later than `most`.
+    #[must_use]
+    pub fn within(self, most: Duration) -> RetryPolicy {
+        RetryPolicy { deadline: Some(self.deadline.map_or(most, |own| own.min(most))), ..self }
+    }
+
+    /// Longest wait for the answer to one attempt: `most`, or so much less that a peer which takes
+    /// the first attempt and hangs leaves time for another one.
+    #[must_use]
+    pub fn attempt_within(&self, most: Duration) -> Duration {
+        let share = |deadline: Duration| deadline.mul_f64(ATTEMPT_SHARE);
+        match (self.attempts_max, self.deadline) {
+            (Some(1), _) | (_, None) => most,
+            (_, Some(deadline)) => most.min(share(deadline)),
+        }
+    }
+
     /// Starts counting attempts and time.
     #[must_use]
     pub fn start(&self) -> Attempts {
-        Attempts { policy: *self, started: Instant::now(), failures: 0 }
+        Attempts { policy: *self, started: Instant::now(), failures: 0, open: None }
     }
 }
 
@@ -93,6 +113,9 @@ pub struct Attempts {
     policy: RetryPolicy,
     started: Instant,
     failures: u32,
+    /// The last failure that leaves open whether the request took effect: a later one that is sure
+    /// of itself says nothing about that.
+    open: Option<Box<ClientError>>,
 }
 
 impl Attempts {
@@ -115,9 +138,13 @@ impl Attempts {
         if attempts_used && self.failures == 1 {
             return Err(failure);
         }
+        let last = Box::new(failure);
         if attempts_used || time_used {
-            let attempts = self.failures;
-            return Err(ClientError::GaveUp { attempts, elapsed, last: Box::new(failure) });
+            let last = if last.changed_nothing() { self.open.take().unwrap_or(last) } else { last };
+            return Err(ClientError::GaveUp { attempts: self.failures, elapsed, last });
+        }
+        if !last.changed_nothing() {
+            self.open = Some(last);
         }
         tokio::time::sleep(wait).await;
         Ok(())
@@ -127,6 +154,17 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attempt_leaves_time_for_another_one() {
+        let most = Duration::from_secs(30);
+        let policy = |seconds| RetryPolicy::default().within(Duration::from_secs(seconds));
+        assert_eq!(policy(20).attempt_within(most), Duration::from_secs(8));
+        assert_eq!(policy(60).attempt_within(most), Duration::from_secs(24));
+        assert_eq!(policy(600).deadline, Some(RETRY_DEADLINE_DEFAULT), "never later than it was");
+        assert_eq!(RetryPolicy::once().attempt_within(most), most);
+        assert_eq!(RetryPolicy::until_dropped(Backoff::WRITE).attempt_within(most), most);
+    }
 
     #[test]
     fn waits_double_up_to_the_ceiling() {

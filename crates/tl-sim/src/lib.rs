@@ -34,6 +34,10 @@
 //! cover that), and the hub between rows and tails, which has threads (the engine's tests cover
 //! it).
 
+use std::num::NonZero;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 pub mod coverage;
 pub mod invariants;
 pub mod options;
@@ -58,21 +62,47 @@ pub fn run(seed: u64, options: &Options) -> Report {
     world::run(seed, options)
 }
 
-/// Runs many seeds, and says after each what it gave. Stops at the first broken promise.
+/// Seeds that one thread has before it; a thread that is done with its own waits for no other until
+/// all of them are.
+const SEEDS_PER_THREAD: u64 = 16;
+
+/// Runs many seeds on some threads, and says after each what it gave, in the order of the seeds.
+/// Stops at the first broken promise: what is said does not depend on the number of threads.
 pub fn run_many(
-    seeds: impl IntoIterator<Item = u64>,
+    mut seeds: Range<u64>,
     options: &Options,
+    threads: NonZero<u16>,
     mut each: impl FnMut(&Report),
 ) -> Summary {
     let mut summary = Summary::default();
-    for seed in seeds {
-        let report = run(seed, options);
-        each(&report);
-        let broken = report.violation.is_some();
-        summary.add(report);
-        if broken {
-            break;
+    while !seeds.is_empty() {
+        let end = seeds.end.min(seeds.start + u64::from(threads.get()) * SEEDS_PER_THREAD);
+        for report in run_some(seeds.start..end, options, threads) {
+            each(&report);
+            let broken = report.violation.is_some();
+            summary.add(report);
+            if broken {
+                return summary;
+            }
         }
+        seeds.start = end;
     }
     summary
+}
+
+/// The reports of a few seeds, in order.
+fn run_some(seeds: Range<u64>, options: &Options, threads: NonZero<u16>) -> Vec<Report> {
+    let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
+    let work = || {
+        let taken = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < end);
+        std::iter::from_fn(taken).map(|seed| run(seed, options)).collect::<Vec<_>>()
+    };
+    let mut reports: Vec<Report> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads.get()).map(|_| scope.spawn(work)).collect();
+        let done = running.into_iter().map(std::thread::ScopedJoinHandle::join);
+        // A seed that panics is a bug of ours, and the whole run says so.
+        done.flat_map(|one| one.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    reports.sort_unstable_by_key(|report| report.seed);
+    reports
 }

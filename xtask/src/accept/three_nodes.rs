@@ -10,7 +10,7 @@ mod speed;
 
 use super::{Line, Run, Verdict};
 use crate::command::Call;
-use crate::{faces, soak, tree};
+use crate::{chaos, faces, soak, tree};
 
 /// Every line, in order.
 pub const LINES: &[Line] = &[
@@ -34,6 +34,11 @@ pub const LINES: &[Line] = &[
         is_test_command: false,
         run: Run::Minutes(8, faults),
     },
+    line(
+        "dev",
+        "`tl dev --nodes 3` under `cargo xtask chaos`: a minute of blows loses nothing",
+        dev,
+    ),
     line("rows", "kill -9 of whoever takes or gives whole groups, in the middle of it", rows),
     line(
         "large-group",
@@ -84,6 +89,12 @@ fn processes() -> Result<Verdict> {
 fn faults(minutes: u32) -> Result<Verdict> {
     soak::for_minutes(minutes)?;
     Ok(Verdict::Ok(format!("{minutes} minutes, no violation")))
+}
+
+fn dev() -> Result<Verdict> {
+    let options = chaos::Options { nodes: 3, seconds: 60, writers: 8, seed: None };
+    let (blows, events) = chaos::run(&options)?;
+    Ok(Verdict::Ok(format!("{blows} blows, {events} events, none lost")))
 }
 
 fn rows() -> Result<Verdict> {

@@ -94,7 +94,14 @@ pub async fn run(
                 tokio::select! {
                     () = &mut stop => break Ok(()),
                     started = again(&plan, number, &processes[number]) => match started {
-                        Ok(process) => processes[number] = process,
+                        Ok(process) => {
+                            processes[number] = process;
+                            if for_programs {
+                                let back = shown(&plan.members[number], &processes[number]);
+                                // Whoever read the first line may have gone.
+                                let _ = out.json(&json!({ "restarted": back }));
+                            }
+                        }
                         Err(error) => break Err(error),
                     }
                 }
@@ -243,19 +250,20 @@ fn signal(process: &Process) {
     }
 }
 
+/// A member, for programs.
+fn shown(member: &Member, process: &Process) -> serde_json::Value {
+    json!({
+        "name": member.name,
+        "url": process.ready.url,
+        "pid": process.ready.pid,
+        "data_dir": member.data.display().to_string(),
+    })
+}
+
 fn tell(plan: &Plan, processes: &[Process], for_programs: bool, out: &Out) -> anyhow::Result<()> {
     let members = plan.members.iter().zip(processes);
     if for_programs {
-        let nodes: Vec<_> = members
-            .map(|(member, process)| {
-                json!({
-                    "name": member.name,
-                    "url": process.ready.url,
-                    "pid": process.ready.pid,
-                    "data_dir": member.data.display().to_string(),
-                })
-            })
-            .collect();
+        let nodes: Vec<_> = members.map(|(member, process)| shown(member, process)).collect();
         return out.json(&json!({ "ready": true, "nodes": nodes }));
     }
     let mut text = format!(

@@ -154,16 +154,28 @@ fn one_command_runs_a_cluster_for_trying_things_out() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let mut line = String::new();
     let mut stdout = std::io::BufReader::new(dev.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
-    let ready: Value = serde_json::from_str(&line).unwrap();
+    let mut said = || -> Value {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    let ready = said();
     let url = |node: usize| ready["nodes"][node]["url"].as_str().unwrap().to_owned();
     let created = run(&format!("session create chat-42 --json --url {}", url(0)));
     assert_eq!(created.code, 0, "{created:?}");
     let words = "session append chat-42 --text hello --actor user:ann --json --url";
     let appended = run(&format!("{words} {}", url(1)));
     assert_eq!(appended.code, 0, "{appended:?}");
+    let shown = run(&format!("session get chat-42 --json --url {}", url(2)));
+    assert_eq!(shown.json()["last_seq"], Value::from(1), "{shown:?}");
+    // One that is killed is started again, at its address and with what it had.
+    let killed = ready["nodes"][2]["pid"].as_i64().unwrap();
+    let killed = rustix::process::Pid::from_raw(killed.try_into().unwrap()).unwrap();
+    kill_process(killed, Signal::KILL).unwrap();
+    let restarted = &said()["restarted"];
+    assert_eq!(restarted["name"], "node-3", "{restarted}");
+    assert_ne!(restarted["pid"], ready["nodes"][2]["pid"], "{restarted}");
     let shown = run(&format!("session get chat-42 --json --url {}", url(2)));
     assert_eq!(shown.json()["last_seq"], Value::from(1), "{shown:?}");
     let pid = rustix::process::Pid::from_child(&dev);

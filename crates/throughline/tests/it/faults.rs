@@ -7,7 +7,7 @@
 //! write through it. A fault counts once the members themselves say that it is there: a cut that
 //! cuts nothing fails the test.
 //!
-//! `TL_FAULTS_MINUTES` repeats all faults, each for longer, under more writers and tails, until
+//! Each fault lasts ten seconds. `TL_FAULTS_MINUTES` repeats all of them, each for a minute, until
 //! the time is over: `cargo xtask soak`.
 
 mod net;
@@ -39,15 +39,17 @@ struct Plan {
 impl Plan {
     fn of_environment() -> Plan {
         match std::env::var("TL_FAULTS_MINUTES") {
-            Err(_) => {
-                Plan { writers: 3, sessions: 2, fault: Duration::from_secs(2), all: Duration::ZERO }
-            }
+            Err(_) => Plan::of(Duration::from_secs(10), Duration::ZERO),
             Ok(minutes) => {
                 let minutes: u64 = minutes.parse().expect("TL_FAULTS_MINUTES is a number");
-                let all = Duration::from_secs(60 * minutes);
-                Plan { writers: 11, sessions: 6, fault: Duration::from_secs(60), all }
+                Plan::of(Duration::from_secs(60), Duration::from_secs(60 * minutes))
             }
         }
+    }
+
+    /// 33 writers and 18 tails.
+    fn of(fault: Duration, all: Duration) -> Plan {
+        Plan { writers: 11, sessions: 6, fault, all }
     }
 }
 

@@ -77,4 +77,34 @@ async fn attempts_of_a_write_are_bounded_also_when_the_peer_goes_away_meanwhile(
     let error = client(&peer).delete("s").await.unwrap_err();
     assert!(matches!(error, ClientError::GaveUp { attempts: 3, .. }), "{error}");
     assert!(!error.changed_nothing(), "the first attempt may have taken effect");
+    assert!(!error.is_unreachable(), "that nobody is there now says nothing about it: {error}");
+}
+
+#[tokio::test]
+async fn what_is_said_in_the_end_is_that_the_outcome_is_open() {
+    let script = vec![refused(503, "raft_timeout"), refused(503, "raft_unavailable"), row(201)];
+    let mut peer = Peer::with(script).await;
+    let write_retry = RetryPolicy { attempts_max: Some(2), ..RetryPolicy::until_dropped(QUICK) };
+    let options = ClientOptions { write_retry, ..Default::default() };
+    let client = Client::with_options(&peer.url, options).unwrap();
+    let error = client.create(&CreateSession::with_id("s")).await.unwrap_err();
+    assert_eq!(error.code(), Some("raft_timeout"), "{error}");
+    // A write of which it is known says so.
+    let script = vec![refused(503, "raft_unavailable"), refused(503, "raft_unavailable")];
+    peer = Peer::with(script).await;
+    client.set_base(&peer.url).unwrap();
+    let error = client.create(&CreateSession::with_id("s")).await.unwrap_err();
+    assert_eq!(error.code(), Some("raft_unavailable"), "{error}");
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_a_write_and_hangs_leaves_time_for_another_attempt() {
+    let mut peer = Peer::with(vec![Answer::Silence, row(201)]).await;
+    let deadline = Some(Duration::from_millis(2_000));
+    let write_retry = RetryPolicy { deadline, ..RetryPolicy::until_dropped(QUICK) };
+    let options = ClientOptions { write_retry, ..Default::default() };
+    let client = Client::with_options(&peer.url, options).unwrap();
+    assert_eq!(client.create(&CreateSession::with_id("s")).await.unwrap().id, "s");
+    let first = peer.asked().await;
+    assert_eq!(peer.asked().await, first);
 }

@@ -1,7 +1,11 @@
 //! The simulator held to its own promises: every seed keeps them all, one seed is one run, and
 //! what runs are made of does happen.
 
-use tl_sim::{Coverage, Options, Report, run};
+#![allow(clippy::unwrap_used)]
+
+use std::num::NonZero;
+
+use tl_sim::{Coverage, Options, Report, run, run_many};
 
 fn keeps_every_promise(seed: u64) -> Report {
     let report = run(seed, &Options::default());
@@ -112,4 +116,23 @@ fn one_seed_is_one_run() {
         assert_eq!(one.recent, two.recent, "seed {seed}");
     }
     assert_ne!(keeps_every_promise(4).trace, keeps_every_promise(5).trace);
+}
+
+#[test]
+fn many_seeds_say_the_same_on_any_number_of_threads() {
+    // A few operations are enough to tell runs apart.
+    let options = Options { operations_min: 100, ..Options::default() };
+    let said = |threads| {
+        let mut said = Vec::new();
+        let threads = NonZero::new(threads).unwrap();
+        let summary = run_many(40..58, &options, threads, |report| {
+            said.push((report.seed, report.trace));
+        });
+        assert!(summary.broken.is_none(), "{:?}", summary.broken);
+        assert_eq!(summary.runs, 18);
+        (said, summary.coverage)
+    };
+    let (one, all) = (said(1), said(3));
+    assert!(one.0.iter().map(|(seed, _)| *seed).eq(40..58), "{:?}", one.0);
+    assert_eq!(one, all);
 }
