@@ -44,10 +44,17 @@ pub(super) struct Taking {
     is_comparing: bool,
     /// The next chunk is to be asked for when the store has room.
     is_ask_due: bool,
-    /// Nothing gets out of memory since then.
-    stuck_since_ms: Option<u64>,
+    /// Rows wait to get out of memory, and none did since then.
+    stuck: Option<Stuck>,
     heard_ms: u64,
     said_ms: u64,
+}
+
+/// Since when the store has flushed nothing, and how often it had by then.
+#[derive(Debug, Clone, Copy)]
+struct Stuck {
+    since_ms: u64,
+    flushes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +90,13 @@ impl Taking {
         }
         self.asked = Some(Wanted::Rows);
         What::Ask { chunk }
+    }
+
+    /// A disk may be slow: each flush that ends says that it has room.
+    fn look_whether_stuck(&mut self, now_ms: u64, is_full: bool, flushes: u64) {
+        let is_waiting = is_full || matches!(self.stage, Stage::Flushing { .. });
+        let before = self.stuck.filter(|before| before.flushes == flushes);
+        self.stuck = is_waiting.then_some(before.unwrap_or(Stuck { since_ms: now_ms, flushes }));
     }
 
     pub(super) fn count(&self, open: &mut CatchUpOpen) {
@@ -170,7 +184,7 @@ impl<S: OrderedStore> Node<S> {
             asked: None,
             is_comparing: false,
             is_ask_due: false,
-            stuck_since_ms: None,
+            stuck: None,
             heard_ms: now.boot_ms,
             said_ms: now.boot_ms,
         });
@@ -380,11 +394,9 @@ impl<S: OrderedStore> Node<S> {
 
     /// False when the transfer is to be let go.
     fn move_one_taking(&mut self, at: usize, now: Now, turned: &mut Turned) -> bool {
-        let is_stuck = self.store.is_full();
+        let (is_full, flushes) = (self.store.is_full(), self.store.flushes());
         let taking = &mut self.catch_up.taking[at];
-        let since_ms = taking.stuck_since_ms.unwrap_or(now.boot_ms);
-        taking.stuck_since_ms =
-            (is_stuck || matches!(taking.stage, Stage::Flushing { .. })).then_some(since_ms);
+        taking.look_whether_stuck(now.boot_ms, is_full, flushes);
         let taking = &self.catch_up.taking[at];
         let group = taking.group;
         if self.driver.is_installing(group) {
@@ -446,11 +458,12 @@ impl<S: OrderedStore> Node<S> {
     /// The next attempt has another generation, and copies from this one what is still right.
     /// Where there is no room, nothing is kept for it.
     fn let_go(&mut self, at: usize, now: Now) {
-        let taking = self.catch_up.taking.swap_remove(at);
+        let mut taking = self.catch_up.taking.swap_remove(at);
+        taking.look_whether_stuck(now.boot_ms, self.store.is_full(), self.store.flushes());
         self.catch_up.counts.let_go += 1;
         if taking.stage != Stage::Naming {
             let loaded = taking.last_key.map(|upto| (taking.generation, upto));
-            let stuck_ms = taking.stuck_since_ms.map_or(0, |since| now.boot_ms - since);
+            let stuck_ms = taking.stuck.map_or(0, |stuck| now.boot_ms - stuck.since_ms);
             let of_use = further(taking.sources.cut_off, loaded);
             let of_use = of_use.filter(|_| stuck_ms < NO_ROOM_MS);
             if let Some(extent) = of_use

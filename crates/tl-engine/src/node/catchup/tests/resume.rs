@@ -214,6 +214,40 @@ fn what_was_cut_off_goes_in_time_and_at_once_where_there_is_no_room() {
 }
 
 #[test]
+fn a_load_that_a_slow_disk_takes_bit_by_bit_is_kept() {
+    // All of it is loaded, in so many memtables; a flush takes a bit less than is no room.
+    let waiting = |flushes: u64| {
+        let (mut taker, rows) = cut_off();
+        for _ in 1..flushes {
+            let row = (rows[0].0.clone(), Some(rows[0].1.clone()));
+            taker.node.store().load(GROUP, Generation(1), vec![row]);
+            taker.node.store().rotate();
+        }
+        assert_eq!(taker.hear(GIVER, GROUP, 7, last(2, &rows[7..], &rows)), []);
+        for _ in 1..flushes {
+            taker.later(NO_ROOM_MS - 1);
+            assert!(taker.node.store().flush_one().unwrap());
+            assert_eq!(taker.hear(GIVER, GROUP, 7, OFFER), [What::Ask { chunk: 3 }], "not yet");
+        }
+        (taker, rows)
+    };
+    let (mut taker, rows) = waiting(4);
+    taker.later(NO_ROOM_MS - 1);
+    taker.hear(GIVER, GROUP, 7, What::Gone);
+    while taker.node.store().flush_one().unwrap() {}
+    taker.hear(GIVER, GROUP, 8, OFFER);
+    assert_eq!(taker.hear(GIVER, GROUP, 8, print(0, &rows, Some(&rows))), [], "all is here");
+    let resumed = taker.node.catch_up_counts().bytes_resumed;
+    assert_eq!(resumed, encoded(&rows).len() as u64);
+    // Nothing at all could be flushed for so long: there is no room.
+    let (mut taker, _) = waiting(4);
+    taker.later(NO_ROOM_MS);
+    taker.hear(GIVER, GROUP, 7, What::Gone);
+    while taker.node.store().flush_one().unwrap() {}
+    assert_eq!(taker.hear(GIVER, GROUP, 8, OFFER), [What::Ask { chunk: 0 }]);
+}
+
+#[test]
 fn over_restarts_of_the_taker_and_a_change_of_leader_rows_travel_once() {
     let (mut trio, taker, written) = behind(0);
     let limits = CatchUpLimits { chunk_bytes: 512, ..CatchUpLimits::default() };
