@@ -75,7 +75,7 @@ const AGAIN_MS: u64 = 1_000;
 /// makes room for others, milliseconds.
 const STALLED_MS: u64 = 60_000;
 /// A taker from whose memory nothing gets out for so long has no room on its disk, as a rule: it keeps
-/// nothing of what it lets go then, milliseconds.
+/// nothing then that is only there to be copied from, nor what it lets go, milliseconds.
 const NO_ROOM_MS: u64 = 5_000;
 /// How long a taker that has everything may need to go on from it, milliseconds.
 const INSTALL_WITHIN_MS: u64 = 30_000;

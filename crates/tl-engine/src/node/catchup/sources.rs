@@ -99,6 +99,12 @@ impl CutOffs {
         kept.next().map(|kept| kept.extent.0)
     }
 
+    /// There is no room for any of them: none stays any longer.
+    pub(super) fn let_all_go(&mut self) {
+        self.kept.iter_mut().for_each(|kept| kept.until_ms = 0);
+        self.former_until_ms = self.former_until_ms.map(|_| 0);
+    }
+
     /// A group of which a load has stayed for long enough.
     pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<GroupId> {
         let at = self.kept.iter().position(|kept| kept.until_ms <= now_ms)?;
@@ -168,5 +174,11 @@ mod tests {
         assert!(!cut_offs.former_are_due(499 + CUT_OFF_STAYS_MS));
         assert!(cut_offs.former_are_due(500 + CUT_OFF_STAYS_MS));
         assert!(!cut_offs.former_are_due(500 + CUT_OFF_STAYS_MS), "once");
+        cut_offs.let_all_go();
+        assert_eq!(cut_offs.pop_due(0), Some(GroupId(1)), "there is no room");
+        assert!(!cut_offs.former_are_due(0), "once");
+        let mut cut_offs = CutOffs::new(500);
+        cut_offs.let_all_go();
+        assert!(cut_offs.former_are_due(0));
     }
 }

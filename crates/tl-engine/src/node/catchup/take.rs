@@ -99,6 +99,10 @@ impl Taking {
         self.stuck = is_waiting.then_some(before.unwrap_or(Stuck { since_ms: now_ms, flushes }));
     }
 
+    fn has_no_room(&self, now_ms: u64) -> bool {
+        self.stuck.is_some_and(|stuck| now_ms.saturating_sub(stuck.since_ms) >= NO_ROOM_MS)
+    }
+
     pub(super) fn count(&self, open: &mut CatchUpOpen) {
         let counted = match self.stage {
             Stage::Naming | Stage::Loading => &mut open.loading,
@@ -296,7 +300,8 @@ impl<S: OrderedStore> Node<S> {
             taking.is_ask_due = true;
             return self.ask(at, now, turned);
         };
-        let is_resumed = taking.cut_off() == Some(found_in);
+        // It may have been let go meanwhile.
+        let is_resumed = found_in > self.slots[usize::from(of.0.0)].generation;
         let counts = &mut self.catch_up.counts;
         let counted = if is_resumed { &mut counts.bytes_resumed } else { &mut counts.bytes_alike };
         *counted += rows.len() as u64;
@@ -397,6 +402,9 @@ impl<S: OrderedStore> Node<S> {
         let (is_full, flushes) = (self.store.is_full(), self.store.flushes());
         let taking = &mut self.catch_up.taking[at];
         taking.look_whether_stuck(now.boot_ms, is_full, flushes);
+        if taking.has_no_room(now.boot_ms) {
+            self.make_room(at);
+        }
         let taking = &self.catch_up.taking[at];
         let group = taking.group;
         if self.driver.is_installing(group) {
@@ -427,6 +435,17 @@ impl<S: OrderedStore> Node<S> {
             }
         }
         true
+    }
+
+    /// Keeps nothing that is only there to be copied from, of whichever group: what this transfer
+    /// still lacks of it travels, and compaction may give its room to what is loaded.
+    fn make_room(&mut self, at: usize) {
+        self.catch_up.cut_offs.let_all_go();
+        let taking = &mut self.catch_up.taking[at];
+        if taking.sources.cut_off.take().is_some() {
+            let group = taking.group;
+            self.keep_rows(group);
+        }
     }
 
     /// Entries came all the same, perhaps from another leader. Of a group whose rows are damaged
@@ -462,10 +481,9 @@ impl<S: OrderedStore> Node<S> {
         taking.look_whether_stuck(now.boot_ms, self.store.is_full(), self.store.flushes());
         self.catch_up.counts.let_go += 1;
         if taking.stage != Stage::Naming {
+            let has_no_room = taking.has_no_room(now.boot_ms);
             let loaded = taking.last_key.map(|upto| (taking.generation, upto));
-            let stuck_ms = taking.stuck.map_or(0, |stuck| now.boot_ms - stuck.since_ms);
-            let of_use = further(taking.sources.cut_off, loaded);
-            let of_use = of_use.filter(|_| stuck_ms < NO_ROOM_MS);
+            let of_use = further(taking.sources.cut_off, loaded).filter(|_| !has_no_room);
             if let Some(extent) = of_use
                 && let Some(oldest) = self.catch_up.cut_offs.keep(taking.group, extent, now.boot_ms)
             {

@@ -26,8 +26,12 @@ fn compact(taker: &Taker) {
 }
 
 fn has(taker: &Taker, generation: u32, rows: &[Row]) -> bool {
+    has_of(taker, GROUP, generation, rows)
+}
+
+fn has_of(taker: &Taker, group: GroupId, generation: u32, rows: &[Row]) -> bool {
     let store = taker.node.store();
-    let value = |key: &RowKey| store.get(GROUP, Generation(generation), key).unwrap();
+    let value = |key: &RowKey| store.get(group, Generation(generation), key).unwrap();
     rows.iter().all(|(key, of)| value(key).as_ref() == Some(of))
 }
 
@@ -211,6 +215,47 @@ fn what_was_cut_off_goes_in_time_and_at_once_where_there_is_no_room() {
     assert!(!kept(&taker, &rows));
     while taker.node.store().flush_one().unwrap() {}
     assert_eq!(taker.hear(GIVER, GROUP, 8, OFFER), [What::Ask { chunk: 0 }]);
+}
+
+#[test]
+fn what_is_only_kept_to_be_copied_from_makes_room_for_what_is_taken() {
+    let (mut taker, rows) = (Taker::new(3), rows());
+    let cut_off = |taker: &mut Taker, group: GroupId| {
+        taker.hear(GIVER, group, 7, OFFER);
+        taker.hear(GIVER, group, 7, chunk(0, &rows[..4]));
+        flush(taker);
+        taker.hear(GIVER, group, 7, What::Gone);
+    };
+    let kept = |taker: &Taker| {
+        compact(taker);
+        // No row that a flush leaves in the cache.
+        [0, 1, 2].map(|group| has_of(taker, GroupId(group), 1, &rows[1..2]))
+    };
+    let (former, other) = (GroupId(2), GroupId(1));
+    cut_off(&mut taker, former);
+    taker.restart();
+    cut_off(&mut taker, other);
+    cut_off(&mut taker, GROUP);
+    assert_eq!(taker.hear(GIVER, GROUP, 8, OFFER), [What::AskFingerprint { chunk: 0 }]);
+    // Nothing can be written out.
+    while !taker.node.store().is_full() {
+        let row = (rows[9].0.clone(), Some(rows[9].1.clone()));
+        taker.node.store().load(GROUP, Generation(2), vec![row]);
+        taker.node.store().rotate();
+    }
+    taker.later(0);
+    taker.later(NO_ROOM_MS - 1);
+    assert_eq!(kept(&taker), [true; 3]);
+    taker.later(1);
+    assert_eq!(kept(&taker), [false; 3]);
+    // It goes on once there is room.
+    while taker.node.store().flush_one().unwrap() {}
+    taker.later(0);
+    assert_eq!(taker.hear(GIVER, GROUP, 8, chunk(0, &rows[..2])), [What::Ask { chunk: 1 }]);
+    assert_eq!(taker.hear(GIVER, GROUP, 8, last(1, &rows[2..], &rows)), []);
+    while taker.node.store().flush_one().unwrap() {}
+    assert_eq!(taker.later(10), [What::Ready]);
+    assert!(has(&taker, 2, &rows));
 }
 
 #[test]
