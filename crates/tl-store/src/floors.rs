@@ -16,7 +16,8 @@ const FLOORS_MAX: usize = 1 << 20;
 /// Rows that one step of a session's floor counts for at most: a floor of a session that is
 /// gone says nothing of how many there were.
 const SESSION_ROWS_GUESS: u64 = 10_000;
-/// Rows that a change of generation counts for.
+/// Rows that a change of generation counts for: those in tables with rows of others. What has
+/// tables to itself goes with these, and is not counted.
 const GENERATION_ROWS_GUESS: u64 = 100_000;
 
 type SessionOf = (GroupId, Generation, ResourceNumber);
@@ -95,6 +96,14 @@ impl Floors {
         self.forgotten.store(0, Ordering::Relaxed);
     }
 
+    /// Whether rows of this generation can no longer be read by anyone, nor copied from.
+    pub(crate) fn is_dead(&self, group: GroupId, generation: Generation) -> bool {
+        let live = self.live.read().get(&group).copied();
+        live.is_some_and(|live| {
+            generation != live && (generation < live || !self.is_loading(group, generation))
+        })
+    }
+
     fn is_loading(&self, group: GroupId, generation: Generation) -> bool {
         let loading = self.loading.read();
         loading.get(&group).is_none_or(|loading| loading.contains(&generation))
@@ -107,10 +116,7 @@ impl Floors {
         if row.table() == Table::Applied {
             return false;
         }
-        if let Some(live) = self.live.read().get(&group).copied()
-            && generation != live
-            && (generation < live || !self.is_loading(group, generation))
-        {
+        if self.is_dead(group, generation) {
             return true;
         }
         let Some(seq) = row.event_seq() else { return false };

@@ -35,7 +35,7 @@ use crate::runs::mem::MemRuns;
 use crate::store::{
     Export, GroupWrites, Held, OrderedStore, Read, Row, ScrubProgress, ScrubReport, StoreStats,
 };
-use crate::tree::Tree;
+use crate::tree::{Tree, all_rows};
 
 mod held;
 mod ranges;
@@ -553,14 +553,6 @@ impl<R> fmt::Debug for Store<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("options", &self.options).finish_non_exhaustive()
     }
-}
-
-/// Where the rows of a group begin, and what they end before. The store's own are not among them.
-fn all_rows(group: GroupId, generation: Generation) -> (FullKey, FullKey) {
-    let key = |row: &RowKey| FullKey::new(group, generation, row);
-    let start = key(&RowKey::table_start(Table::Group, ResourceNumber(0)));
-    let last = Table::ALL.last().expect("there are tables");
-    (start, key(&RowKey::table_end(*last, ResourceNumber(u64::MAX))))
 }
 
 /// Rows that the next entries of an active session need: kept in the cache across a flush. Which

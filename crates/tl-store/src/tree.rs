@@ -18,7 +18,7 @@
 //!
 //! Compaction may move values to new blob files by the same writer. Its only hook between the
 //! last value and the pointer move is the end of the compaction filter, so `blobs/` is synced
-//! there; see [`filter`].
+//! there; see [`filter`]. Tables that leave without being rewritten take the last two lines alone.
 //!
 //! **What the crate does not look at**, so that we do before it opens anything: whether
 //! `current` is there, whether the version file is what was written, whether every file it names
@@ -62,7 +62,10 @@ use writeback::Writeback;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use manifest::listed_files;
 
+pub(crate) use dead::all_rows;
+
 mod archive;
+mod dead;
 mod filter;
 mod leftovers;
 mod manifest;
@@ -87,6 +90,9 @@ pub struct Tree {
     purge_rows_min: u64,
     /// Bytes of dropped blobs when a purge last looked at them.
     stale_seen: AtomicU64,
+    /// Bytes that tables of dead generations named in blob files and that are still there, as far
+    /// as no purge has looked since. The crate does not count all of these as dropped.
+    blob_bytes_left: AtomicU64,
     floors: Arc<Floors>,
     pacing: Pacing,
     kill_points: KillPoints,
@@ -133,6 +139,7 @@ impl Tree {
             table_file_bytes: options.table_file_bytes,
             purge_rows_min: options.purge_rows_min,
             stale_seen: AtomicU64::new(0),
+            blob_bytes_left: AtomicU64::new(0),
             floors,
             pacing: options.pacing.clone(),
             kill_points: options.kill_points.clone(),
@@ -172,8 +179,9 @@ impl Tree {
         })
     }
 
-    /// Rewrites all tables through the filter when enough of their rows are forgotten, or when
-    /// more than half of the bytes in blob files are of rows that compaction has dropped.
+    /// Rewrites all tables through the filter when enough of their rows are forgotten, when
+    /// more than half of the bytes in blob files are of rows that compaction has dropped, or when
+    /// a quarter of them was named by tables of dead generations.
     ///
     /// Compaction by levels looks at tables that overlap new ones only, so rows of a store that
     /// is trimmed more than it is written would stay for ever. Tables hold keys and short values;
@@ -184,11 +192,13 @@ impl Tree {
         let quarter = self.tree.approximate_len() as u64 / 4;
         let has_rows = forgotten > 0 && forgotten >= self.purge_rows_min.max(quarter);
         let stale = self.tree.stale_blob_bytes();
-        let blobs = self.tree.current_version().blob_files.on_disk_size();
+        let blobs = self.blob_bytes();
+        let left = self.blob_bytes_left.load(Ordering::Relaxed);
+        let has_left = left > 0 && left >= blobs / 4;
         // The same bytes again would be a pass in vain, and then one more.
         let has_blobs =
             stale > blobs / 2 && self.stale_seen.swap(stale, Ordering::Relaxed) != stale;
-        if !has_rows && !has_blobs {
+        if !has_rows && !has_blobs && !has_left {
             return Ok(false);
         }
         self.kill_points.reach("purge-begin");
@@ -196,6 +206,7 @@ impl Tree {
             .inspect_err(|_| self.stale_seen.store(0, Ordering::Relaxed))?;
         self.forget_versions()?;
         self.floors.purged(forgotten);
+        self.blob_bytes_left.fetch_sub(left, Ordering::Relaxed);
         self.kill_points.reach("purge-end");
         Ok(true)
     }
@@ -213,6 +224,10 @@ impl Tree {
             Err(StoreError::Io { source, .. }) if is_no_room(&source) => Ok(()),
             other => other,
         }
+    }
+
+    fn blob_bytes(&self) -> u64 {
+        self.tree.current_version().blob_files.on_disk_size()
     }
 
     /// What compaction looks at, so that a step that did nothing can be told.
@@ -315,6 +330,10 @@ impl Runs for Tree {
 
     fn compact_step(&self) -> Result<bool, StoreError> {
         let _one = self.writing.lock();
+        // First: it needs the least room, and what it lets go need not be rewritten.
+        if self.drop_dead()? {
+            return Ok(true);
+        }
         let before = self.shape();
         let leveled = Leveled::default().with_table_target_size(self.table_file_bytes);
         self.kill_points.reach("compaction-begin");

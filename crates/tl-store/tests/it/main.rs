@@ -6,6 +6,7 @@ mod child;
 mod damage;
 mod full_disk;
 mod kill;
+mod loads;
 mod model;
 mod readers;
 mod syncs;
