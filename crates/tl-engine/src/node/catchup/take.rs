@@ -40,8 +40,8 @@ pub(super) struct Taking {
     sources: Sources,
     /// What was asked last of the next chunk.
     asked: Option<Wanted>,
-    /// It is being looked for in the sources.
-    is_comparing: bool,
+    /// Whether it was looked for in the sources.
+    looked: Looked,
     /// The next chunk is to be asked for when the store has room.
     is_ask_due: bool,
     /// Rows wait to get out of memory, and none did since then.
@@ -55,6 +55,14 @@ pub(super) struct Taking {
 struct Stuck {
     since_ms: u64,
     flushes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    NotYet,
+    UnderWay,
+    /// It is not there: what is said of it once more is a double.
+    InVain,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +107,15 @@ impl Taking {
         self.stuck = is_waiting.then_some(before.unwrap_or(Stuck { since_ms: now_ms, flushes }));
     }
 
+    /// What was asked last, once more: so the giver hears that this node is still at it.
+    fn same_question(&self) -> What {
+        let chunk = self.next;
+        match self.asked {
+            Some(Wanted::Fingerprint) => What::AskFingerprint { chunk },
+            Some(Wanted::Rows) | None => What::Ask { chunk },
+        }
+    }
+
     fn has_no_room(&self, now_ms: u64) -> bool {
         self.stuck.is_some_and(|stuck| now_ms.saturating_sub(stuck.since_ms) >= NO_ROOM_MS)
     }
@@ -136,7 +153,7 @@ impl<S: OrderedStore> Node<S> {
             taking.heard_ms = now.boot_ms;
             let what = match taking.stage {
                 Stage::Naming => return,
-                Stage::Loading if taking.is_comparing => return,
+                Stage::Loading if taking.looked == Looked::UnderWay => taking.same_question(),
                 Stage::Loading => {
                     taking.is_ask_due = false;
                     taking.said_ms = now.boot_ms;
@@ -186,7 +203,7 @@ impl<S: OrderedStore> Node<S> {
             stamp: UnixMs(0),
             sources: Sources::default(),
             asked: None,
-            is_comparing: false,
+            looked: Looked::NotYet,
             is_ask_due: false,
             stuck: None,
             heard_ms: now.boot_ms,
@@ -243,7 +260,8 @@ impl<S: OrderedStore> Node<S> {
         let is_full = self.store.is_full();
         let taking = &mut self.catch_up.taking[at];
         let is_late = now.boot_ms.saturating_sub(taking.said_ms) >= AGAIN_MS;
-        if (taking.is_ask_due || is_late) && !is_full && !taking.is_comparing {
+        let is_looking = taking.looked == Looked::UnderWay;
+        if (taking.is_ask_due || is_late) && !is_full && !is_looking {
             if !taking.is_ask_due && taking.asked == Some(Wanted::Fingerprint) {
                 taking.sources.not_answered();
             }
@@ -270,10 +288,11 @@ impl<S: OrderedStore> Node<S> {
         let taking = &mut self.catch_up.taking[at];
         taking.heard_ms = now.boot_ms;
         taking.sources.answered();
-        if taking.stage != Stage::Loading || taking.next != chunk || taking.is_comparing {
+        let is_double = taking.looked != Looked::NotYet;
+        if taking.stage != Stage::Loading || taking.next != chunk || is_double {
             return;
         }
-        taking.is_comparing = true;
+        taking.looked = Looked::UnderWay;
         let after = taking.last_key.clone();
         let among = taking.sources.behind(after.as_ref());
         let work = Work::Compare(Compare { chunk, after, print, last, among });
@@ -290,13 +309,14 @@ impl<S: OrderedStore> Node<S> {
     ) {
         let Some(at) = self.taking_of(of) else { return };
         let taking = &mut self.catch_up.taking[at];
-        if taking.stage != Stage::Loading || taking.next != chunk || !taking.is_comparing {
+        let is_late = taking.looked != Looked::UnderWay;
+        if taking.stage != Stage::Loading || taking.next != chunk || is_late {
             return;
         }
         // This node was busy meanwhile, the giver was not silent.
         taking.heard_ms = now.boot_ms;
-        taking.is_comparing = false;
         let Some((found_in, rows)) = same else {
+            taking.looked = Looked::InVain;
             taking.is_ask_due = true;
             return self.ask(at, now, turned);
         };
@@ -348,7 +368,7 @@ impl<S: OrderedStore> Node<S> {
         let taking = &mut self.catch_up.taking[at];
         taking.next += 1;
         taking.asked = None;
-        taking.is_comparing = false;
+        taking.looked = Looked::NotYet;
         taking.is_ask_due = true;
         if last.is_none() {
             return self.ask(at, now, turned);

@@ -5,6 +5,7 @@ use tl_raft::{Role, Token};
 use tl_types::{Incarnation, Namespace, ResourcePath, SessionId, Tenant};
 use tl_wal::{OnDamage, Reader, Wal};
 
+use super::super::aside::Work;
 use super::*;
 use crate::node::fetch;
 use crate::node::recover::Found;
@@ -32,6 +33,10 @@ pub(super) struct Trio {
     pub(super) sated: Option<usize>,
     /// When rows were offered to it.
     pub(super) offered_ms: Vec<u64>,
+    /// This one gets to no comparing of rows.
+    pub(super) busy: Option<usize>,
+    /// What waits for it.
+    pub(super) waiting: Vec<Aside>,
 }
 
 impl Trio {
@@ -68,6 +73,8 @@ impl Trio {
             away: None,
             sated: None,
             offered_ms: Vec::new(),
+            busy: None,
+            waiting: Vec::new(),
         }
     }
 
@@ -101,7 +108,10 @@ impl Trio {
         if turned.sealed {
             while store.flush_one().unwrap() {}
         }
-        inbox.extend(turned.asides.into_iter().map(|it| Input::AsideDone(it.run(&*store))));
+        let is_late = |it: &Aside| self.busy == Some(no) && matches!(it.work, Work::Compare(_));
+        let (late, asides): (Vec<Aside>, Vec<Aside>) = turned.asides.into_iter().partition(is_late);
+        self.waiting.extend(late);
+        inbox.extend(asides.into_iter().map(|it| Input::AsideDone(it.run(&*store))));
         self.inboxes[no].extend(inbox);
         let from = PeerId(no as u64 + 1);
         let at = |peer: PeerId| peer.0 as usize - 1;
@@ -120,6 +130,14 @@ impl Trio {
             }
         }
         self.stopped.extend(turned.stopped.iter().map(|_| no));
+    }
+
+    /// The busy one gets to what has waited.
+    pub(super) fn get_to_it(&mut self) {
+        let no = self.busy.take().unwrap();
+        let store = Arc::clone(self.nodes[no].store());
+        let done = self.waiting.drain(..).map(|it| Input::AsideDone(it.run(&*store)));
+        self.inboxes[no].extend(done);
     }
 
     /// Goes on until something is so, for a minute at most.

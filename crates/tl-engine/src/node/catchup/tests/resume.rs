@@ -153,6 +153,30 @@ fn words_about_a_chunk_that_are_late_or_doubled_change_nothing() {
 }
 
 #[test]
+fn an_offer_while_rows_are_looked_for_is_answered_and_a_double_changes_nothing() {
+    let (mut taker, rows) = cut_off();
+    taker.hear(GIVER, GROUP, 7, What::Gone);
+    taker.hear(GIVER, GROUP, 8, OFFER);
+    let bytes = Message { group: GROUP, transfer: 8, what: print(0, &rows[..4], None) }.encode();
+    taker.inbox.push(Input::Bulk { from: GIVER, bytes });
+    let now = Now { boot_ms: taker.now_ms, wall_ms: 1 };
+    let waiting = taker.node.turn(now, &mut taker.inbox).asides;
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(taker.hear(GIVER, GROUP, 8, OFFER), [What::AskFingerprint { chunk: 0 }]);
+    assert_eq!(taker.hear(GIVER, GROUP, 8, print(0, &rows[..4], None)), [], "it is looked for");
+    let store = Arc::clone(taker.node.store());
+    taker.inbox.extend(waiting.into_iter().map(|it| Input::AsideDone(it.run(&*store))));
+    assert_eq!(taker.later(0), [What::AskFingerprint { chunk: 1 }]);
+    assert_eq!(taker.hear(GIVER, GROUP, 8, print(0, &rows[..4], None)), [], "late");
+    assert_eq!(taker.node.catch_up_counts().bytes_resumed, encoded(&rows[..4]).len() as u64);
+    let other = [rows[9].clone()];
+    let said = taker.hear(GIVER, GROUP, 8, print(1, &other, None));
+    assert_eq!(said, [What::Ask { chunk: 1 }], "it is another");
+    let said = taker.hear(GIVER, GROUP, 8, print(1, &other, None));
+    assert_eq!(said, [], "the rows are on their way");
+}
+
+#[test]
 fn the_load_that_came_furthest_is_kept_whatever_is_cut_off_behind_it() {
     let (mut taker, rows) = cut_off();
     for transfer in 8..12 {
@@ -292,27 +316,52 @@ fn a_load_that_a_slow_disk_takes_bit_by_bit_is_kept() {
     assert_eq!(taker.hear(GIVER, GROUP, 8, OFFER), [What::Ask { chunk: 0 }]);
 }
 
-#[test]
-fn over_restarts_of_the_taker_and_a_change_of_leader_rows_travel_once() {
-    let (mut trio, taker, written) = behind(0);
+fn small_chunks(trio: &mut Trio) {
     let limits = CatchUpLimits { chunk_bytes: 512, ..CatchUpLimits::default() };
-    let limit = |trio: &mut Trio| {
-        trio.nodes.iter_mut().for_each(|node| node.limit_catch_up(limits));
-    };
-    limit(&mut trio);
+    trio.nodes.iter_mut().for_each(|node| node.limit_catch_up(limits));
+}
+
+/// A taker that was killed when it had half of the rows; also how many entries there are.
+fn killed_half_way() -> (Trio, usize, u64) {
+    let (mut trio, taker, written) = behind(0);
+    small_chunks(&mut trio);
     trio.away = None;
-    let giver = trio.leader().unwrap();
-    let all = encoded(&trio.rows(giver)).len() as u64;
-    let taken = |trio: &Trio| {
-        let counts = trio.nodes[taker].catch_up_counts();
-        (counts.rows_taken, counts.bytes_resumed)
-    };
-    trio.until("half of it is there", |trio| taken(trio).0 >= MISSED / 2);
+    trio.until("half of it is there", |trio| {
+        trio.nodes[taker].catch_up_counts().rows_taken >= MISSED / 2
+    });
     assert!(trio.nodes[taker].store().rotate());
     while trio.nodes[taker].store().flush_one().unwrap() {}
     trio.disks[taker].kill();
     trio.restart(taker);
-    limit(&mut trio);
+    small_chunks(&mut trio);
+    (trio, taker, written)
+}
+
+#[test]
+fn a_giver_waits_for_a_taker_that_gets_late_to_comparing() {
+    let (mut trio, taker, _) = killed_half_way();
+    trio.busy = Some(taker);
+    trio.until("it would compare", |trio| !trio.waiting.is_empty());
+    let giver = trio.leader().unwrap();
+    let lost = |trio: &Trio| {
+        let counts = |no: usize| trio.nodes[no].catch_up_counts();
+        (counts(giver).given_up, counts(taker).let_go)
+    };
+    let (before, begun_ms) = (lost(&trio), trio.now_ms);
+    trio.until("for long", |trio| trio.now_ms >= begun_ms + 3 * PATIENCE_MS);
+    assert_eq!((trio.waiting.len(), lost(&trio)), (1, before));
+    trio.get_to_it();
+    trio.until("it has all", |trio| trio.nodes[taker].catch_up_counts().taken == 1);
+    let last = trio.nodes[giver].driver().status(GROUP).unwrap().last;
+    trio.until("all are even", |trio| trio.are_even(last));
+    assert_eq!((trio.rows(taker), lost(&trio)), (trio.rows(giver), before));
+}
+
+#[test]
+fn over_restarts_of_the_taker_and_a_change_of_leader_rows_travel_once() {
+    let (mut trio, taker, written) = killed_half_way();
+    let giver = trio.leader().unwrap();
+    let all = encoded(&trio.rows(giver)).len() as u64;
     // Whoever gave leads no more, and the next leader's rows are of another moment.
     let next = (0..NODES).find(|no| *no != taker && *no != giver).unwrap();
     trio.inboxes[giver].push(Input::Transfer { group: GROUP, to: PeerId(next as u64 + 1) });
@@ -322,7 +371,7 @@ fn over_restarts_of_the_taker_and_a_change_of_leader_rows_travel_once() {
     let last = trio.nodes[next].driver().status(GROUP).unwrap().last;
     trio.until("all are even", |trio| trio.are_even(last));
     assert_eq!(trio.rows(taker), trio.rows(next));
-    let resumed = taken(&trio).1;
+    let resumed = trio.nodes[taker].catch_up_counts().bytes_resumed;
     assert!(resumed > all / 4, "{resumed} of {all} bytes were copied");
     let given = trio.nodes[next].catch_up_counts().bytes_given;
     assert!(given < all * 3 / 4, "{given} of {all} bytes were sent again");
