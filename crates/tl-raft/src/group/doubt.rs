@@ -110,9 +110,19 @@ impl Group {
     }
 
     /// Whether a doubted replica lacks an answer, so that no rows would help it yet.
+    ///
+    /// The members that it knows may be older than the group's, and have a voter that is gone for good.
+    /// A leader tells newer ones with rows that are here alone, so once anybody has them, rows are worth
+    /// taking. What ends the doubt asks for as much as ever: all voters that the leader tells.
     pub(crate) fn lacks_answers(&self) -> bool {
         let Some(doubt) = &self.doubt else { return false };
-        self.in_question().iter().any(|peer| !doubt.told.contains_key(peer))
+        let known = self.members();
+        let known = doubt.named.as_ref().filter(|named| named.at > known.at).unwrap_or(known);
+        if doubt.told.values().any(|told| told.members_at > known.at) {
+            return false;
+        }
+        let leader = self.leader().filter(|leader| *leader != self.peer);
+        other_voters(known, self.peer).chain(leader).any(|peer| !doubt.told.contains_key(&peer))
     }
 
     /// What is to be said beside Raft.

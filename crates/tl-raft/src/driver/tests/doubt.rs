@@ -186,6 +186,38 @@ fn a_doubt_ends_with_rows_of_a_leader_whom_all_others_allow() {
 }
 
 #[test]
+fn members_that_others_have_newer_ones_than_are_not_waited_for() {
+    let mut driver = doubted();
+    let number = begun(&mut driver);
+    assert!(driver.lacks_answers(GROUP), "nobody has answered");
+    driver.turn(at(TICK_MS), [note(LEADER, told(number, 5, 40, 0))]);
+    assert!(driver.lacks_answers(GROUP), "of those known here one has not");
+    // That one was replaced: with rows the leader tells who is to be asked.
+    driver.turn(at(TICK_MS), [note(LEADER, told(number, 5, 40, 20))]);
+    assert!(!driver.lacks_answers(GROUP));
+    let staged = Inbound::Staged { group: GROUP, rows: rows(40, 5) };
+    let members = replaced();
+    assert!(driver.turn(at(TICK_MS), [staged, snapshot(5, 40, Some(&members))]).log.is_none());
+    assert!(driver.lacks_answers(GROUP), "the new voter has not answered");
+    driver.turn(at(TICK_MS), [note(PeerId(4), told(number, 5, 40, 19))]);
+    assert!(!driver.lacks_answers(GROUP), "it has, and gets there");
+    assert!(driver.turn(at(TICK_MS), [snapshot(5, 40, Some(&members))]).log.is_none());
+    let inbox = [note(PeerId(4), told(number, 5, 40, 20)), snapshot(5, 40, Some(&members))];
+    assert!(driver.turn(at(TICK_MS), inbox).log.is_some());
+}
+
+/// Of the founding three, the last was replaced.
+fn replaced() -> Members {
+    Members {
+        at: Index(20),
+        voters: [1, 2, 4].map(PeerId).to_vec(),
+        voters_outgoing: Vec::new(),
+        learners: Vec::new(),
+        highest: PeerId(4),
+    }
+}
+
+#[test]
 fn all_voters_that_the_leader_names_are_asked_and_have_these_members_on_disk() {
     let peers = |numbers: &[u64]| numbers.iter().copied().map(PeerId).collect::<Vec<_>>();
     let members = Members {

@@ -1,7 +1,7 @@
 //! Three nodes over memory, of which one finds that its rows are damaged.
 
 use tl_core::{Command, Entry, entry};
-use tl_raft::{Role, Token};
+use tl_raft::{MemberChange, Role, Token};
 use tl_types::{Incarnation, Namespace, ResourcePath, SessionId, Tenant};
 use tl_wal::{OnDamage, Reader, Wal};
 
@@ -78,6 +78,30 @@ impl Trio {
         }
     }
 
+    /// Another machine, under the next number, which is no member of the group yet.
+    pub(super) fn add(&mut self) -> usize {
+        let no = self.nodes.len();
+        let config = DriverConfig::new(PeerId(no as u64 + 1), no as u64);
+        let (store, disk) = (MemStore::new(StoreOptions::default()), MemDisk::new());
+        let (node, wal, _) = start(Arc::new(store), &disk, config.clone(), self.now_ms);
+        self.nodes.push(node);
+        self.wals.push(wal);
+        self.disks.push(disk);
+        self.configs.push(config);
+        self.inboxes.push(Vec::new());
+        no
+    }
+
+    /// Has the leader change the members, and waits until that is committed.
+    pub(super) fn change(&mut self, change: MemberChange) {
+        self.tokens += 1;
+        let (token, leader) = (Token(self.tokens), self.leader().unwrap());
+        let members = |trio: &Trio| trio.nodes[leader].driver().status(GROUP).unwrap().members;
+        let before = members(self);
+        self.inboxes[leader].push(Input::ChangeMembers { group: GROUP, token, change });
+        self.until("the members change", |trio| members(trio) != before);
+    }
+
     /// Starts a node whose process has ended: what its memtables had is gone.
     pub(super) fn restart(&mut self, no: usize) {
         let store = Arc::clone(self.nodes[no].store());
@@ -144,7 +168,7 @@ impl Trio {
     pub(super) fn until(&mut self, what: &str, mut is_so: impl FnMut(&Trio) -> bool) {
         for _ in 0..60_000 / TICK_MS {
             for _ in 0..8 {
-                (0..NODES).for_each(|no| self.turn(no));
+                (0..self.nodes.len()).for_each(|no| self.turn(no));
             }
             if is_so(self) {
                 return;
