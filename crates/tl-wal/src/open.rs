@@ -35,7 +35,7 @@ use crate::options::{FIRST_SEGMENT_BYTES, OnDamage, WalOptions};
 use crate::pool::Pool;
 use crate::record::{Position, Record};
 use crate::states::States;
-use crate::wal::{BARE_BYTES, Job, Segment, Wal, bare};
+use crate::wal::{BARE_BYTES, Job, Segment, Tops, Wal, bare};
 use damages::Damages;
 use files::Files;
 use replay::{Replay, Tail};
@@ -138,6 +138,7 @@ pub(crate) fn open(
         start_life: replay.start_life,
         noted_life: replay.noted_life,
         states: replay.states,
+        tops: replay.tops,
         healed,
         damages: going_on.into_list(),
     };
@@ -160,6 +161,7 @@ struct Outcome {
     start_life: u64,
     noted_life: u64,
     states: States,
+    tops: Tops,
     healed: usize,
     damages: Vec<Damage>,
 }
@@ -222,6 +224,7 @@ fn resume(
     wal.content_end = outcome.content_end;
     wal.marked = outcome.confirmed;
     wal.states = outcome.states;
+    wal.tops = outcome.tops;
     wal.start_life = outcome.start_life;
     wal.start_noted = outcome.noted_life == outcome.start_life;
     wal.doubted = outcome.damages.is_empty().then(BTreeMap::new);
@@ -264,17 +267,20 @@ fn leave_damaged(wal: &mut Wal, zero: &Range<usize>) -> Result<(), WalError> {
 }
 
 fn writer(current: Segment, pool: Arc<Pool>, options: WalOptions, lock: LockGuard) -> Wal {
+    let first = current.first;
     Wal {
         pool,
         options,
         old: VecDeque::new(),
         offset: HEAD_BYTES as u64,
-        end: current.first,
-        durable: current.first,
-        content_end: current.first,
-        marked: current.first,
+        end: first,
+        durable: first,
+        content_end: first,
+        marked: first,
         current,
         states: States::default(),
+        tops: Tops::default(),
+        replaced_at: first,
         start_life: 1,
         start_noted: true,
         retiring: Vec::new(),

@@ -1,6 +1,7 @@
 //! The log's writing side: one object, one owner at a time.
 
 mod job;
+mod spans;
 mod write;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +20,7 @@ use crate::record::{Position, Record};
 use crate::states::States;
 
 pub(crate) use job::{Job, bare};
+pub(crate) use spans::{Span, Tops};
 pub(crate) use write::BARE_BYTES;
 
 /// One segment that holds records.
@@ -27,17 +29,10 @@ pub(crate) struct Segment {
     pub spare: Spare,
     pub life: u64,
     pub first: Position,
-    /// Entries of each group in it.
+    /// Entries of each group in it that count.
     pub spans: BTreeMap<GroupId, Span>,
     /// Whoever reads in it holds this too.
     pub pin: Arc<()>,
-}
-
-/// Entries of one group in one segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub lowest: Index,
-    pub highest: Index,
 }
 
 /// The node's log. See the crate's documentation for what it promises.
@@ -62,6 +57,9 @@ pub struct Wal {
     /// The highest durable mark that was written.
     pub(crate) marked: Position,
     pub(crate) states: States,
+    pub(crate) tops: Tops,
+    /// End of the last job that replaced entries of others.
+    pub(crate) replaced_at: Position,
     /// The oldest life still needed.
     pub(crate) start_life: u64,
     /// Whether the log says so on disk yet.
@@ -174,9 +172,11 @@ impl Wal {
     /// than `keep_bytes` behind the end, the budget kept for slow followers.
     ///
     /// A group that `applied` does not name keeps its segments; to drop a group's entries for
-    /// good name it with the highest index. Nothing goes while a group is in [doubt](Wal::doubt).
+    /// good name it with the highest index. Entries that later ones or rows have replaced keep no
+    /// segment. Nothing goes while a group is in [doubt](Wal::doubt), or before what has replaced
+    /// entries is durable.
     pub fn release(&mut self, applied: &BTreeMap<GroupId, Index>, keep_bytes: u64) -> usize {
-        if self.is_in_doubt() {
+        if self.is_in_doubt() || self.replaced_at > self.durable {
             return 0;
         }
         let mut released = 0;
@@ -213,9 +213,13 @@ impl Wal {
     /// to readers. For one whose records on disk say that they count for nothing: its store may never
     /// apply them.
     pub fn forget(&mut self, group: GroupId) {
-        for segment in self.old.iter_mut().chain([&mut self.current]) {
-            segment.spans.remove(&group);
-        }
+        self.tops.forget(group);
+        self.cut_from(group, Index(0));
+    }
+
+    fn cut_from(&mut self, group: GroupId, from: Index) {
+        let segments = self.old.iter_mut().chain([&mut self.current]);
+        segments.for_each(|segment| segment.cut_from(group, from));
     }
 
     fn is_in_doubt(&mut self) -> bool {

@@ -2,11 +2,13 @@
 
 mod damaged;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use bytes::Bytes;
+use tl_types::{GroupId, Index};
 
 use crate::disk::{DiskFile, read_up_to};
 use crate::error::WalError;
@@ -17,7 +19,7 @@ use crate::options::OnDamage;
 use crate::record::{Position, Record};
 use crate::scan::{Found as At, Scan};
 use crate::states::{States, decode};
-use crate::wal::{BARE_BYTES, Segment};
+use crate::wal::{BARE_BYTES, Segment, Tops};
 
 use super::damages::Damages;
 use super::files::{Files, Found};
@@ -29,6 +31,9 @@ pub(super) struct Replay<'a> {
     callback: &'a mut dyn FnMut(Position, Record),
     on_damage: OnDamage,
     pub states: States,
+    pub tops: Tops,
+    /// From where on the segment that is read replaces entries of those before it.
+    replaced: BTreeMap<GroupId, Index>,
     /// The highest position that anything read proves to have been durable.
     pub confirmed: Position,
     /// End of the last record that says something of a group.
@@ -81,6 +86,8 @@ impl<'a> Replay<'a> {
             callback,
             on_damage,
             states: States::default(),
+            tops: Tops::default(),
+            replaced: BTreeMap::new(),
             confirmed: Position(0),
             content_end: Position(0),
             start_life: 1,
@@ -122,10 +129,26 @@ impl<'a> Replay<'a> {
                 let next_first = files.log[at + 1].head.first;
                 let bytes = next(&segments)?;
                 self.full_segment(&mut files.log[at], &bytes, at == begin, next_first)?;
+                self.cut_before(&mut files.log[..at]);
             }
             let bytes = next(&segments)?;
-            self.last_segment(&mut files.log[last], &bytes, last == begin)
+            let tail = self.last_segment(&mut files.log[last], &bytes, last == begin)?;
+            self.cut_before(&mut files.log[..last]);
+            Ok(tail)
         })
+    }
+
+    /// What a segment has replaced in those before it keeps none of them.
+    fn cut_before(&mut self, before: &mut [Found]) {
+        for (group, from) in std::mem::take(&mut self.replaced) {
+            before.iter_mut().for_each(|found| found.segment.cut_from(group, from));
+        }
+    }
+
+    fn replace(&mut self, segment: &mut Segment, group: GroupId, from: Index) {
+        segment.cut_from(group, from);
+        let lowest = self.replaced.entry(group).or_insert(from);
+        *lowest = from.min(*lowest);
     }
 
     /// Reads from the last segment which is the oldest one needed. Notes in earlier segments are
@@ -344,10 +367,22 @@ impl<'a> Replay<'a> {
             return Err(unknown("data of record kind", u32::from(head.kind)));
         };
         let is_news = self.states.note(&record);
-        if let Record::Entry { group, index, .. } = record {
-            segment.note_index(group, index);
-        }
         let repeats = head.flags & FLAG_STATE != 0;
+        match record {
+            Record::Entry { group, index, .. } => {
+                if self.tops.replaces(group, index) {
+                    self.replace(segment, group, index);
+                }
+                segment.note_index(group, index);
+            }
+            // One that is repeated says nothing of what stands between it and the first.
+            Record::Installed { group, .. } if is_news && !repeats => {
+                if self.tops.forget(group) {
+                    self.replace(segment, group, Index(0));
+                }
+            }
+            Record::Installed { .. } | Record::HardState { .. } | Record::Membership { .. } => {}
+        }
         if !repeats {
             self.content_end = head.position.plus(head.record_bytes() as u64);
         }

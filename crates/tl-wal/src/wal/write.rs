@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use tl_types::{GroupId, Index};
+use tl_types::Index;
 
 use super::job::bare;
-use super::{Segment, Span, Wal};
+use super::{Segment, Wal};
 use crate::disk::write_all_at;
 use crate::error::WalError;
 use crate::format::{
@@ -28,15 +28,6 @@ use crate::states::{Small, content, data_bytes};
 pub(crate) const BARE_BYTES: u64 = RECORD_HEADER_BYTES as u64;
 /// Kept free at the end of every segment for the record that names the next one.
 const RESERVE_BYTES: u64 = BARE_BYTES;
-
-impl Segment {
-    /// Remembers that an entry lies in this segment.
-    pub(crate) fn note_index(&mut self, group: GroupId, index: Index) {
-        let span = self.spans.entry(group).or_insert(Span { lowest: index, highest: index });
-        span.lowest = index.min(span.lowest);
-        span.highest = index.max(span.highest);
-    }
-}
 
 impl Wal {
     pub(super) fn refuse_if_poisoned(&self) -> Result<(), WalError> {
@@ -99,15 +90,27 @@ impl Wal {
         }
         self.finish_job()?;
         for record in records {
-            self.states.note(record);
+            let is_news = self.states.note(record);
             match record {
-                Record::Entry { group, index, .. } => self.current.note_index(*group, *index),
+                Record::Entry { group, index, .. } => {
+                    if self.tops.replaces(*group, *index) {
+                        self.cut_from(*group, *index);
+                        self.replaced_at = self.end;
+                    }
+                    self.current.note_index(*group, *index);
+                }
                 Record::HardState { group, .. } => {
                     if let Some(ends) = self.doubted.as_mut().and_then(|all| all.get_mut(group)) {
                         ends.get_or_insert(self.end);
                     }
                 }
-                Record::Installed { .. } | Record::Membership { .. } => {}
+                Record::Installed { group, .. } => {
+                    if is_news && self.tops.forget(*group) {
+                        self.cut_from(*group, Index(0));
+                        self.replaced_at = self.end;
+                    }
+                }
+                Record::Membership { .. } => {}
             }
         }
         self.content_end = self.end;

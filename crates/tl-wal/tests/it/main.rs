@@ -9,4 +9,5 @@ mod go_on;
 mod inspect;
 mod model;
 mod real_disk;
+mod replaced;
 mod round_trip;

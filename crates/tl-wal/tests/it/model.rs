@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
-use tl_types::{GroupId, Index};
+use tl_types::{GroupId, Index, Term};
 use tl_wal::memdisk::{DiskCounts, MemDisk};
 use tl_wal::{Record, Wal, WalError};
 
@@ -14,6 +14,11 @@ use crate::common::{entry, hard_state, open, try_open};
 enum Step {
     /// Appends one job of entries of these sizes, to groups chosen by the sizes.
     Append(Vec<u16>),
+    /// The same, with indexes that begin so much further back than they would.
+    Replace {
+        sizes: Vec<u16>,
+        back: u64,
+    },
     Sync,
     IdleMark,
     Release,
@@ -35,6 +40,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => prop::collection::vec(0_u16..3_000, 1..6).prop_map(Step::Append),
         2 => prop::collection::vec(8_000_u16..16_000, 1..8).prop_map(Step::Append),
+        2 => (prop::collection::vec(0_u16..3_000, 1..6), 0_u64..40)
+            .prop_map(|(sizes, back)| Step::Replace { sizes, back }),
         6 => Just(Step::Sync),
         1 => Just(Step::IdleMark),
         2 => Just(Step::Release),
@@ -58,9 +65,46 @@ struct Model {
     /// Records before this were confirmed durable.
     confirmed: usize,
     next_index: u64,
+    /// Rises with each [`Step::Replace`], so that no two entries are alike.
+    term: u64,
+    /// Entries up to here may be gone.
+    applied: Index,
+    /// Where the log began when it was opened last, as a length of `records`.
+    start: usize,
 }
 
 impl Model {
+    fn job(&self, sizes: &[u16], first: u64) -> Vec<Record> {
+        let job = sizes.iter().zip(first..).map(|(size, index)| {
+            let record = entry(size % 3, index, usize::from(*size));
+            let Record::Entry { group, index, data, .. } = record else { return record };
+            Record::Entry { group, term: Term(self.term), index, data }
+        });
+        job.collect()
+    }
+
+    /// Where the first entry stands that nothing has replaced and that is not applied.
+    fn first_needed(&self) -> usize {
+        let mut lowest: BTreeMap<GroupId, Index> = BTreeMap::new();
+        let mut first = self.records.len();
+        for (at, record) in self.records.iter().enumerate().rev() {
+            let Record::Entry { group, index, .. } = record else { continue };
+            let replaced_from = lowest.entry(*group).or_insert(Index(u64::MAX));
+            if index < replaced_from {
+                *replaced_from = *index;
+                first = if *index > self.applied { at } else { first };
+            }
+        }
+        first
+    }
+
+    /// Whether a segment that is gone held something that is not applied.
+    fn has_let_go_of_replaced(&self) -> bool {
+        let gone = &self.records[..self.start];
+        gone.iter()
+            .any(|record| matches!(record, Record::Entry { index, .. } if *index > self.applied))
+    }
+
     fn append(&mut self, job: &[Record]) {
         let data = |record: &Record| match record {
             Record::Entry { data, .. } => data.len() + 64,
@@ -69,7 +113,6 @@ impl Model {
         let bytes: usize = job.iter().map(data).sum();
         let start = self.records.len();
         self.records.extend_from_slice(job);
-        self.next_index += job.len() as u64;
         if bytes > 50_000 {
             self.ends.extend(start..self.records.len());
         }
@@ -108,6 +151,9 @@ impl Model {
         }
         let lost = self.records.len() - expected;
         self.records.truncate(expected);
+        let start = start.min(expected);
+        prop_assert!(start <= self.first_needed(), "{} of {}", start, self.first_needed());
+        self.start = start;
         self.ends.retain(|end| *end <= expected);
         self.confirmed = expected;
         Ok(lost)
@@ -121,6 +167,8 @@ struct Seen {
     lost_records: usize,
     rotations: u64,
     released: usize,
+    /// Openings of logs from which entries are gone that were replaced before they were applied.
+    replaced: usize,
     stops: usize,
     failed_openings: usize,
 }
@@ -140,18 +188,16 @@ impl World<'_> {
     /// One step; an error is an injected one and is followed by a power cut.
     fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         let done = match step {
-            Step::Append(sizes) => {
-                let first = self.model.next_index;
-                let job = sizes.iter().zip(first..);
-                let job: Vec<_> =
-                    job.map(|(size, index)| entry(size % 3, index, usize::from(*size))).collect();
-                self.model.append(&job);
-                self.wal().append(&job).map(drop)
+            Step::Append(sizes) => self.append(sizes, 0),
+            Step::Replace { sizes, back } => {
+                self.model.term += 1;
+                self.append(sizes, *back)
             }
             Step::Sync => self.wal().sync().map(|_| self.model.confirm()),
             Step::IdleMark => self.wal().idle_mark().map(|_| self.model.confirm()),
             Step::Release => {
-                let upto = Index(self.model.next_index / 2);
+                let upto = Index(self.model.next_index / 2).max(self.model.applied);
+                self.model.applied = upto;
                 let applied: BTreeMap<_, _> = (0..3).map(|g| (GroupId(g), upto)).collect();
                 self.seen.released += self.wal().release(&applied, 20_000);
                 Ok(())
@@ -183,6 +229,14 @@ impl World<'_> {
         Ok(())
     }
 
+    fn append(&mut self, sizes: &[u16], back: u64) -> Result<(), WalError> {
+        let first = self.model.next_index.saturating_sub(back).max(1);
+        let job = self.model.job(sizes, first);
+        self.model.next_index = first + job.len() as u64;
+        self.model.append(&job);
+        self.wal().append(&job).map(drop)
+    }
+
     fn end_process(&mut self) {
         self.seen.rotations += self.wal().counts().rotations;
         self.wal = None;
@@ -204,6 +258,7 @@ impl World<'_> {
         self.disk.fail_sync(u64::MAX);
         prop_assert!(back.contains(&hard_state(1, 1)), "state is never lost");
         self.seen.lost_records += self.model.check(&back, lossy)?;
+        self.seen.replaced += usize::from(self.model.has_let_go_of_replaced());
         self.seen.cuts += u64::from(opened.cut.is_some());
         self.wal = Some(wal);
         Ok(())
@@ -215,7 +270,7 @@ fn run(steps: &[Step], seen: &mut Seen) -> Result<(), TestCaseError> {
     let (mut wal, _, _) = open(&disk);
     wal.append(&[hard_state(1, 1)]).unwrap();
     wal.sync().unwrap();
-    let model = Model { next_index: 1, ..Model::default() };
+    let model = Model { next_index: 1, term: 1, ..Model::default() };
     let mut world = World { disk, wal: Some(wal), model, seen };
     for step in steps.iter().chain([&Step::Kill { failing_sync: u64::MAX }]) {
         world.step(step)?;
@@ -300,6 +355,7 @@ fn confirmed_records_survive_and_unconfirmed_jobs_stay_whole_or_vanish() {
     assert!(seen.lost_records > 50, "lost records {}", seen.lost_records);
     assert!(seen.rotations > 100, "rotations {}", seen.rotations);
     assert!(seen.released > 20, "released {}", seen.released);
+    assert!(seen.replaced > 20, "replaced {}", seen.replaced);
     assert!(seen.disk.lost_names > 20, "lost names {}", seen.disk.lost_names);
     assert!(seen.stops > 50, "stops {}", seen.stops);
     assert!(seen.failed_openings > 50, "failed openings {}", seen.failed_openings);

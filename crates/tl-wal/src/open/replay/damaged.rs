@@ -68,6 +68,7 @@ impl Replay<'_> {
                 if let (Some(group), Some(index)) = (damage.group, damage.entry) {
                     // The segment is kept until the store has what the entry brought.
                     found.segment.note_index(group, index);
+                    self.tops.rise(group, index);
                 }
                 self.damages.push(damage);
             }
