@@ -398,6 +398,54 @@ fn frames_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn an_append_of_other_entries_than_are_committed_is_refused() {
+    let mut driver = driver(1, 3);
+    let from = |message| Inbound::Frame { from: PeerId(2), bytes: frame(message) };
+    let mut take = |message| {
+        let deeds = driver.turn(at(0), [from(message)]);
+        let reasons: Vec<_> = deeds.rejected.iter().map(|rejected| rejected.reason).collect();
+        let done = deeds.log.is_some().then(|| driver.turn(at(0), [log_done(&deeds)]));
+        (reasons, deeds.frames.len() + done.map_or(0, |done| done.frames.len()))
+    };
+    let of = |index, entry_term, log_term, datas: &[&'static str]| {
+        let mut message = append(9, index, log_term, 0, datas);
+        for entry in message.mut_entries().iter_mut() {
+            entry.term = entry_term;
+        }
+        message
+    };
+    // The first two entries of three are committed.
+    let mut three = of(0, 5, 0, &["a", "b", "c"]);
+    three.commit = 2;
+    assert_eq!(take(three), (vec![], 1));
+    let other = "append of other entries than are committed here";
+    for (wrong, reason) in [
+        (of(0, 4, 0, &["x"]), other),
+        (of(1, 6, 5, &["x", "y"]), other),
+        (of(1, 5, 4, &["b"]), other),
+        (of(2, 9, 4, &["c"]), other),
+        // Nothing before the second entry can stand behind it, wherever the sender's log ends.
+        (of(3, 9, 4, &[]), other),
+        (of(900, 9, 4, &["z"]), other),
+        (of(900, 9, 0, &["z"]), "append behind an entry of no term"),
+        (of(900, 9, 0, &[]), "append behind an entry of no term"),
+    ] {
+        assert_eq!(take(wrong.clone()), (vec![reason], 0), "{wrong:?}");
+    }
+    for right in [
+        of(0, 5, 0, &["a", "b", "c"]),
+        of(1, 5, 5, &["b"]),
+        of(900, 9, 7, &["z"]),
+        // The third is not committed, and another leader may have another one.
+        of(2, 7, 5, &["d"]),
+        // It came late, from a leader that is none any more, and is told so.
+        append(4, 1, 4, 0, &["x"]),
+    ] {
+        assert_eq!(take(right.clone()), (vec![], 1), "{right:?}");
+    }
+}
+
+#[test]
 fn one_voter_keeps_nothing_in_memory_that_is_applied() {
     let (mut driver, _) = leading(1);
     let proposed = driver.turn(at(1), [propose(GROUP, 1, "a"), propose(GROUP, 2, "b")]);

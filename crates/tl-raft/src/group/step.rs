@@ -69,8 +69,34 @@ impl Group {
             {
                 Err("append answer is ahead of the log")
             }
+            MessageType::MsgAppend if message.index > 0 && message.log_term == 0 => {
+                // Raft takes an entry behind the last one here for one of term 0.
+                Err("append behind an entry of no term")
+            }
+            MessageType::MsgAppend
+                if message.term >= self.raw.raft.term && self.rewrites_committed(message) =>
+            {
+                Err("append of other entries than are committed here")
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether an append says of an entry that is committed and still known here that it is another.
+    /// No leader of this term or a later one does, unless it lost its log: Raft would tell it that
+    /// both are alike so far. Terms never fall along a log, so what is behind the last one is of its
+    /// term at least.
+    fn rewrites_committed(&self, message: &Message) -> bool {
+        let log = &self.raw.raft.raft_log;
+        let term_here = |index| log.term(index).ok().filter(|term| *term > 0);
+        if message.index > log.committed {
+            return term_here(log.committed).is_some_and(|term| message.log_term < term);
+        }
+        let entries = message.entries.iter().map(|entry| (entry.index, entry.term));
+        std::iter::once((message.index, message.log_term))
+            .chain(entries)
+            .take_while(|(index, _)| *index <= log.committed)
+            .any(|(index, term)| term_here(index).is_some_and(|here| here != term))
     }
 
     /// What a follower has confirmed to this leader.
