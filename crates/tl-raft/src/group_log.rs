@@ -289,3 +289,24 @@ impl Storage for GroupLog {
         Ok(snapshot)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn entries_that_raft_looks_through_are_not_copied() {
+        let datas: Vec<Bytes> = (1..=3).map(|byte| Bytes::from(vec![byte; 1000])).collect();
+        let entries = datas.iter().map(|data| LogEntry { term: Term(1), data: data.clone() });
+        let base = (Index(0), Term(0));
+        let members = Members::founding(&[PeerId(1)]);
+        let hard = HardState::default();
+        let log = GroupLog::new(base, Terms::of(base), entries.collect(), Index(0), hard, members);
+        let found = log.entries(1, 4, None, GetEntriesContext::empty(false)).unwrap();
+        let place = |data: &Bytes| data.as_ptr();
+        let places: Vec<_> = found.iter().map(|entry| place(&entry.data)).collect();
+        assert_eq!(places, datas.iter().map(place).collect::<Vec<_>>());
+    }
+}

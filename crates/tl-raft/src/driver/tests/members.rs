@@ -452,6 +452,37 @@ fn a_change_is_applied_once_it_is_recorded() {
 }
 
 #[test]
+fn whoever_has_not_applied_a_committed_change_does_not_stand() {
+    // Raft looks for one among all entries that are not applied.
+    const BEFORE: u64 = 300;
+    let mut driver = driver(1, 3);
+    let learning = members_of(BEFORE + 1, &[1, 2, 3], &[], &[4]);
+    let datas = (0..BEFORE).map(|_| "a".into()).chain([learning.encode_entry()]);
+    let mut inbox = vec![from(2, append_data(5, 0, BEFORE + 1, datas.collect()))];
+    let mut batches: Vec<ApplyBatch> = Vec::new();
+    loop {
+        let deeds = driver.turn(at(0), std::mem::take(&mut inbox));
+        inbox.extend(deeds.log.map(|job| Inbound::LogDone { job: job.id }));
+        batches.extend(deeds.apply);
+        if inbox.is_empty() && !deeds.more {
+            break;
+        }
+    }
+    let (change, others) = batches.split_last().unwrap();
+    let index = |batch: &ApplyBatch| batch.entries.last().unwrap().index;
+    assert_eq!((index(change), index(others.last().unwrap())), (Index(BEFORE + 1), Index(BEFORE)));
+    let stands = |driver: &mut Driver| {
+        let deeds = driver.turn(at(0), [Inbound::Campaign { group: GROUP }]);
+        said(&deeds).iter().any(|(kind, _)| *kind == MessageType::MsgRequestPreVote)
+    };
+    assert!(!stands(&mut driver), "nothing of it is applied");
+    driver.turn(at(0), others.iter().map(applied));
+    assert!(!stands(&mut driver), "all but the change is");
+    driver.turn(at(0), [applied(change)]);
+    assert!(stands(&mut driver));
+}
+
+#[test]
 fn of_the_changes_in_a_log_all_but_the_last_are_in_force_after_a_restart() {
     let learning = members_of(2, &[1, 2, 3], &[], &[4]);
     let joint = members_of(3, &[1, 2, 4], &[1, 2, 3], &[]);
