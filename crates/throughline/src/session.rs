@@ -193,6 +193,7 @@ async fn list(client: &Client, args: ListArgs, out: &Out) -> anyhow::Result<()> 
         cursor: args.cursor,
         metadata: args.metadata,
         archived: Some(args.archived.word().to_owned()),
+        ..ListQuery::default()
     };
     let mut rows = Vec::new();
     loop {

@@ -87,6 +87,9 @@ pub struct ListQuery {
     pub metadata: Vec<(String, String)>,
     /// `false`, `true` or `all`; only active ones when absent.
     pub archived: Option<String>,
+    /// As new as every acknowledged write, also of other nodes; otherwise what other nodes took shows
+    /// within a second.
+    pub consistent: bool,
 }
 
 /// One page of a list.
@@ -110,6 +113,9 @@ impl ListQuery {
         }
         if let Some(archived) = &self.archived {
             pairs.push(("archived".into(), archived.clone()));
+        }
+        if self.consistent {
+            pairs.push(("consistent".into(), "true".into()));
         }
         for (name, value) in &self.metadata {
             pairs.push((format!("metadata.{name}"), value.clone()));
@@ -146,10 +152,11 @@ mod tests {
             cursor: Some("a/ü".into()),
             metadata: vec![("team a".into(), "x&y".into())],
             archived: Some("all".into()),
+            consistent: true,
         };
         assert_eq!(
             query.to_query(),
-            "?limit=20&cursor=a%2F%C3%BC&archived=all&metadata.team%20a=x%26y"
+            "?limit=20&cursor=a%2F%C3%BC&archived=all&consistent=true&metadata.team%20a=x%26y"
         );
         assert_eq!(ListQuery::default().to_query(), "");
     }

@@ -31,6 +31,7 @@ mod elsewhere;
 mod events;
 mod follow;
 pub(crate) mod forward;
+mod fresh;
 mod lags;
 mod list;
 mod maintenance;

@@ -108,6 +108,8 @@ async fn export(
     let mut query = ListQuery {
         limit: Some(PAGE_MAX as u32),
         archived: Some(args.archived.word().to_owned()),
+        // All means all, whichever node is asked.
+        consistent: true,
         ..ListQuery::default()
     };
     loop {

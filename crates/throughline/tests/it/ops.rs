@@ -192,6 +192,8 @@ async fn the_last_of_three_gives_what_it_holds_and_claims_nothing_else() {
         format!("/v1/sessions/{session}"),
         "/v1/sessions/nobody/events?cursor=0&limit=1".to_owned(),
         format!("/v1/sessions/{session}/events?cursor=999999&limit=1"),
+        "/v1/sessions".to_owned(),
+        "/v1/sessions?archived=all&limit=1".to_owned(),
     ] {
         let refused = survivor.get_raw(&path).await.unwrap_err();
         assert_eq!(refused.code(), Some("raft_unavailable"), "{path}: {refused}");

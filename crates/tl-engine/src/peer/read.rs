@@ -6,11 +6,13 @@
 //!                               watch: after (8) path
 //!                               list:  consistent (1) listing (1) limit (2) tenant namespace after
 //!                                      members: count (2) (name value)*  groups: count (2) group (2)*
+//!                               applied: count (2) group (2)*
 //!   found  = kind (1) body      row:   index (8) replies
 //!                               lines: line*
 //!                               gone:  from (8) next (8) committed (8) earliest (8)
 //!                               head:  last_seq (8) ended (1) line*
 //!                               list:  (group (2) resume_after replies)*
+//!                               applied: count (2) (group (2) index (8))*
 //!   path   = tenant namespace name
 //! ```
 //!
@@ -37,7 +39,7 @@ pub use self::found::{Found, numbered};
 const FILTERS_MAX: usize = 8 * 1024;
 /// Bytes of rows that a node is given of its parts of a list at once; one row always goes.
 pub(crate) const PARTS_BYTES_MAX: usize = 2 * PAGE_BYTES_MAX;
-/// Most groups that a list is asked for at once: all that a cluster may have.
+/// Most groups that are asked about at once: all that a cluster may have.
 const GROUPS_MAX: usize = 4_096;
 
 mod kind {
@@ -46,6 +48,7 @@ mod kind {
     pub const WATCH: u8 = 3;
     pub const LIST: u8 = 4;
     pub const GONE: u8 = 5;
+    pub const APPLIED: u8 = 6;
 }
 
 /// What is to be read.
@@ -93,6 +96,11 @@ pub enum Read {
         /// Of which groups.
         groups: Vec<GroupId>,
     },
+    /// How far groups are applied where they are led.
+    Applied {
+        /// Which groups.
+        groups: Vec<GroupId>,
+    },
 }
 
 /// Bytes of events that are given where so many were asked for: a page at most.
@@ -107,7 +115,7 @@ impl Read {
     #[must_use]
     pub(crate) fn found_bytes_max(&self) -> usize {
         match self {
-            Read::Row { .. } | Read::Watch { .. } => 0,
+            Read::Row { .. } | Read::Watch { .. } | Read::Applied { .. } => 0,
             Read::Lines { bytes_max, .. } => page_bytes(*bytes_max),
             Read::List { .. } => PARTS_BYTES_MAX,
         }
@@ -152,10 +160,11 @@ impl Read {
                     put_bytes(out, name);
                     put_bytes(out, value);
                 }
-                put_count(out, groups.len());
-                for group in groups {
-                    out.extend_from_slice(&group.0.to_be_bytes());
-                }
+                put_groups(out, groups);
+            }
+            Read::Applied { groups } => {
+                out.push(kind::APPLIED);
+                put_groups(out, groups);
             }
         }
     }
@@ -182,6 +191,7 @@ impl Read {
             },
             kind::WATCH => Read::Watch { after: Seq(reader.u64()?), path: path(reader)? },
             kind::LIST => list(reader)?,
+            kind::APPLIED => Read::Applied { groups: groups(reader)? },
             other => return Err(DecodeError::Unknown { what: "read", value: other.into() }),
         };
         match reader.is_empty() {
@@ -189,6 +199,18 @@ impl Read {
             false => Err(DecodeError::Malformed("bytes behind a read")),
         }
     }
+}
+
+fn put_groups(out: &mut Vec<u8>, groups: &[GroupId]) {
+    put_count(out, groups.len());
+    for group in groups {
+        out.extend_from_slice(&group.0.to_be_bytes());
+    }
+}
+
+fn groups(reader: &mut Reader) -> Result<Vec<GroupId>, DecodeError> {
+    let count = at_most(reader, GROUPS_MAX, "number of groups")?;
+    (0..count).map(|_| reader.u16().map(GroupId)).collect()
 }
 
 fn list(reader: &mut Reader) -> Result<Read, DecodeError> {
@@ -206,8 +228,7 @@ fn list(reader: &mut Reader) -> Result<Read, DecodeError> {
     for _ in 0..count {
         metadata.push((reader.bytes()?, reader.bytes()?));
     }
-    let count = at_most(reader, GROUPS_MAX, "number of groups")?;
-    let groups = (0..count).map(|_| reader.u16().map(GroupId)).collect::<Result<_, _>>()?;
+    let groups = groups(reader)?;
     let query = ListQuery { tenant, namespace, after, limit, listing, metadata };
     Ok(Read::List { consistent, query, groups })
 }

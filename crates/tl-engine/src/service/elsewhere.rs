@@ -284,7 +284,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         match self.read_elsewhere(links, key.group, deadline, &read).await? {
             Found::Lines(lines) => Ok(Lines::Events(read::numbered(after, lines))),
             Found::Gone(gap) => Ok(Lines::Gone(gap)),
-            Found::Row { .. } | Found::Head { .. } | Found::List(_) => {
+            Found::Row { .. } | Found::Head { .. } | Found::List(_) | Found::Applied(_) => {
                 Err(unexpected("events were asked for and something else was found"))
             }
         }
@@ -299,7 +299,7 @@ impl<S: OrderedStore + 'static> Service<S> {
                 Some(path.group(self.inner.groups))
             }
             Read::Lines { group, .. } => Some(*group),
-            Read::List { .. } => None,
+            Read::List { .. } | Read::Applied { .. } => None,
         };
         if group.is_some_and(|group| group.0 >= self.inner.groups || !self.is_here(group)) {
             return PeerAnswer::NotTaken { leader: None };
@@ -328,6 +328,9 @@ impl<S: OrderedStore + 'static> Service<S> {
             Read::Watch { path, after } => self.watch_here(deadline, &path, after).await,
             Read::List { consistent, query, groups } => {
                 self.parts_here(deadline, consistent, query, groups).await.map(Found::List)
+            }
+            Read::Applied { groups } => {
+                Ok(Found::Applied(self.applied_of_led(deadline, groups).await))
             }
         };
         match found {
@@ -432,9 +435,11 @@ pub(crate) fn served_until(wait_ms: u32) -> Instant {
 fn row_of(found: Found) -> Result<(Option<SessionRow>, Index), ServiceError> {
     match found {
         Found::Row { index, row } => Ok((row.map(|row| *row), index)),
-        Found::Lines(_) | Found::Gone(_) | Found::Head { .. } | Found::List(_) => {
-            Err(unexpected("a row was asked for and something else was found"))
-        }
+        Found::Lines(_)
+        | Found::Gone(_)
+        | Found::Head { .. }
+        | Found::List(_)
+        | Found::Applied(_) => Err(unexpected("a row was asked for and something else was found")),
     }
 }
 

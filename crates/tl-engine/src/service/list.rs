@@ -6,7 +6,8 @@
 //!
 //! Of groups that are elsewhere the first rows are asked for together, one question for each member;
 //! the few that are needed further, and what a member left out, one by one. A replica that has stopped
-//! counts as elsewhere: its rows may be older than what this node has acknowledged.
+//! counts as elsewhere, and so does one of which it is not known that it keeps up (see `fresh`): their
+//! rows may be older than what was acknowledged.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,24 +39,19 @@ pub const LISTS_AT_ONCE_MAX: usize = 4;
 impl<S: OrderedStore + 'static> Service<S> {
     /// One page of the caller's sessions in its namespace, by id.
     ///
-    /// A create acknowledged by this node before the call is in it. A selective filter may give
-    /// a short page with a cursor.
+    /// A create acknowledged by this node before the call is in it, one acknowledged by another node a
+    /// second later at most. A selective filter may give a short page with a cursor.
     ///
     /// # Errors
     /// `raft_unavailable` when `consistent` was asked for and a group cannot confirm it, and when no
-    /// replica of a group is there that goes on.
+    /// replica of a group can be asked that is known to keep up.
     pub async fn list_sessions(
         &self,
         caller: &Caller,
         request: ListSessions,
     ) -> Result<SessionPage, ServiceError> {
         let consistent = request.freshness.consistent;
-        let here = self.groups_listed_here(caller.deadline).await?;
-        if consistent {
-            for group in &here {
-                self.read_index(caller.deadline, *group).await?;
-            }
-        }
+        let here = self.groups_listed_here(caller.deadline, consistent, self.groups_here()).await?;
         let limit = request.limit;
         let query = ListQuery {
             tenant: caller.principal.tenant.clone(),
@@ -108,21 +104,31 @@ impl<S: OrderedStore + 'static> Service<S> {
         })
     }
 
-    /// The groups whose parts are read here: those with a copy that has not stopped.
+    /// Of groups with a copy here those whose parts are read here: it has not stopped, and is as new as
+    /// is asked for.
     ///
     /// # Errors
-    /// `raft_unavailable` when one has stopped and no other node has it.
+    /// `raft_unavailable` when one has stopped and no other node has it, and when `consistent` was asked
+    /// for and one cannot confirm it.
     async fn groups_listed_here(
         &self,
         deadline: Instant,
+        consistent: bool,
+        groups: Vec<GroupId>,
     ) -> Result<BTreeSet<GroupId>, ServiceError> {
-        let mut here: BTreeSet<GroupId> = self.groups_here().into_iter().collect();
+        let mut here: BTreeSet<GroupId> = groups.into_iter().collect();
         for (group, _) in self.inner.background.stopped_groups() {
             if self.has_others() {
                 here.remove(&group);
             } else {
                 self.read_index(deadline, group).await?;
             }
+        }
+        if !consistent {
+            return Ok(self.fresh(deadline, here).await);
+        }
+        for group in &here {
+            self.read_index(deadline, *group).await?;
         }
         Ok(here)
     }
@@ -135,7 +141,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     }
 
     /// The parts of groups that are here, for another node; those that find no room are left out, and
-    /// those of groups that have stopped.
+    /// those of groups that have stopped or are not known to keep up.
     pub(super) async fn parts_here(
         &self,
         deadline: Instant,
@@ -143,13 +149,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         query: ListQuery,
         mut groups: Vec<GroupId>,
     ) -> Result<Vec<(GroupId, ListPage)>, ServiceError> {
-        let here = self.groups_listed_here(deadline).await?;
+        groups.retain(|group| group.0 < self.inner.groups && self.is_here(*group));
+        let here = self.groups_listed_here(deadline, consistent, groups.clone()).await?;
         groups.retain(|group| here.contains(group));
-        if consistent {
-            for group in &groups {
-                self.read_index(deadline, *group).await?;
-            }
-        }
         let service = self.clone();
         let read = move || {
             let (mut parts, mut room) = (Vec::new(), PARTS_BYTES_MAX);
@@ -187,6 +189,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let mut asked = tokio::task::JoinSet::new();
         for (peer, groups) in by_member {
             let (service, links) = (self.clone(), Arc::clone(links));
+            self.inner.metrics.reads_forwarded.inc();
             let read = Read::List { consistent, query: query.clone(), groups };
             asked.spawn(async move { service.ask_reader(&links, peer, within, &read).await });
         }
@@ -214,7 +217,11 @@ impl<S: OrderedStore + 'static> Service<S> {
                 let part = parts.next().ok_or_else(|| unexpected("a list of another group"))?;
                 Ok(part.1)
             }
-            Found::Row { .. } | Found::Lines(_) | Found::Gone(_) | Found::Head { .. } => {
+            Found::Row { .. }
+            | Found::Lines(_)
+            | Found::Gone(_)
+            | Found::Head { .. }
+            | Found::Applied(_) => {
                 Err(unexpected("a list was asked for and something else was found"))
             }
         }

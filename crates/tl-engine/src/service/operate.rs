@@ -94,7 +94,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     }
 
     /// Names of a group's silent voters, if too few are heard of.
-    fn majority_is_missing(&self, group: GroupId) -> Option<Vec<String>> {
+    pub(super) fn majority_is_missing(&self, group: GroupId) -> Option<Vec<String>> {
         let links = self.inner.links.as_ref()?;
         let members = self.members_of(links, group);
         let present = links.others();

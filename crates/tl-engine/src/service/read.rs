@@ -43,8 +43,15 @@ impl<S: OrderedStore + 'static> Service<S> {
         deadline: Instant,
         group: GroupId,
     ) -> Result<Index, ServiceError> {
+        let links = self.inner.links.as_ref();
+        let reign = links.map(|links| links.reign(group));
         match self.ask(deadline, Ask::Read(group), None).await {
-            Ok(Answer::Read { index }) => Ok(index),
+            Ok(Answer::Read { index }) => {
+                if let (Some(links), Some(reign)) = (links, reign) {
+                    links.confirmed(group, reign);
+                }
+                Ok(index)
+            }
             Ok(Answer::Failed(failure)) => Err(failed(group, failure)),
             Ok(Answer::Applied { .. }) => Err(unexpected("a write answer for a read")),
             // A read has no outcome that could be unknown. A round fails after about a second, so whoever

@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 
 use self::answers::Turns;
 use self::clocks::Clock;
+use self::leaders::Reign;
 use self::names::Names;
 pub(crate) use self::questions::NoAnswer;
 use self::questions::Open;
@@ -61,6 +62,8 @@ pub(crate) struct Links {
     /// By group: who leads it as far as this node knows; 0 for nobody. Of groups that are elsewhere,
     /// whoever took a write last.
     leaders: Vec<AtomicU64>,
+    /// By group: how often this node came to lead it.
+    reigns: Vec<Reign>,
     changed: Notify,
     open: Mutex<Open>,
     clocks: Mutex<BTreeMap<PeerId, Clock>>,
@@ -82,6 +85,7 @@ impl Links {
             sender: RwLock::new(None),
             inbound_bytes: AtomicUsize::new(0),
             leaders: groups().map(|_| AtomicU64::new(0)).collect(),
+            reigns: groups().map(|_| Reign::default()).collect(),
             changed: Notify::new(),
             held: Mutex::default(),
             open: Mutex::new(Open::behind(run)),

@@ -4,7 +4,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tl_engine::api::{Caller, Freshness, ReadEvents, TailEnd, TailFrom, TailItem};
+use tl_engine::api::{
+    Caller, Freshness, ListSessions, ReadEvents, ServiceError, TailEnd, TailFrom, TailItem,
+};
 use tl_engine::{ClusterSettings, Engine, EngineSettings, Service};
 use tl_types::{ErrorCode, Seq, UnixMs};
 
@@ -133,6 +135,15 @@ async fn append_through(service: &Service, session: &str, seq: u64) {
     panic!("event {seq} was never taken");
 }
 
+/// The ids of all sessions as a node lists them.
+async fn listed(service: &Service, query: &str) -> Result<Vec<String>, ServiceError> {
+    let mut query = ListSessions::parse(query).unwrap();
+    query.limit = 100;
+    let page = service.list_sessions(&caller(), query).await?;
+    assert_eq!(page.next_cursor, None);
+    Ok(page.sessions.iter().map(|session| session.0.path.name.to_string()).collect())
+}
+
 async fn seqs(service: &Service, session: &str) -> Vec<(u64, Vec<u8>)> {
     let all = ReadEvents { cursor: Seq(0), limit: 1_000, wait: Duration::ZERO };
     let read = service.read_events(&caller(), &id(session), all, Freshness::default()).await;
@@ -239,10 +250,52 @@ async fn without_a_majority_replay_goes_on_and_writes_and_absences_are_refused()
     let either = [ErrorCode::RaftUnavailable, ErrorCode::RaftTimeout];
     assert!(either.contains(&refused.code), "{refused}");
     assert!(!survivor.readiness().ready);
+    // What a list leaves out is an absence too.
+    let refused = listed(&survivor, "").await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::RaftUnavailable, "{refused}");
     // With one more there is a majority again, and the write may be repeated.
     cluster.open(0);
     append_through(&cluster.service(2), "chat", 6).await;
     assert_eq!(seqs(&cluster.service(0), "chat").await.len(), 6);
+    assert_eq!(listed(&survivor, "").await.unwrap(), ["chat"]);
+    drop(survivor);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_keep_up_list_what_others_took_from_their_own_rows() {
+    let mut cluster = Cluster::start().await;
+    let mut all: Vec<String> = Vec::new();
+    for number in 0..24 {
+        all.push(format!("s-{number:02}"));
+        create(&cluster.service(number % 3), &all[number]).await;
+        for node in 0..3 {
+            assert_eq!(listed(&cluster.service(node), "").await.unwrap(), all, "node {node}");
+        }
+    }
+    for node in 0..3 {
+        // Until every group is led by whose turn it is, one may be without a leader for a moment.
+        let (service, asked) = (cluster.service(node), "reads_forwarded_total");
+        loop {
+            let before = metric(&service, asked);
+            assert_eq!(listed(&service, "").await.unwrap(), all, "node {node}");
+            if metric(&service, asked) == before {
+                break;
+            }
+        }
+    }
+    // Also while one is away, and behind its start.
+    cluster.stop(0).await;
+    create(&cluster.service(1), "t").await;
+    all.push("t".to_owned());
+    for node in 1..3 {
+        assert_eq!(listed(&cluster.service(node), "").await.unwrap(), all, "node {node}");
+    }
+    cluster.open(0);
+    match listed(&cluster.service(0), "").await {
+        Ok(given) => assert_eq!(given, all, "whatever it has applied so far"),
+        Err(refused) => assert_eq!(refused.code, ErrorCode::RaftUnavailable, "{refused}"),
+    }
     cluster.stop_all().await;
 }
 

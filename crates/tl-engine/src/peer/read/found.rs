@@ -9,8 +9,8 @@ use tl_types::limits::PAGE_MAX;
 use tl_types::{GroupId, Index, Seq};
 use tl_wire::reply::{Gap, GapReason};
 
-use super::kind;
-use super::parts::{optional, put_optional, put_u64};
+use super::parts::{at_most, optional, put_count, put_optional, put_u64};
+use super::{GROUPS_MAX, kind};
 use crate::api::{EventLine, TailEnd};
 
 /// What was found.
@@ -39,6 +39,8 @@ pub enum Found {
     },
     /// Parts of a list; a group whose part is missing is to be asked for again.
     List(Vec<(GroupId, ListPage)>),
+    /// How far groups are applied where they are led; those that are not led there are left out.
+    Applied(Vec<(GroupId, Index)>),
 }
 
 impl Found {
@@ -46,7 +48,7 @@ impl Found {
     #[must_use]
     pub fn is_something(&self) -> bool {
         match self {
-            Found::Row { .. } | Found::Gone(_) | Found::Head { .. } => true,
+            Found::Row { .. } | Found::Gone(_) | Found::Head { .. } | Found::Applied(_) => true,
             Found::Lines(lines) => !lines.is_empty(),
             Found::List(parts) => !parts.is_empty(),
         }
@@ -106,6 +108,14 @@ impl Found {
                     put_bytes(out, &rows_as_replies(rows.collect()));
                 }
             }
+            Found::Applied(groups) => {
+                out.push(kind::APPLIED);
+                put_count(out, groups.len());
+                for (group, index) in groups {
+                    out.extend_from_slice(&group.0.to_be_bytes());
+                    put_u64(out, index.0);
+                }
+            }
         }
     }
 
@@ -151,6 +161,11 @@ impl Found {
                     parts.push((group, ListPage { sessions, resume_after }));
                 }
                 Found::List(parts)
+            }
+            kind::APPLIED => {
+                let count = at_most(&mut reader, GROUPS_MAX, "number of groups")?;
+                let mut group = || Ok((GroupId(reader.u16()?), Index(reader.u64()?)));
+                Found::Applied((0..count).map(|_| group()).collect::<Result<_, DecodeError>>()?)
             }
             other => return Err(DecodeError::Unknown { what: "finding", value: other.into() }),
         };

@@ -58,6 +58,8 @@ fn reads() -> Vec<Read> {
         list(0),
         list(GROUPS_MAX as u16),
         Read::List { consistent: false, query: bare, groups: vec![GroupId(1)] },
+        Read::Applied { groups: Vec::new() },
+        Read::Applied { groups: (0..GROUPS_MAX as u16).map(GroupId).collect() },
     ]
 }
 
@@ -82,6 +84,8 @@ fn findings() -> Vec<Found> {
         Found::Head { last_seq: Seq(0), ended: Some(TailEnd::Closed), lines: some(1) },
         Found::List(Vec::new()),
         Found::List(vec![(GroupId(3), part), (GroupId(4), ListPage::default())]),
+        Found::Applied(Vec::new()),
+        Found::Applied((0..GROUPS_MAX as u16).map(|group| (GroupId(group), Index(8))).collect()),
     ]
 }
 
@@ -109,7 +113,10 @@ fn reads_and_what_is_found_come_back_as_they_were() {
 
 #[test]
 fn limits_hold_and_one_past_them_is_refused() {
-    let groups = (0..=GROUPS_MAX as u16).map(GroupId).collect();
+    let groups: Vec<GroupId> = (0..=GROUPS_MAX as u16).map(GroupId).collect();
+    let applied = groups.iter().map(|group| (*group, Index(8))).collect();
+    assert!(found_again(&Found::Applied(applied)).is_err());
+    assert!(read_again(&Read::Applied { groups: groups.clone() }).is_err());
     let read = Read::List { consistent: false, query: query(1), groups };
     assert!(read_again(&read).is_err());
     for limit in [0, PAGE_MAX + 1] {
@@ -122,7 +129,7 @@ fn limits_hold_and_one_past_them_is_refused() {
 
 #[test]
 fn whatever_bytes_come_are_read_or_refused() {
-    for read in reads().iter().take(5) {
+    for read in reads().iter().take(5).chain([&Read::Applied { groups: vec![GroupId(1); 3] }]) {
         let mut whole = Vec::new();
         read.encode(&mut whole);
         for end in 0..whole.len() {
@@ -153,7 +160,7 @@ fn an_answer_holds_a_page_at_most() {
     assert_eq!(page_bytes(u32::MAX), PAGE_BYTES_MAX);
     let bytes: Vec<usize> = reads().iter().map(Read::found_bytes_max).collect();
     let (page, parts) = (1 << 20, PARTS_BYTES_MAX);
-    assert_eq!(bytes, [0, 0, page, page, 0, parts, parts, parts]);
+    assert_eq!(bytes, [0, 0, page, page, 0, parts, parts, parts, 0, 0]);
 }
 
 #[test]

@@ -1,13 +1,21 @@
 //! Who leads which group, as far as this node knows: of its own groups what its replicas say, of the others
 //! what their answers show.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tl_raft::{PeerId, Role, RoleChange};
 use tl_types::GroupId;
 
 use super::Links;
+
+/// How often this node came to lead a group, and which of these times it learnt by a round that
+/// everything from before is applied here.
+#[derive(Debug, Default)]
+pub(super) struct Reign {
+    number: AtomicU64,
+    settled: AtomicU64,
+}
 
 impl Links {
     /// Who leads a group, if this node knows of anybody.
@@ -18,6 +26,26 @@ impl Links {
 
     pub(crate) fn leads(&self, group: GroupId) -> bool {
         self.leader(group) == Some(self.me)
+    }
+
+    /// Which leadership of a group is this node's last one; 0 before the first.
+    pub(crate) fn reign(&self, group: GroupId) -> u64 {
+        let reign = self.reigns.get(usize::from(group.0));
+        reign.map_or(0, |reign| reign.number.load(Ordering::Acquire))
+    }
+
+    /// A round that began in this leadership has ended, and what it confirmed is applied here.
+    pub(crate) fn confirmed(&self, group: GroupId, number: u64) {
+        if let Some(reign) = self.reigns.get(usize::from(group.0)) {
+            reign.settled.fetch_max(number, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether this node leads a group and has applied what was acknowledged before it did.
+    pub(crate) fn is_settled(&self, group: GroupId) -> bool {
+        let Some(reign) = self.reigns.get(usize::from(group.0)) else { return false };
+        self.leads(group)
+            && reign.settled.load(Ordering::Acquire) == reign.number.load(Ordering::Acquire)
     }
 
     /// The first group with a copy here of which this node knows no leader.
@@ -73,6 +101,12 @@ impl Links {
         for change in changes {
             let leader = if change.role == Role::Leader { Some(self.me) } else { change.leader };
             let Some(slot) = self.leaders.get(usize::from(change.group.0)) else { continue };
+            if change.role == Role::Leader
+                && let Some(reign) = self.reigns.get(usize::from(change.group.0))
+            {
+                // Before it is seen to lead.
+                reign.number.fetch_add(1, Ordering::AcqRel);
+            }
             slot.store(leader.map_or(0, |leader| leader.0), Ordering::Release);
             if let Some(leader) = leader {
                 self.give_up(change.group, leader);

@@ -77,6 +77,25 @@ fn a_question_is_answered_by_whom_it_was_put_to_and_once() {
 }
 
 #[test]
+fn a_leader_has_a_round_confirmed_once_in_each_leadership() {
+    let (links, group) = (links(), GroupId(3));
+    assert!(!links.is_settled(group), "it does not lead");
+    links.roles_changed(&[leads(3, 1)]);
+    let first = links.reign(group);
+    assert!(!links.is_settled(group), "what came before it may not be applied");
+    links.confirmed(group, first);
+    assert!(links.is_settled(group) && !links.is_settled(GroupId(2)));
+    links.roles_changed(&[leads(3, 2)]);
+    assert!(!links.is_settled(group));
+    links.roles_changed(&[leads(3, 1)]);
+    links.confirmed(group, first);
+    assert!(!links.is_settled(group), "a round of the time before says nothing of this one");
+    links.confirmed(group, links.reign(group));
+    links.confirmed(group, first);
+    assert!(links.is_settled(group), "and takes nothing back");
+}
+
+#[test]
 fn an_answer_to_the_process_before_this_one_is_nobodys() {
     let (former, present) = (links_of(RUN), links_of(RUN << 20));
     let (late, _) = wait(&former, GroupId(3));

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tl_engine::api::Append;
+use tl_types::Index;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -69,41 +71,85 @@ async fn last_seq(service: &Service, session: &str, stale: bool) -> u64 {
     found.unwrap().value.0.header.last_seq.0
 }
 
+/// A session, the last member's way to whom large frames of Raft are lost while it is said, and where
+/// that is said. The first member leads the session's group.
+struct Behind {
+    cluster: Cluster,
+    session: String,
+    loses: Arc<AtomicBool>,
+}
+
+impl Behind {
+    async fn start() -> Behind {
+        let mut cluster = Cluster::start().await;
+        // In its turn the first member leads it.
+        let is_led_by_first =
+            |name: &String| caller().session(&id(name)).group(8).0.is_multiple_of(3);
+        let session = (0..).map(|number| format!("s-{number}")).find(is_led_by_first).unwrap();
+        create(&cluster.service(0), &session).await;
+        for node in 0..3 {
+            cluster.stop(node).await;
+        }
+        let (_, straight) = cluster.settings.members[2].split_once('=').unwrap();
+        let straight: SocketAddr = straight.parse().unwrap();
+        let loses = Arc::new(AtomicBool::new(false));
+        let way = lossy_way(straight, Arc::clone(&loses)).await;
+        cluster.settings.members[2] = format!("{}={way}", NAMES[2]);
+        for node in 0..2 {
+            cluster.open(node);
+        }
+        for node in 0..2 {
+            cluster.engines[node].as_ref().unwrap().wait_ready().await.expect("two of three");
+        }
+        cluster.settings.members[2] = format!("{}={straight}", NAMES[2]);
+        cluster.open(2);
+        cluster.engines[2].as_ref().unwrap().wait_ready().await.expect("it catches up");
+        append_through(&cluster.service(0), &session, 1).await;
+        assert_eq!(last_seq(&cluster.service(2), &session, false).await, 1);
+        Behind { cluster, session, loses }
+    }
+
+    /// From now on the last member lacks the session's second event, whose index is given.
+    async fn lose(&self) -> Index {
+        self.loses.store(true, Ordering::Relaxed);
+        let large = event("p", 2, &"x".repeat(2 * LOST_BYTES));
+        let request = Append { events: vec![large], expected_seq: None };
+        self.cluster.service(0).append(&caller(), &id(&self.session), request).await.unwrap().index
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_behind_has_a_session_shown_by_others() {
-    let mut cluster = Cluster::start().await;
-    // In its turn the first member leads it.
-    let is_led_by_first = |name: &String| caller().session(&id(name)).group(8).0.is_multiple_of(3);
-    let session = (0..).map(|number| format!("s-{number}")).find(is_led_by_first).unwrap();
-    create(&cluster.service(0), &session).await;
-    for node in 0..3 {
-        cluster.stop(node).await;
-    }
-    let (_, straight) = cluster.settings.members[2].split_once('=').unwrap();
-    let straight: SocketAddr = straight.parse().unwrap();
-    let loses = Arc::new(AtomicBool::new(false));
-    let way = lossy_way(straight, Arc::clone(&loses)).await;
-    cluster.settings.members[2] = format!("{}={way}", NAMES[2]);
-    for node in 0..2 {
-        cluster.open(node);
-    }
-    for node in 0..2 {
-        cluster.engines[node].as_ref().unwrap().wait_ready().await.expect("two of three");
-    }
-    cluster.settings.members[2] = format!("{}={straight}", NAMES[2]);
-    cluster.open(2);
-    cluster.engines[2].as_ref().unwrap().wait_ready().await.expect("it catches up");
-    append_through(&cluster.service(0), &session, 1).await;
+    let behind = Behind::start().await;
+    behind.lose().await;
+    let Behind { cluster, session, loses } = behind;
     let behind = cluster.service(2);
-    assert_eq!(last_seq(&behind, &session, false).await, 1);
-
-    loses.store(true, Ordering::Relaxed);
-    let large = event("p", 2, &"x".repeat(2 * LOST_BYTES));
-    append(&cluster.service(0), &session, vec![large]).await.unwrap();
     assert_eq!(last_seq(&behind, &session, false).await, 2);
     assert_eq!(last_seq(&behind, &session, true).await, 1, "its own row is behind");
     assert!(metric(&behind, "reads_forwarded_total") > 0);
     loses.store(false, Ordering::Relaxed);
     assert_eq!(seqs(&behind, &session).await.len(), 2, "it catches up");
+    drop(behind);
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_behind_has_its_part_of_a_list_read_by_others() {
+    let behind = Behind::start().await;
+    behind.lose().await;
+    let Behind { cluster, session, loses } = behind;
+    // In the same group, and so behind what is lost.
+    let group = caller().session(&id(&session)).group(8);
+    let is_in_group = |name: &String| caller().session(&id(name)).group(8) == group;
+    let late = (0..).map(|number| format!("t-{number}")).find(is_in_group).unwrap();
+    create(&cluster.service(0), &late).await;
+    let behind = cluster.service(2);
+    assert_eq!(listed(&behind, "").await.unwrap(), [session.clone(), late.clone()]);
+    assert!(metric(&behind, "reads_forwarded_total") > 0, "its own rows do not show it");
+    assert_eq!(last_seq(&behind, &session, true).await, 1, "it is still behind");
+    loses.store(false, Ordering::Relaxed);
+    assert_eq!(seqs(&behind, &session).await.len(), 2, "it catches up");
+    assert_eq!(listed(&behind, "consistent=true").await.unwrap(), [session, late]);
+    drop(behind);
     cluster.stop_all().await;
 }

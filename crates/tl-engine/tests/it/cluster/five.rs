@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tl_engine::Tail;
-use tl_engine::api::{ListSessions, ServiceError};
+use tl_engine::api::ServiceError;
 use tl_engine::cluster::placement::{COPIES, Placement};
 use tl_engine::ops::NodeState;
 use tl_engine::service::Awaited;
