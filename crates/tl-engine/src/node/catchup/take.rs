@@ -149,11 +149,16 @@ impl<S: OrderedStore> Node<S> {
     ) {
         let (group, transfer) = of;
         if let Some(at) = self.taking_at(from, of) {
+            let is_full = self.store.is_full();
             let taking = &mut self.catch_up.taking[at];
             taking.heard_ms = now.boot_ms;
             let what = match taking.stage {
                 Stage::Naming => return,
                 Stage::Loading if taking.looked == Looked::UnderWay => taking.same_question(),
+                // No further chunk: it would have no place.
+                Stage::Loading if is_full && taking.next > 0 => {
+                    What::Ask { chunk: taking.next - 1 }
+                }
                 Stage::Loading => {
                     taking.is_ask_due = false;
                     taking.said_ms = now.boot_ms;

@@ -283,6 +283,24 @@ fn what_is_only_kept_to_be_copied_from_makes_room_for_what_is_taken() {
 }
 
 #[test]
+fn a_full_store_takes_no_further_chunk_however_often_it_is_offered() {
+    let (mut taker, rows) = cut_off();
+    while !taker.node.store().is_full() {
+        let row = (rows[9].0.clone(), Some(rows[9].1.clone()));
+        taker.node.store().load(GROUP, Generation(1), vec![row]);
+        taker.node.store().rotate();
+    }
+    for _ in 0..3 {
+        taker.later(AGAIN_MS);
+        let said = taker.hear(GIVER, GROUP, 7, OFFER);
+        assert_eq!(said, [What::Ask { chunk: 1 }], "what it has taken already");
+        assert_eq!(taker.hear(GIVER, GROUP, 7, chunk(1, &rows[4..7])), []);
+    }
+    assert!(taker.node.store().flush_one().unwrap());
+    assert_eq!(taker.later(0), [What::Ask { chunk: 2 }]);
+}
+
+#[test]
 fn a_load_that_a_slow_disk_takes_bit_by_bit_is_kept() {
     // All of it is loaded, in so many memtables; a flush takes a bit less than is no room.
     let waiting = |flushes: u64| {
