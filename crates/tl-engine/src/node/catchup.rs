@@ -53,7 +53,7 @@ use self::give::{Giving, Wanted};
 use self::message::{Message, What};
 use self::rests::Rests;
 use self::sources::CutOffs;
-use self::take::Taking;
+use self::taking::Taking;
 use super::{Done, Failure, Node, Now, Turned};
 
 mod alike;
@@ -63,6 +63,7 @@ mod message;
 mod rests;
 mod sources;
 mod take;
+mod taking;
 
 pub use self::aside::{Aside, AsideDone};
 

@@ -1,7 +1,6 @@
 //! The taker's side: a replica that is too far behind for the log.
 
 use bytes::Bytes;
-use crc32fast::Hasher;
 use tl_core::memory::MemoryRows;
 use tl_raft::{Inbound, PeerId, Staged};
 use tl_store::OrderedStore;
@@ -13,122 +12,9 @@ use super::aside::{Aside, Names, Work};
 use super::give::Wanted;
 use super::message::{Fingerprint, Sum, What, rows_of};
 use super::sources::{Sources, further};
-use super::{AGAIN_MS, CatchUpOpen, NO_ROOM_MS, PATIENCE_MS};
+use super::taking::{Looked, Stage, Taking};
+use super::{AGAIN_MS, PATIENCE_MS};
 use crate::node::{Node, Now, Turned};
-
-/// Rows on their way in.
-#[derive(Debug)]
-pub(super) struct Taking {
-    pub(super) group: GroupId,
-    from: PeerId,
-    transfer: u64,
-    /// The last entry in the rows.
-    index: Index,
-    term: Term,
-    stage: Stage,
-    /// The generation that they are loaded under, once it has a name.
-    generation: Generation,
-    /// The next chunk.
-    next: u64,
-    rows: u64,
-    crc: Hasher,
-    /// The last row taken; the next is behind it.
-    last_key: Option<RowKey>,
-    /// The stamp of the entry that wrote last, as the rows say.
-    stamp: UnixMs,
-    /// What may have rows of it already.
-    sources: Sources,
-    /// What was asked last of the next chunk.
-    asked: Option<Wanted>,
-    /// Whether it was looked for in the sources.
-    looked: Looked,
-    /// The next chunk is to be asked for when the store has room.
-    is_ask_due: bool,
-    /// Rows wait to get out of memory, and none did since then.
-    stuck: Option<Stuck>,
-    heard_ms: u64,
-    said_ms: u64,
-}
-
-/// Since when the store has flushed nothing, and how often it had by then.
-#[derive(Debug, Clone, Copy)]
-struct Stuck {
-    since_ms: u64,
-    flushes: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Looked {
-    NotYet,
-    UnderWay,
-    /// It is not there: what is said of it once more is a double.
-    InVain,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Waits for a generation.
-    Naming,
-    /// Asks for chunks.
-    Loading,
-    /// Waits until the store has made so many memtables durable.
-    Flushing { until: u64 },
-    /// Raft may go on from them.
-    Ready,
-}
-
-impl Taking {
-    /// The generation that rows are loaded under, if they are.
-    pub(super) fn generation(&self) -> Option<Generation> {
-        (self.stage != Stage::Naming).then_some(self.generation)
-    }
-
-    /// The load that was cut off and is copied from.
-    pub(super) fn cut_off(&self) -> Option<Generation> {
-        self.sources.cut_off.as_ref().map(|(of, _)| *of)
-    }
-
-    /// The next chunk is to be asked for: what is in it first, if it may be here.
-    fn next_question(&mut self) -> What {
-        let chunk = self.next;
-        let may_be_here = !self.sources.behind(self.last_key.as_ref()).is_empty();
-        if self.asked.is_none() && may_be_here {
-            self.asked = Some(Wanted::Fingerprint);
-            return What::AskFingerprint { chunk };
-        }
-        self.asked = Some(Wanted::Rows);
-        What::Ask { chunk }
-    }
-
-    /// A disk may be slow: each flush that ends says that it has room.
-    fn look_whether_stuck(&mut self, now_ms: u64, is_full: bool, flushes: u64) {
-        let is_waiting = is_full || matches!(self.stage, Stage::Flushing { .. });
-        let before = self.stuck.filter(|before| before.flushes == flushes);
-        self.stuck = is_waiting.then_some(before.unwrap_or(Stuck { since_ms: now_ms, flushes }));
-    }
-
-    /// What was asked last, once more: so the giver hears that this node is still at it.
-    fn same_question(&self) -> What {
-        let chunk = self.next;
-        match self.asked {
-            Some(Wanted::Fingerprint) => What::AskFingerprint { chunk },
-            Some(Wanted::Rows) | None => What::Ask { chunk },
-        }
-    }
-
-    fn has_no_room(&self, now_ms: u64) -> bool {
-        self.stuck.is_some_and(|stuck| now_ms.saturating_sub(stuck.since_ms) >= NO_ROOM_MS)
-    }
-
-    pub(super) fn count(&self, open: &mut CatchUpOpen) {
-        let counted = match self.stage {
-            Stage::Naming | Stage::Loading => &mut open.loading,
-            Stage::Flushing { .. } => &mut open.flushing,
-            Stage::Ready => &mut open.installing,
-        };
-        *counted += 1;
-    }
-}
 
 impl<S: OrderedStore> Node<S> {
     fn taking_at(&self, from: PeerId, (group, transfer): (GroupId, u64)) -> Option<usize> {
@@ -193,27 +79,8 @@ impl<S: OrderedStore> Node<S> {
         if is_full || is_early || is_installing || chunk != 0 || self.is_overtaken(group, index) {
             return self.say(from, of, What::Gone, turned);
         }
-        self.catch_up.taking.push(Taking {
-            group,
-            from,
-            transfer,
-            index,
-            term,
-            stage: Stage::Naming,
-            generation: Generation(0),
-            next: 0,
-            rows: 0,
-            crc: Hasher::new(),
-            last_key: None,
-            stamp: UnixMs(0),
-            sources: Sources::default(),
-            asked: None,
-            looked: Looked::NotYet,
-            is_ask_due: false,
-            stuck: None,
-            heard_ms: now.boot_ms,
-            said_ms: now.boot_ms,
-        });
+        let taking = Taking::new(now.boot_ms, from, of, (index, term));
+        self.catch_up.taking.push(taking);
         let live = self.slots[usize::from(group.0)].generation;
         turned.asides.push(Aside { group, transfer, work: Work::Name { live } });
     }
@@ -278,6 +145,22 @@ impl<S: OrderedStore> Node<S> {
         }
     }
 
+    /// The transfer that a giver speaks of. It is told if there is none.
+    fn heard(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        of: (GroupId, u64),
+        turned: &mut Turned,
+    ) -> Option<usize> {
+        let at = self.taking_at(from, of);
+        match at {
+            Some(at) => self.catch_up.taking[at].heard_ms = now.boot_ms,
+            None => self.say(from, of, What::Gone, turned),
+        }
+        at
+    }
+
     /// The giver says what is in a chunk.
     pub(super) fn printed(
         &mut self,
@@ -287,14 +170,10 @@ impl<S: OrderedStore> Node<S> {
         (chunk, print, last): (u64, Fingerprint, Option<Sum>),
         turned: &mut Turned,
     ) {
-        let Some(at) = self.taking_at(from, of) else {
-            return self.say(from, of, What::Gone, turned);
-        };
+        let Some(at) = self.heard(now, from, of, turned) else { return };
         let taking = &mut self.catch_up.taking[at];
-        taking.heard_ms = now.boot_ms;
         taking.sources.answered();
-        let is_double = taking.looked != Looked::NotYet;
-        if taking.stage != Stage::Loading || taking.next != chunk || is_double {
+        if !taking.waits_for(chunk) || taking.looked != Looked::NotYet {
             return;
         }
         taking.looked = Looked::UnderWay;
@@ -314,8 +193,7 @@ impl<S: OrderedStore> Node<S> {
     ) {
         let Some(at) = self.taking_of(of) else { return };
         let taking = &mut self.catch_up.taking[at];
-        let is_late = taking.looked != Looked::UnderWay;
-        if taking.stage != Stage::Loading || taking.next != chunk || is_late {
+        if !taking.waits_for(chunk) || taking.looked != Looked::UnderWay {
             return;
         }
         // This node was busy meanwhile, the giver was not silent.
@@ -342,15 +220,10 @@ impl<S: OrderedStore> Node<S> {
         (chunk, rows, last): (u64, Bytes, Option<Sum>),
         turned: &mut Turned,
     ) {
-        let Some(at) = self.taking_at(from, of) else {
-            return self.say(from, of, What::Gone, turned);
-        };
-        let taking = &mut self.catch_up.taking[at];
-        taking.heard_ms = now.boot_ms;
-        if taking.stage != Stage::Loading || taking.next != chunk {
-            return;
+        let Some(at) = self.heard(now, from, of, turned) else { return };
+        if self.catch_up.taking[at].waits_for(chunk) {
+            self.take_chunk(at, now, (rows, last), turned);
         }
-        self.take_chunk(at, now, (rows, last), turned);
     }
 
     /// Loads the next chunk, and asks for the one behind it.
