@@ -88,9 +88,23 @@ pub struct MemberView<'a> {
     pub is_former: bool,
 }
 
-/// Why the group takes no writes; `None` when nothing is known to be in the way. While a member
-/// is replaced there are two sets of voters, and each has to have a majority. A follower that has
-/// stopped the group confirms no write.
+/// Whether a voter counts for a majority: it is heard, and has not stopped the group because of damage.
+/// Whoever has stopped it confirms no write and elects nobody.
+#[must_use]
+pub fn counts(state: NodeState, has_stopped: bool) -> bool {
+    state.is_heard() && !has_stopped
+}
+
+/// The first of these sets of voters in which those that count are no majority. While a member is
+/// replaced there are two sets, and each has to have one; an empty set is none.
+#[must_use]
+pub fn without_majority<V>(majorities: [&[V]; 2], counts: impl Fn(&V) -> bool) -> Option<&[V]> {
+    let mut sets = majorities.into_iter().filter(|voters| !voters.is_empty());
+    sets.find(|voters| voters.iter().filter(|voter| counts(voter)).count() * 2 <= voters.len())
+}
+
+/// Why the group takes no writes; `None` when nothing is known to be in the way. A leader that has
+/// stopped the group counts for its majority, since that is a reason of its own.
 #[must_use]
 pub fn unwritable(
     majorities: [&[MemberView<'_>]; 2],
@@ -99,16 +113,13 @@ pub fn unwritable(
     let leads = |voter: &MemberView<'_>| {
         leader.is_some_and(|leader| leader.name == voter.name && !voter.is_former)
     };
-    let confirms =
-        |voter: &&MemberView<'_>| voter.state.is_heard() && (!voter.has_stopped || leads(voter));
-    for voters in majorities.into_iter().filter(|voters| !voters.is_empty()) {
-        if voters.iter().filter(confirms).count() * 2 <= voters.len() {
-            let silent = voters.iter().filter(|voter| !voter.state.is_heard());
-            // A life that is over is missing too, and nobody can start it.
-            let missing = silent.filter(|voter| !voter.is_former);
-            let missing = missing.map(|voter| voter.name.to_owned()).collect();
-            return Some(Unwritable::NoMajority { missing });
-        }
+    let confirms = |voter: &MemberView<'_>| counts(voter.state, voter.has_stopped && !leads(voter));
+    if let Some(voters) = without_majority(majorities, confirms) {
+        let silent = voters.iter().filter(|voter| !voter.state.is_heard());
+        // A life that is over is missing too, and nobody can start it.
+        let missing = silent.filter(|voter| !voter.is_former);
+        let missing = missing.map(|voter| voter.name.to_owned()).collect();
+        return Some(Unwritable::NoMajority { missing });
     }
     let Some(leader) = leader else {
         return Some(Unwritable::NoLeader);

@@ -17,6 +17,7 @@ use crate::node::Input;
 use crate::ops::pages::lag_at;
 use crate::ops::report::lag_of;
 use crate::ops::states::{NodeState, state_of};
+use crate::ops::writable::{counts, without_majority};
 use crate::ops::{GroupLook, Ops, Report};
 use crate::peer::{Answer, Question};
 use crate::shell::links::Links;
@@ -93,19 +94,25 @@ impl<S: OrderedStore + 'static> Service<S> {
         self.members_of(links, group).contains(links.me())
     }
 
-    /// Names of a group's silent voters, if too few are heard of.
+    /// Names of a group's silent voters, if those that are heard and have not stopped it are too few.
     pub(super) fn majority_is_missing(&self, group: GroupId) -> Option<Vec<String>> {
         let links = self.inner.links.as_ref()?;
         let members = self.members_of(links, group);
+        let majorities = [&members.voters[..], &members.voters_outgoing[..]];
+        let lost = without_majority(majorities, |peer| self.counts(links, group, *peer))?;
         let present = links.others();
-        let is_heard = |peer: &PeerId| *peer == links.me() || self.state_of(*peer).is_heard();
-        let voters = [&members.voters, &members.voters_outgoing].into_iter();
-        let mut lost = voters.filter(|voters| {
-            !voters.is_empty()
-                && voters.iter().filter(|peer| is_heard(peer)).count() * 2 <= voters.len()
-        });
-        let silent = lost.next()?.iter().filter(|peer| present.contains(peer) && !is_heard(peer));
+        let silent = lost.iter().filter(|peer| present.contains(peer));
+        let silent = silent.filter(|peer| !self.state_of(**peer).is_heard());
         Some(silent.map(|peer| links.name(*peer).to_string()).collect())
+    }
+
+    /// Whether a voter counts for a group's majority as far as is known here.
+    fn counts(&self, links: &Links, group: GroupId, peer: PeerId) -> bool {
+        if peer == links.me() {
+            let stopped = self.inner.background.stopped_groups();
+            return !stopped.iter().any(|(of, _)| *of == group);
+        }
+        counts(self.state_of(peer), self.has_stopped(peer, group))
     }
 
     /// Members of which nothing is heard.

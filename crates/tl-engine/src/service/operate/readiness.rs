@@ -59,7 +59,10 @@ impl<S: OrderedStore + 'static> Service<S> {
                 return Some(of(group, if is_member { "no_leader" } else { "joining" }.to_owned()));
             };
             let mut detail = of(group, "quorum_unreachable".to_owned());
-            detail.push(("missing", missing.join(",")));
+            // Nobody is missing where all are heard and some have stopped the group.
+            if !missing.is_empty() {
+                detail.push(("missing", missing.join(",")));
+            }
             return Some(detail);
         }
         if !*self.inner.ready.borrow() {
