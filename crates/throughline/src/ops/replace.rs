@@ -26,7 +26,8 @@ pub struct ReplaceArgs {
     /// Directory for the new life, new or empty; it goes to the member's machine
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
-    /// Also while the member is heard: what its directory holds is then of no use any more
+    /// Also while the member is heard, or groups need it that would take no writes for good: what its
+    /// directory holds is then of no use any more
     #[arg(long)]
     force: bool,
 }

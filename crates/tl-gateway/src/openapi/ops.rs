@@ -139,7 +139,8 @@ pub fn replace() -> Operation {
             "The cluster agrees that the former life is over; it is refused from then on. The new \
              one starts with a directory made from the answer, as `tl ops replace` does, and gets a \
              vote in each group once it has all of it. Needs a majority. A member that is heard is \
-             refused unless force is true.",
+             refused unless force is true, and so is one without which some group has no majority of \
+             members that are heard and in good order: it would take no writes for good.",
         )
     }
 }
