@@ -153,3 +153,44 @@ async fn a_member_that_is_behind_has_its_part_of_a_list_read_by_others() {
     drop(behind);
     cluster.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_with_min_index_waits_until_that_is_applied_and_is_refused_if_it_never_is() {
+    let behind = Behind::start().await;
+    let index = behind.lose().await;
+    let Behind { cluster, session, loses } = behind;
+    let behind = cluster.service(2);
+    let from = |min_index| Freshness { min_index: Some(min_index), ..Freshness::default() };
+    // A row may come from whoever has it.
+    let stale = Freshness { stale: true, ..from(index) };
+    let row = behind.get_session(&caller(), &id(&session), stale).await.unwrap();
+    assert_eq!(row.value.0.header.last_seq, Seq(2));
+    assert!(row.index >= index);
+    assert_eq!(last_seq(&behind, &session, true).await, 1, "its own row is behind");
+
+    // Events are read here, and wait.
+    let page = ReadEvents { cursor: Seq(0), limit: 10, wait: Duration::ZERO };
+    let (service, named) = (behind.clone(), id(&session));
+    let waits = tokio::spawn(async move {
+        let read = service.read_events(&caller(), &named, page, from(index)).await;
+        read.unwrap().value.events.len()
+    });
+    let soon = || Caller { deadline: Instant::now() + Duration::from_secs(2), ..caller() };
+    for min_index in [index, Index(index.0 + 1_000)] {
+        let read = behind.read_events(&soon(), &id(&session), page, from(min_index)).await;
+        assert_eq!(read.unwrap_err().code, ErrorCode::RaftUnavailable, "not as long as it is lost");
+    }
+    assert!(!waits.is_finished());
+    loses.store(false, Ordering::Relaxed);
+    assert_eq!(waits.await.unwrap(), 2);
+
+    // No member has what was never written, and none says that it has.
+    for node in 0..3 {
+        let service = cluster.service(node);
+        let never = from(Index(index.0 + 1_000_000));
+        let refused = service.get_session(&soon(), &id(&session), never).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::RaftUnavailable, "node {node}");
+    }
+    drop(behind);
+    cluster.stop_all().await;
+}
