@@ -21,6 +21,7 @@ use tl_types::limits::REQUEST_MS_DEFAULT;
 use tl_types::{ErrorCode, GroupId, Index, ResourcePath, Seq, Tenant};
 
 use super::events::Lines;
+use super::read::Wanted;
 use super::{READ_WAIT_MAX, Service, unexpected};
 use crate::api::{EventLine, ServiceError, TailEnd};
 use crate::hub::{Membership, RECENT_EVENTS_MAX, TopicKey};
@@ -155,20 +156,17 @@ impl<S: OrderedStore + 'static> Service<S> {
 
     // What is read.
 
-    /// A session's row and how far its group was applied where it was read, here or elsewhere. With
-    /// `confirm` it is as new as every acknowledged write; that there is none always is.
+    /// A session's row and how far its group was applied where it was read, here or elsewhere.
     pub(super) async fn row(
         &self,
         deadline: Instant,
-        path: &ResourcePath,
-        confirm: bool,
-        min_index: Option<Index>,
+        wanted: Wanted<'_>,
     ) -> Result<(Option<SessionRow>, Index), ServiceError> {
-        let group = path.group(self.inner.groups);
+        let group = wanted.path.group(self.inner.groups);
         let Some(links) = self.inner.links.as_ref().filter(|links| !links.is_local(group)) else {
-            return self.row_here(deadline, path, confirm, min_index).await;
+            return self.row_here(deadline, wanted).await;
         };
-        let read = Read::Row { path: path.clone(), confirm, min_index };
+        let read = wanted.read();
         row_of(self.read_elsewhere(links, group, deadline, &read).await?)
     }
 
@@ -178,23 +176,21 @@ impl<S: OrderedStore + 'static> Service<S> {
     pub(super) async fn row_of_any(
         &self,
         deadline: Instant,
-        path: &ResourcePath,
-        confirm: bool,
-        min_index: Option<Index>,
+        wanted: Wanted<'_>,
     ) -> Result<(Option<SessionRow>, Index), ServiceError> {
-        let own = self.row(deadline, path, confirm, min_index);
+        let own = self.row(deadline, wanted);
         tokio::pin!(own);
         let until = deadline.min(Instant::now() + BEHIND_AFTER);
         if let Ok(found) = tokio::time::timeout_at(until.into(), &mut own).await {
             return found;
         }
-        let group = path.group(self.inner.groups);
+        let group = wanted.path.group(self.inner.groups);
         let links = self.inner.links.as_ref().filter(|links| {
             let is_heard = |peer: &PeerId| self.state_of(*peer).is_heard();
             links.is_local(group) && self.readers(links, group, None).iter().any(is_heard)
         });
         let Some(links) = links else { return own.await };
-        let read = Read::Row { path: path.clone(), confirm, min_index };
+        let read = wanted.read();
         let mut elsewhere = Box::pin(self.read_elsewhere(links, group, deadline, &read));
         tokio::select! {
             found = &mut own => match found {
@@ -211,10 +207,9 @@ impl<S: OrderedStore + 'static> Service<S> {
     async fn row_here(
         &self,
         deadline: Instant,
-        path: &ResourcePath,
-        confirm: bool,
-        min_index: Option<Index>,
+        wanted: Wanted<'_>,
     ) -> Result<(Option<SessionRow>, Index), ServiceError> {
+        let Wanted { path, confirm, min_index } = wanted;
         let group = path.group(self.inner.groups);
         if let Some(index) = min_index {
             self.wait_applied(deadline, group, index).await?;
@@ -243,7 +238,7 @@ impl<S: OrderedStore + 'static> Service<S> {
     ) -> Result<Index, ServiceError> {
         let group = path.group(self.inner.groups);
         if !self.is_here(group) {
-            let (row, index) = self.row(deadline, path, true, None).await?;
+            let (row, index) = self.row(deadline, Wanted::confirmed(path)).await?;
             if let Some(row) = row {
                 self.saw(member, &row).await;
             }
@@ -306,7 +301,8 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
         let found = match read {
             Read::Row { path, confirm, min_index } => {
-                let found = self.row_here(deadline, &path, confirm, min_index).await;
+                let wanted = Wanted { path: &path, confirm, min_index };
+                let found = self.row_here(deadline, wanted).await;
                 found.map(|(row, index)| Found::Row { index, row: row.map(Box::new) })
             }
             Read::Lines { group, number, tenant, after, upto, limit, bytes_max } => {
@@ -346,7 +342,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         path: &ResourcePath,
         after: Seq,
     ) -> Result<Found, ServiceError> {
-        let (row, _) = self.row_here(deadline, path, false, None).await?;
+        let (row, _) = self.row_here(deadline, Wanted::present(path)).await?;
         let Some(row) = row else {
             // It is known elsewhere, and confirmed to be gone with its rows.
             let ended = Some(TailEnd::Tombstoned);

@@ -4,13 +4,43 @@ use std::time::{Duration, Instant};
 
 use tl_core::{Poison, Rows};
 use tl_store::OrderedStore;
-use tl_types::{ErrorCode, GroupId, Index};
+use tl_types::{ErrorCode, GroupId, Index, ResourcePath};
 
 use super::{PROBE_AGAIN, READ_WAIT_MAX, Service, damage, failed, unexpected};
 use crate::api::ServiceError;
 use crate::node::rows::{BlockingRows, CachedRows};
+use crate::peer::Read;
 use crate::shell::Ask;
 use crate::shell::answers::Answer;
+
+/// A session's row that is to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// The session.
+    pub(super) path: &'a ResourcePath,
+    /// Whether the row must be as new as every acknowledged write; that there is none always is.
+    pub(super) confirm: bool,
+    /// It must be as new as this entry.
+    pub(super) min_index: Option<Index>,
+}
+
+impl Wanted<'_> {
+    /// As it stands where it is read.
+    pub(super) fn present(path: &ResourcePath) -> Wanted<'_> {
+        Wanted { path, confirm: false, min_index: None }
+    }
+
+    /// As new as every acknowledged write.
+    pub(super) fn confirmed(path: &ResourcePath) -> Wanted<'_> {
+        Wanted { confirm: true, ..Wanted::present(path) }
+    }
+
+    /// The same as a question to another member.
+    pub(super) fn read(self) -> Read {
+        let Wanted { path, confirm, min_index } = self;
+        Read::Row { path: path.clone(), confirm, min_index }
+    }
+}
 
 impl<S: OrderedStore + 'static> Service<S> {
     /// The index up to which rows of a group are applied here, linearizable: a read from now on

@@ -6,6 +6,7 @@ use tl_core::{Command, Listing, Metadata, Reply, SessionRow, SessionState, Text,
 use tl_store::OrderedStore;
 use tl_types::{ErrorCode, Incarnation, Index, RequestId, ResourcePath, SessionId};
 
+use super::read::Wanted;
 use super::{Service, only_reply, principal_digest, unexpected};
 use crate::api::{Caller, CreateSession, Freshness, Indexed, ServiceError, Session, UpdateSession};
 
@@ -49,8 +50,12 @@ impl<S: OrderedStore + 'static> Service<S> {
     ) -> Result<Indexed<Session>, ServiceError> {
         let path = caller.session(id);
         let confirm = !fresh.stale;
-        let (row, index) =
-            self.row_of_any(caller.deadline, &path, confirm, fresh.min_index).await?;
+        let (row, index) = self
+            .row_of_any(
+                caller.deadline,
+                Wanted { path: &path, confirm, min_index: fresh.min_index },
+            )
+            .await?;
         Ok(Indexed { value: Session(Box::new(readable(row)?)), index })
     }
 
@@ -154,7 +159,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         confirm: bool,
         min_index: Option<Index>,
     ) -> Result<(SessionRow, Index), ServiceError> {
-        let (row, index) = self.row(caller.deadline, path, confirm, min_index).await?;
+        let (row, index) = self.row(caller.deadline, Wanted { path, confirm, min_index }).await?;
         Ok((readable(row)?, index))
     }
 }

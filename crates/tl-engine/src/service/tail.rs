@@ -24,6 +24,7 @@ use super::Service;
 use super::events::Lines;
 use super::follow::Follow;
 use super::lags::Place;
+use super::read::Wanted;
 use crate::api::{Caller, EventLine, Freshness, ServiceError, TailEnd, TailFrom, TailItem};
 use crate::hub::{Membership, RECENT_EVENTS_MAX};
 
@@ -186,7 +187,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             true => self.find(path).await?,
             false => {
                 let deadline = std::time::Instant::now() + LOOK_AGAIN;
-                self.row(deadline, path, false, None).await?.0
+                self.row(deadline, Wanted::present(path)).await?.0
             }
         };
         if let Some(row) = row {
@@ -390,7 +391,7 @@ impl<S: OrderedStore + 'static> Tail<S> {
     /// The cursor is ahead of what is known here: that is an absence, so it is confirmed first.
     async fn ahead(&mut self) -> Result<Option<Gap>, ServiceError> {
         let deadline = std::time::Instant::now() + LOOK_AGAIN;
-        let (row, _) = self.service.row(deadline, &self.path, true, None).await?;
+        let (row, _) = self.service.row(deadline, Wanted::confirmed(&self.path)).await?;
         let Some(row) = row else { return Ok(None) };
         self.service.saw(&self.member, &row).await;
         if self.cursor <= row.header.last_seq {
