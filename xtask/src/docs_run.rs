@@ -2,7 +2,8 @@
 //!
 //! A fenced block is run when its info string is `sh run`. `sh run background` is for the one
 //! block that starts a server: it is left running, and the next block begins when the server
-//! says that it is ready. All blocks of one document share one empty folder and one shell
+//! says that it is ready. A comment that begins with `<!-- sh run` and ends with a line `-->` is
+//! run too and not shown: it does what the page leaves to the reader, such as pulling a disk. All blocks of one document share one empty folder and one shell
 //! environment, in the order of the page, with `tl` on the path, no network, and a time limit.
 
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{cage, command, tree};
 
 /// Longest run of one document, seconds.
-const DOCUMENT_SECONDS_MAX: u32 = 120;
+const DOCUMENT_SECONDS_MAX: u32 = 300;
 
 /// Whether a server that was started by a document answers; documents use the default addresses
 /// of a node and of a fleet's pod.
@@ -33,30 +34,48 @@ pub struct Block {
     pub script: String,
 }
 
+/// How a block begins that is run and not shown.
+const HIDDEN: &str = "<!-- sh run";
+
+/// A fence or comment whose end has not come yet.
+struct Open {
+    line: usize,
+    is_shown: bool,
+    /// What is in it, if it is to be run.
+    block: Option<Block>,
+}
+
 /// The blocks of one document that ask to be run.
 pub fn blocks(text: &str) -> Result<Vec<Block>> {
     let mut found = Vec::new();
-    let mut open: Option<(usize, Option<Block>)> = None;
+    let mut open: Option<Open> = None;
     for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
-        let Some(info) = line.trim_start().strip_prefix("```") else {
-            if let Some((_, Some(block))) = &mut open {
+        let is_shown = !matches!(&open, Some(Open { is_shown: false, .. }));
+        let edge = match is_shown {
+            true if open.is_none() && line.starts_with(HIDDEN) => Some("sh run"),
+            true => line.trim_start().strip_prefix("```"),
+            false => (line.trim() == "-->").then_some(""),
+        };
+        let Some(info) = edge else {
+            if let Some(Open { block: Some(block), .. }) = &mut open {
                 block.script.push_str(line);
                 block.script.push('\n');
             }
             continue;
         };
         match open.take() {
-            Some((_, block)) => found.extend(block),
+            Some(Open { block, .. }) => found.extend(block),
             None => {
                 let mut words = info.split_whitespace();
                 let runs = words.next() == Some("sh") && words.next() == Some("run");
                 let background = words.next() == Some("background");
                 let block = Block { line: number, background, script: String::new() };
-                open = Some((number, runs.then_some(block)));
+                let is_shown = !line.starts_with(HIDDEN);
+                open = Some(Open { line: number, is_shown, block: runs.then_some(block) });
             }
         }
     }
-    if let Some((line, _)) = open {
+    if let Some(Open { line, .. }) = open {
         anyhow::bail!("the block opened in line {line} is never closed");
     }
     Ok(found)
@@ -140,6 +159,9 @@ mod tests {
             ]
         );
         assert!(blocks("```sh run\necho").is_err(), "an open block is an error");
+        let hidden = blocks("<!-- sh run\nx=1\n```\n-->\n<!-- no\n-->\n```sh\n-->\n```\n").unwrap();
+        assert_eq!(hidden, [Block { line: 1, background: false, script: "x=1\n```\n".into() }]);
+        assert!(blocks("<!-- sh run\necho").is_err(), "an open comment too");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tl_raft::PeerId;
-use tl_raft::transport::{Peers, Seat, Security};
+use tl_raft::transport::{Birth, Peers, Seat, Security};
 use tl_types::ids::ClusterId;
 use tl_types::{GroupId, NodeId, UnixMs};
 
@@ -35,12 +35,14 @@ pub use self::list::{Former, ListError, MemberList};
 pub use self::placement::Placement;
 
 mod addresses;
+mod births;
 mod file;
 mod founding;
 mod list;
 mod settings;
 
 pub use self::addresses::Addresses;
+use self::births::BirthsFile;
 pub use self::founding::{NewLife, found, found_with};
 pub use self::settings::ClusterSettings;
 use self::settings::by_name;
@@ -111,6 +113,16 @@ pub enum ClusterError {
     List(#[from] IdentityError),
 }
 
+/// What a directory is told that the others know another one for.
+pub(crate) fn born_elsewhere(name: &str) -> String {
+    format!(
+        "the others know {name} by another directory than this one, which may have been copied before \
+         that one's first start: {name} must not go on with it, or what was acknowledged may be \
+         lost; start it with its own directory, or if that is lost give it a new life with \
+         `tl ops replace`"
+    )
+}
+
 /// What a life that is over is told.
 pub(crate) fn replaced(name: &str) -> String {
     format!(
@@ -126,6 +138,10 @@ pub struct Membership {
     pub cluster: ClusterId,
     /// This node.
     pub seat: Seat,
+    /// What its directory drew when its log was made; `None` before.
+    pub birth: Option<Birth>,
+    /// By which directories it knows the others.
+    pub(crate) births: Arc<BirthsFile>,
     /// Voters that the cluster began with.
     pub voters: Vec<PeerId>,
     /// The same in order of their names.
@@ -171,6 +187,7 @@ impl Membership {
             (true, true) => return Err(ClusterError::NotFounded { dir }),
             (true, false) => {}
         }
+        let births = Arc::new(BirthsFile::open(&dir)?);
         let founding = MemberList::of_founding(identity);
         let seen = MembersFile::in_dir(&dir).read()?;
         let list = match seen {
@@ -198,6 +215,8 @@ impl Membership {
         Ok(Some(Membership {
             cluster: ClusterId(identity.cluster_id_bytes()),
             seat: Seat { node, peer: PeerId(own.peer) },
+            birth: identity.birth_bytes(),
+            births,
             voters,
             founders,
             placement: Arc::new(placement),

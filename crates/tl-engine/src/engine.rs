@@ -169,7 +169,7 @@ impl Engine {
                 },
                 ..WalOptions::default()
             },
-            driver: driver_config(me, seed, settings.memory_budget_bytes),
+            driver: cluster.timed(driver_config(me, seed, settings.memory_budget_bytes)),
         };
         let now = time::now();
         let voters_of = |group| match &membership {
@@ -178,7 +178,7 @@ impl Engine {
         };
         let (mut node, wal, found) =
             recover_some(Arc::clone(&store), Arc::new(disk), plan, voters_of, now)?;
-        identity.remember_log(&settings.data_dir)?;
+        identity.remember_log(&settings.data_dir, &random)?;
         if let Some(member) = &membership {
             node.not_before(member.founded_at);
         }
@@ -255,7 +255,8 @@ impl Engine {
         });
         let mut tasks = Vec::new();
         let peers = match (membership, links) {
-            (Some(member), Some(links)) => {
+            (Some(mut member), Some(links)) => {
+                member.birth = identity.birth_bytes();
                 let seed = u64::from_le_bytes(random()[..8].try_into().expect("eight of sixteen"));
                 let mailer = shell.mailer();
                 Some(Peers::start(member, links, mailer, &service, seed, &mut tasks)?)

@@ -4,6 +4,7 @@
 //! data directory
 //!   node.json   this file: format, node id, cluster id, number of groups, whether it has a log
 //!   members.json  the newest list of members that a member has seen
+//!   births.json   by which directory it knows each other member
 //!   node.lock   locked by the process that runs the node
 //!   log/        the write-ahead log
 //!   store/      sorted runs
@@ -46,6 +47,10 @@ pub struct Identity {
     /// the first start was complete, or from an older release.
     #[serde(default)]
     pub has_log: bool,
+    /// 16 bytes as hex, drawn when the log was made: tells this directory from a copy of it that was
+    /// made before. A file without it is of an older release, and gets one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub birth: Option<String>,
     /// All members of the cluster when this life of the directory was made, this node among them;
     /// none for a node that is a cluster of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -182,6 +187,7 @@ impl Identity {
             cluster_id: hex(fresh_id()),
             groups,
             has_log: false,
+            birth: None,
             members: Vec::new(),
             founded_at_ms: 0,
             is_new_life: false,
@@ -223,6 +229,7 @@ impl Identity {
             cluster_id: hex(founding.cluster_id),
             groups: founding.groups,
             has_log: false,
+            birth: None,
             members: founding.members.clone(),
             founded_at_ms: founding.founded_at.0,
             is_new_life: false,
@@ -283,15 +290,21 @@ impl Identity {
         Ok(self)
     }
 
-    /// Remembers for good that the log was made; does nothing when that is known.
+    /// Remembers for good that the log was made, and gives the directory its birth; does nothing
+    /// when both are known.
     ///
     /// # Errors
     /// [`IdentityError::Io`]; the file says then what it said before.
-    pub fn remember_log(&mut self, dir: &Path) -> Result<(), IdentityError> {
-        if self.has_log {
+    pub fn remember_log(
+        &mut self,
+        dir: &Path,
+        fresh_id: impl FnOnce() -> [u8; 16],
+    ) -> Result<(), IdentityError> {
+        if self.has_log && self.birth.is_some() {
             return Ok(());
         }
         self.has_log = true;
+        self.birth.get_or_insert_with(|| hex(fresh_id()));
         let path = dir.join(FILE);
         self.write(dir).map_err(|source| IdentityError::Io { what: "write", path, source })
     }
@@ -300,6 +313,12 @@ impl Identity {
     #[must_use]
     pub fn node_id_bytes(&self) -> [u8; 16] {
         hex_bytes(&self.node_id).unwrap_or_default()
+    }
+
+    /// The birth's bytes, once there is one.
+    #[must_use]
+    pub fn birth_bytes(&self) -> Option<[u8; 16]> {
+        self.birth.as_deref().and_then(hex_bytes)
     }
 
     /// The cluster id's bytes; zeros should the file hold no hex, which reading it has refused.
@@ -319,7 +338,8 @@ impl Identity {
         let all = || identity.members.iter().chain(&identity.routers);
         let own = [&identity.node_id, &identity.cluster_id];
         let ids = || own.into_iter().chain(all().map(|member| &member.node_id));
-        if !ids().all(|id| hex_bytes(id).is_some()) {
+        let births = identity.birth.iter();
+        if !ids().chain(births).all(|id| hex_bytes(id).is_some()) {
             return Err(foreign("its ids are not 32 hex digits".to_owned()));
         }
         let peers: BTreeSet<u64> = all().map(|member| member.peer).collect();
@@ -376,9 +396,22 @@ mod tests {
         assert_ne!(text, without);
         fs::write(&path, without).expect("write");
         assert_eq!(open(), identity);
-        identity.remember_log(dir.path()).expect("remembered");
+        identity.remember_log(dir.path(), || [3; 16]).expect("remembered");
         assert!(open().has_log);
         assert_eq!(open(), identity);
+        assert_eq!(identity.birth_bytes(), Some([3; 16]));
+        identity.remember_log(dir.path(), || [4; 16]).expect("it is known");
+        assert_eq!(open().birth_bytes(), Some([3; 16]), "a directory is born once");
+        // Of a release before there were births.
+        let text = fs::read_to_string(&path).expect("read");
+        let line = format!(",\n  \"birth\": \"{}\"", hex([3; 16]));
+        let without = text.replace(&line, "");
+        assert_ne!(text, without);
+        fs::write(&path, without).expect("write");
+        let mut before = open();
+        assert_eq!((before.has_log, before.birth_bytes()), (true, None));
+        before.remember_log(dir.path(), || [5; 16]).expect("remembered");
+        assert_eq!(open().birth_bytes(), Some([5; 16]));
     }
 
     #[test]

@@ -82,8 +82,9 @@ impl Peers {
             .build()
             .map_err(|source| TransportError::Listen { address: member.listen, source })?;
         let peers = member.peers(&member.list);
-        let Membership { cluster, seat, addresses, listen, security, .. } = member;
-        let config = TransportConfig::new(cluster, seat, listen, security, seed);
+        let Membership { cluster, seat, birth, births, addresses, listen, security, .. } = member;
+        let mut config = TransportConfig::new(cluster, seat, listen, security, seed);
+        (config.birth, config.births) = (birth, births);
         let heard = listener(Arc::clone(&links), mailer.clone(), service.clone());
         let transport = Transport::start(config, &peers, runtime.handle(), heard)?;
         links.open(transport.sender());
@@ -277,6 +278,10 @@ fn listener(
         Heard::Removed { by } => {
             tracing::error!(by = %links.name(by), "a member says that this life is over");
             saw.end_life();
+        }
+        Heard::OtherBirth { by } => {
+            tracing::error!(by = %links.name(by), "a member knows this life by another directory");
+            saw.end_other_birth();
         }
     }
 }

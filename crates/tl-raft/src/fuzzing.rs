@@ -171,6 +171,7 @@ mod tests {
             to: seat(1),
             run: 0x0102_0304_0506_0708,
             ordinal: 9,
+            birth: Some([7; 16]),
         };
         let accepted = Answer::Accepted { version: 1, cluster, seat: seat(1) };
         let seeds = [

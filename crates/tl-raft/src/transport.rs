@@ -61,10 +61,10 @@ pub use self::batch::{BATCH_BYTES_MAX, BATCH_FRAMES_MAX};
 pub use self::codec::{BULK_CHUNK_BYTES_MAX, Decoder, FrameKind, HEAD_BYTES};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::codec::{Damage, head};
-pub use self::hello::{Answer, Hello, Lane, Refusal, Seat, VERSION_NEWEST, VERSION_OLDEST};
+pub use self::hello::{Answer, Birth, Hello, Lane, Refusal, Seat, VERSION_NEWEST, VERSION_OLDEST};
 pub use self::peers::{ADDRESS_BYTES_MAX, PEERS_MAX, Peer, Peers, PeersError, REMOVED_MAX};
 pub use self::queue::{QueueLimits, URGENT_BYTES_MAX, URGENT_FRAMES_MAX};
-pub use self::settings::{HANDSHAKES_MAX, Security, TransportConfig, TransportError};
+pub use self::settings::{Births, HANDSHAKES_MAX, Security, TransportConfig, TransportError};
 pub use self::status::{
     LaneState, PeerStatus, ReceiveStatus, Refused, SendStatus, TransportStatus, Trouble,
 };
@@ -100,6 +100,12 @@ pub enum Heard {
         to: PeerId,
         /// The request.
         payload: Bytes,
+    },
+    /// A member says that it knows this life by another directory. Said again with every attempt to
+    /// call it.
+    OtherBirth {
+        /// Who says it.
+        by: PeerId,
     },
     /// A member says that this life of the node was removed from the cluster for good. Said again
     /// with every attempt to call it.

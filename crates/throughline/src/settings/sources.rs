@@ -27,6 +27,12 @@ const ALIASES: [(&str, &str); 4] = [
     ("NODE_NAME", "engine.node_name"),
 ];
 
+/// Variables of compatible servers that make a node a member of a cluster by names which say too
+/// little here: neither ports nor which directory is whose.
+const NODE_LISTS: [&str; 3] = ["CLUSTER_NODES", "DNS_CLUSTER_QUERY", "STARCITE_WRITE_NODE_IDS"];
+/// The setting that says it.
+const MEMBERS: &str = "cluster.members";
+
 /// Where settings come from, as values: the caller reads environment and flags.
 #[derive(Debug, Default)]
 pub struct Sources {
@@ -87,7 +93,8 @@ impl Sources {
     /// Variables that are settings: name, key and value. Our own names win over aliases.
     fn variables(&self) -> Result<Vec<(String, String, Value)>, Failure> {
         let mut aliased = Vec::new();
-        let mut own = Vec::new();
+        let mut own: Vec<(String, String, Value)> = Vec::new();
+        let mut lists = Vec::new();
         for (name, text) in &self.environment {
             if let Some(rest) = name.strip_prefix(PREFIX) {
                 if !NOT_SETTINGS.contains(&name.as_str()) && !name.starts_with(FLEET_PREFIX) {
@@ -104,11 +111,28 @@ impl Sources {
                 let what = "environment variable STARCITE_AUTH_MODE asks for access control, \
                             which this version does not have; set it to none";
                 return Err(Failure::Usage(what.to_owned()));
+            } else if NODE_LISTS.contains(&name.as_str()) && !text.trim().is_empty() {
+                lists.push(name.as_str());
             } else if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| alias == name) {
                 aliased.push((name.clone(), (*key).to_owned(), parse(text)));
             }
         }
         aliased.append(&mut own);
+        let in_file = || {
+            self.config.as_ref().is_some_and(|path| {
+                Figment::from(Toml::file_exact(path)).find_value(MEMBERS).is_ok()
+            })
+        };
+        if let Some(name) = lists.first()
+            && !aliased.iter().any(|(_, key, _)| key == MEMBERS)
+            && !in_file()
+        {
+            return Err(Failure::Usage(format!(
+                "environment variable {name} names a cluster, and this node would be one of its \
+                 own: make the members' directories with `tl ops found` and set {MEMBERS} on \
+                 each (TL_CLUSTER__MEMBERS), or unset {name}"
+            )));
+        }
         Ok(aliased)
     }
 

@@ -36,6 +36,22 @@ fn settings_are_printed_as_a_file_that_is_read_back() {
 }
 
 #[test]
+fn settings_on_the_page_about_clusters_are_settings() {
+    let page = include_str!("../../../../docs/ops/cluster.md");
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).collect();
+    assert!(!blocks.is_empty(), "the page shows settings");
+    let folder = tempfile::tempdir().unwrap();
+    for block in blocks {
+        let (text, _) = block.split_once("```").unwrap();
+        let file = folder.path().join("tl.toml");
+        std::fs::write(&file, text).unwrap();
+        let printed = ran(command("settings print --config").arg(&file));
+        assert_eq!(printed.code, 0, "{text}{printed:?}");
+        assert!(printed.stdout.contains("node-3=10.0.0.3:4100"), "{printed:?}");
+    }
+}
+
+#[test]
 fn a_misspelt_setting_is_refused_with_the_nearest_name() {
     let ran = ran(command("settings print").env("TL_HTTP__LISSTEN", "127.0.0.1:1"));
     assert_eq!(ran.code, 2, "{ran:?}");

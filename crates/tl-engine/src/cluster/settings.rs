@@ -1,13 +1,20 @@
 //! The settings of a cluster, and what is wrong with them.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tl_raft::DriverConfig;
 use tl_raft::transport::{CertificateFiles, Security};
 
 use super::{MEMBERS_MAX, MEMBERS_MIN, ROUTERS_MAX};
 use crate::ops::Patience;
+
+/// Steps of the groups' clocks, milliseconds.
+const TICK_MS: u64 = 50;
+/// A leader may lose fewer heartbeats in a row than this before it is followed no more.
+const HEARTBEATS_LOST_MIN: u64 = 3;
 
 /// Settings of a member as written. A node without members is a cluster of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +35,13 @@ pub struct ClusterSettings {
     pub certificate: PathBuf,
     /// File with the certificate's private key, PEM.
     pub key: PathBuf,
+    /// Time between two heartbeats of a leader, milliseconds. Default 100; whole steps of 50, from 50
+    /// to 10000. The same on every node.
+    pub heartbeat_ms: u64,
+    /// A leader that was not heard for so long, up to twice as long by lot, is followed no more,
+    /// milliseconds. Default 500; whole steps of 50, from 150 to 60000, and at least three heartbeats. The
+    /// same on every node.
+    pub election_ms: u64,
     /// A member of which nothing was heard for longer is suspect, milliseconds. Default 500; from
     /// 300 to 60000.
     pub suspect_after_ms: u64,
@@ -48,6 +62,8 @@ impl Default for ClusterSettings {
             authority: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
+            heartbeat_ms: 100,
+            election_ms: 500,
             suspect_after_ms: 500,
             lost_after_ms: 120_000,
             drain_ms: 10_000,
@@ -74,6 +90,8 @@ impl ClusterSettings {
             errors.push("authority, certificate and key must be set together".to_owned());
         }
         for (name, value, range) in [
+            ("heartbeat_ms", self.heartbeat_ms, 50..=10_000),
+            ("election_ms", self.election_ms, 150..=60_000),
             ("suspect_after_ms", self.suspect_after_ms, 300..=60_000),
             ("lost_after_ms", self.lost_after_ms, 1_000..=86_400_000),
             ("drain_ms", self.drain_ms, 0..=600_000),
@@ -82,6 +100,19 @@ impl ClusterSettings {
                 let (low, high) = range.into_inner();
                 errors.push(format!("{name} is {value}; it must be from {low} to {high}"));
             }
+        }
+        for (name, value) in
+            [("heartbeat_ms", self.heartbeat_ms), ("election_ms", self.election_ms)]
+        {
+            if value % TICK_MS != 0 {
+                errors.push(format!("{name} is {value}; it must be whole steps of {TICK_MS}"));
+            }
+        }
+        if self.election_ms < self.heartbeat_ms.saturating_mul(HEARTBEATS_LOST_MIN) {
+            errors.push(format!(
+                "election_ms is {}; it must be at least {HEARTBEATS_LOST_MIN} times heartbeat_ms",
+                self.election_ms
+            ));
         }
         if !self.is_set() {
             return if errors.is_empty() { Ok(()) } else { Err(errors) };
@@ -137,6 +168,17 @@ impl ClusterSettings {
     pub fn patience(&self) -> Patience {
         let (suspect_after_ms, lost_after_ms) = (self.suspect_after_ms, self.lost_after_ms);
         Patience { suspect_after_ms, lost_after_ms }
+    }
+
+    /// A driver's settings with the times of this cluster.
+    pub(crate) fn timed(&self, usual: DriverConfig) -> DriverConfig {
+        DriverConfig {
+            tick_ms: TICK_MS,
+            heartbeat_ms: self.heartbeat_ms,
+            election_min_ms: self.election_ms,
+            election_max_ms: self.election_ms.saturating_mul(2),
+            ..usual
+        }
     }
 
     pub(super) fn security(&self) -> Security {

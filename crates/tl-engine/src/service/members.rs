@@ -19,7 +19,7 @@ use tl_store::OrderedStore;
 use tl_types::{Generation, GroupId, Index};
 
 use super::Service;
-use crate::cluster::{MemberList, replaced};
+use crate::cluster::{MemberList, born_elsewhere, replaced};
 use crate::ops::plan::{Wanted, due, progress};
 use crate::ops::roster::Roster;
 use crate::peer::{Answer as PeerAnswer, Question};
@@ -122,6 +122,11 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Another life has taken this one's place: the node ends.
     pub(crate) fn end_life(&self) {
         self.inner.mailer.fail(replaced(&self.inner.info.name));
+    }
+
+    /// Ends the node: the others have heard of this life from another directory.
+    pub(crate) fn end_other_birth(&self) {
+        self.inner.mailer.fail(born_elsewhere(&self.inner.info.name));
     }
 
     /// What is told to a member that has the list of this number.

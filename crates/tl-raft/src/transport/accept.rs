@@ -153,7 +153,7 @@ async fn greet(
             return None;
         }
     };
-    let greeting = let_in(shared, &wire, hello).map_err(|refusal| (Some(hello), refusal));
+    let greeting = let_in(shared, &wire, hello).await.map_err(|refusal| (Some(hello), refusal));
     Some((wire, greeting))
 }
 
@@ -161,7 +161,7 @@ fn is_tls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
-fn let_in(shared: &Shared, wire: &Wire, hello: Hello) -> Result<Guest, Refusal> {
+async fn let_in(shared: &Shared, wire: &Wire, hello: Hello) -> Result<Guest, Refusal> {
     let certified = match wire {
         Wire::Plain(_) => true,
         Wire::Tls(stream) => tls::names(stream, hello.from.node),
@@ -169,6 +169,14 @@ fn let_in(shared: &Shared, wire: &Wire, hello: Hello) -> Result<Guest, Refusal> 
     let config = &shared.config;
     let standing = shared.standing(hello.from);
     let version = judge(&hello, config.cluster, config.seat, certified, standing)?;
+    if let Some(birth) = hello.birth {
+        let (births, from) = (Arc::clone(&config.births), hello.from);
+        let admitted = tokio::task::spawn_blocking(move || births.admits(from, birth)).await;
+        // One that panics admits nobody.
+        if !admitted.unwrap_or(false) {
+            return Err(Refusal::OtherBirth);
+        }
+    }
     let place = shared.incoming.take(&hello)?;
     // Looked up again now that it has a place: whoever is taken off the list from here on finds
     // this connection and ends it.

@@ -69,11 +69,15 @@ pub(super) async fn run(
         let removed =
             [Trouble::Refused(Refusal::RemovedLife), Trouble::Ended(Refusal::RemovedLife)];
         let is_removed = trouble.as_ref().is_some_and(|trouble| removed.contains(trouble));
+        let is_other = trouble == Some(Trouble::Refused(Refusal::OtherBirth));
         let said = trouble.as_ref().map(ToString::to_string).unwrap_or_default();
         let remains = outlet.ended(trouble);
         let peer = link.seat.peer;
         if is_removed {
             (shared.heard)(Heard::Removed { by: peer });
+        }
+        if is_other {
+            (shared.heard)(Heard::OtherBirth { by: peer });
         }
         if remains.news {
             tracing::warn!(%peer, address, ?lane, trouble = said, "no connection to a peer");
@@ -164,6 +168,7 @@ async fn shake_hands(
         to: link.seat,
         run: config.seed,
         ordinal: shared.next_ordinal(),
+        birth: config.birth,
     };
     wire.write_all(&hello.encode()).await.map_err(broken)?;
     wire.flush().await.map_err(broken)?;

@@ -3,7 +3,7 @@
 //! ```text
 //!   sealed   = magic (8 bytes) crc (4) length (2) body
 //!   hello    = sealed "tl-peer\n": oldest newest lane cluster from.node from.peer to.node to.peer
-//!                                  run ordinal
+//!                                  run ordinal [birth]
 //!   answer   = sealed "tl-answ\n": 0 version cluster node peer      accepted
 //!            |                     reason                           refused, at any later time too
 //! ```
@@ -69,7 +69,12 @@ pub struct Hello {
     pub run: u64,
     /// Rises with every connection of one run.
     pub ordinal: u64,
+    /// What the caller's directory drew when its log was made; releases before did not say it.
+    pub birth: Option<Birth>,
 }
+
+/// Tells the directory of a life from a copy of it that was made before it had a log.
+pub type Birth = [u8; 16];
 
 /// What the acceptor says: once after the hello, and once more when it ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +115,9 @@ pub enum Refusal {
     Stopping,
     /// The first bytes were no hello.
     Malformed,
+    /// The directory is another than the one that this life was known by: what it has promised was
+    /// in that one's log.
+    OtherBirth,
     /// A reason of a later version.
     Other(u8),
 }
@@ -129,6 +137,7 @@ impl Refusal {
             Refusal::Damaged => 8,
             Refusal::Stopping => 9,
             Refusal::Malformed => 10,
+            Refusal::OtherBirth => 11,
             Refusal::Other(number) => number,
         }
     }
@@ -145,6 +154,7 @@ impl Refusal {
             8 => Refusal::Damaged,
             9 => Refusal::Stopping,
             10 => Refusal::Malformed,
+            11 => Refusal::OtherBirth,
             other => Refusal::Other(other),
         }
     }
@@ -163,6 +173,7 @@ impl Refusal {
             Refusal::Damaged => "damaged_frame",
             Refusal::Stopping => "stopping",
             Refusal::Malformed => "malformed_hello",
+            Refusal::OtherBirth => "other_birth",
             Refusal::Other(_) => "other",
         }
     }
@@ -242,6 +253,7 @@ impl Hello {
         put_seat(&mut body, self.to);
         body.extend_from_slice(&self.run.to_le_bytes());
         body.extend_from_slice(&self.ordinal.to_le_bytes());
+        body.extend_from_slice(self.birth.as_ref().map_or(&[], |birth| &birth[..]));
         seal(HELLO_MAGIC, &body)
     }
 
@@ -266,6 +278,7 @@ impl Hello {
             to: fields.seat()?,
             run: fields.number()?,
             ordinal: fields.number()?,
+            birth: fields.array().ok(),
         };
         Ok(Some((hello, length)))
     }

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tl_types::ids::ClusterId;
 
-use super::hello::Seat;
+use super::hello::{Birth, Seat};
 use super::peers::PeersError;
 use super::queue::QueueLimits;
 use super::tls::{CertificateError, CertificateFiles};
@@ -29,6 +30,23 @@ pub enum Security {
     MutualTls(CertificateFiles),
 }
 
+/// By which directory each life is known.
+pub trait Births: std::fmt::Debug + Send + Sync {
+    /// Whether a life may speak from a directory: the first one that it came from is remembered for
+    /// good before this says yes, and no other passes then. May wait for a disk.
+    fn admits(&self, seat: Seat, birth: Birth) -> bool;
+}
+
+/// For whoever has nothing to remember it in.
+#[derive(Debug)]
+struct AnyBirth;
+
+impl Births for AnyBirth {
+    fn admits(&self, _: Seat, _: Birth) -> bool {
+        true
+    }
+}
+
 /// Settings of one [`Transport`](super::Transport).
 #[derive(Debug, Clone)]
 pub struct TransportConfig {
@@ -36,6 +54,10 @@ pub struct TransportConfig {
     pub cluster: ClusterId,
     /// This node in this life.
     pub seat: Seat,
+    /// What this node's directory drew when its log was made; `None` says nothing of it.
+    pub birth: Option<Birth>,
+    /// What is known of the directories of others.
+    pub births: Arc<dyn Births>,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// How connections are protected.
@@ -76,6 +98,8 @@ impl TransportConfig {
         TransportConfig {
             cluster,
             seat,
+            birth: None,
+            births: Arc::new(AnyBirth),
             listen,
             security,
             seed,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use tl_raft::PeerId;
 use tl_raft::transport::{
-    Answer, Heard, Hello, Lane, Peers, PeersError, Refusal, Seat, Security, Transport,
-    TransportError, Trouble, VERSION_NEWEST,
+    Answer, Birth, Births, Heard, Hello, Lane, Peers, PeersError, Refusal, Seat, Security,
+    Transport, TransportError, Trouble, VERSION_NEWEST,
 };
 use tl_types::ids::{ClusterId, NodeId};
 use tokio::runtime::Handle;
@@ -182,4 +182,34 @@ async fn settings_that_cannot_work_are_refused() {
     let started = Transport::start(taken, &Peers::default(), &Handle::current(), drop);
     assert!(matches!(started, Err(TransportError::Listen { .. })));
     assert_eq!(config(1).security, Security::PlaintextForDev);
+}
+
+/// Remembers the first directory of each life.
+#[derive(Debug, Default)]
+struct Book(std::sync::Mutex<std::collections::BTreeMap<PeerId, Birth>>);
+
+impl Births for Book {
+    fn admits(&self, seat: Seat, birth: Birth) -> bool {
+        *self.0.lock().unwrap().entry(seat.peer).or_insert(birth) == birth
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_life_from_another_directory_is_refused_and_told_so() {
+    let mut with_book = config(1);
+    with_book.births = std::sync::Arc::new(Book::default());
+    let one = Node::start(with_book, &peers([peer(2, "127.0.0.1:9".parse().unwrap())]));
+    let born = |ordinal, birth| Hello { ordinal, birth, ..hello(2, 1) };
+    for (ordinal, birth) in (1..).zip([Some([1; 16]), Some([1; 16]), None]) {
+        let (_stream, said) = call(one.address(), &born(ordinal, birth)).await;
+        assert!(matches!(said, Some(Answer::Accepted { .. })), "{birth:?}: {said:?}");
+    }
+    let (_stream, said) = call(one.address(), &born(9, Some([2; 16]))).await;
+    assert_eq!(said, REFUSED(Refusal::OtherBirth));
+    assert_eq!(one.transport.status().refused.by_reason[&Refusal::OtherBirth], 1);
+    // The caller hears it.
+    let mut other = config(2);
+    other.birth = Some([2; 16]);
+    let mut two = Node::start(other, &peers([peer(1, one.address())]));
+    while two.hear().await != (Heard::OtherBirth { by: PeerId(1) }) {}
 }

@@ -149,6 +149,7 @@ pub fn hello(from: u8, to: u8) -> Hello {
         to: seat(to),
         run: 77,
         ordinal: 1,
+        birth: None,
     }
 }
 

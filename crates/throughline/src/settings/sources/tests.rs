@@ -59,6 +59,14 @@ fn aliases_count_and_our_own_names_win() {
     assert_eq!(settings.expect("settings").http.listen.port(), 7);
     assert!(load(None, &[("STARCITE_AUTH_MODE", "none")]).is_ok());
     assert!(load(None, &[("STARCITE_AUTH_MODE", "jwt")]).is_err());
+    for name in ["CLUSTER_NODES", "DNS_CLUSTER_QUERY", "STARCITE_WRITE_NODE_IDS"] {
+        let refused = load(None, &[(name, "a@10.0.0.1,b@10.0.0.2")]).unwrap_err().to_string();
+        assert!(refused.contains(name) && refused.contains("tl ops found"), "{refused}");
+        assert!(load(None, &[(name, "")]).is_ok(), "{name}");
+        let members = r#"["default=127.0.0.1:1","b=127.0.0.1:2","c=127.0.0.1:3"]"#;
+        let named = [(name, "a"), ("TL_CLUSTER__MEMBERS", members), ("TL_ENGINE__NODE_NAME", "b")];
+        assert!(load(None, &named).is_ok(), "{name}");
+    }
     assert!(load(None, &[("PORT", "no")]).is_err());
 }
 

@@ -19,6 +19,7 @@ fn a_hello() -> Hello {
         to: seat(1),
         run: 0x0102_0304_0506_0708,
         ordinal: 9,
+        birth: Some([5; 16]),
     }
 }
 
@@ -29,9 +30,15 @@ fn any_seat() -> impl Strategy<Value = Seat> {
 
 fn any_hello() -> impl Strategy<Value = Hello> {
     let lane = prop_oneof![Just(Lane::Main), Just(Lane::Bulk)];
-    let parts =
-        (any::<(u8, u8)>(), lane, any::<[u8; 16]>(), any_seat(), any_seat(), any::<(u64, u64)>());
-    parts.prop_map(|(versions, lane, cluster, from, to, (run, ordinal))| Hello {
+    let parts = (
+        any::<(u8, u8)>(),
+        lane,
+        any::<[u8; 16]>(),
+        any_seat(),
+        any_seat(),
+        any::<(u64, u64, [u8; 16])>(),
+    );
+    parts.prop_map(|(versions, lane, cluster, from, to, (run, ordinal, birth))| Hello {
         versions,
         lane,
         cluster: ClusterId(cluster),
@@ -39,6 +46,7 @@ fn any_hello() -> impl Strategy<Value = Hello> {
         to,
         run,
         ordinal,
+        birth: Some(birth),
     })
 }
 
@@ -117,6 +125,14 @@ fn a_body_at_its_limit_is_read_and_one_past_it_is_refused() {
 }
 
 #[test]
+fn a_hello_of_a_release_before_says_nothing_of_its_birth() {
+    let before = Hello { birth: None, ..a_hello() };
+    let bytes = before.encode();
+    assert_eq!(bytes.len() + 16, a_hello().encode().len());
+    assert_eq!(Hello::decode(&bytes), Ok(Some((before, bytes.len()))));
+}
+
+#[test]
 fn strangers_are_known_by_their_first_byte() {
     assert_eq!(Hello::decode(b"G"), Err("not this protocol"));
     assert_eq!(Hello::decode(&[0x16, 3, 1]), Err("not this protocol"));
@@ -176,10 +192,11 @@ fn reasons_keep_their_numbers() {
 fn the_format_is_as_it_was_promised() {
     let bytes = a_hello().encode();
     assert_eq!(bytes[..8], *b"tl-peer\n");
-    assert_eq!(bytes[12..14], [83, 0]);
+    assert_eq!(bytes[12..14], [99, 0]);
     assert_eq!(bytes[14..17], [1, 1, 1]);
     assert_eq!(bytes[17..33], CLUSTER.0);
     assert_eq!(bytes[33..57], *[[2; 16].as_slice(), &[2, 0, 0, 0, 0, 0, 0, 0]].concat());
     assert_eq!(bytes[57..81], *[[1; 16].as_slice(), &[1, 0, 0, 0, 0, 0, 0, 0]].concat());
-    assert_eq!(bytes[81..], [8, 7, 6, 5, 4, 3, 2, 1, 9, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[81..97], [8, 7, 6, 5, 4, 3, 2, 1, 9, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[97..], [5; 16]);
 }
