@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use tl_client::ClientError;
 use tl_engine::EngineError;
+use tl_engine::cluster::ClusterError;
 use tl_engine::lock::LockError;
 use tl_fleet::StoreError;
 use tl_wal::WalError;
@@ -125,6 +126,10 @@ fn advice(error: &anyhow::Error) -> Option<String> {
              service"
         }
         "replacement_under_way" => "`tl ops status` says how many groups are done",
+        "level_not_raised" => {
+            "`tl ops nodes` shows what each node speaks; a level is raised when all nodes run the \
+             newer release"
+        }
         "ops_not_local" => {
             "run this on the node's own computer, with --url http://127.0.0.1 and its port"
         }
@@ -183,6 +188,12 @@ fn start_advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static st
         "another `tl` runs on this directory: stop it, or name another one with --data";
     if let Some(EngineError::Lock(LockError::InUse { .. })) = cause.downcast_ref() {
         return Some(IN_USE);
+    }
+    if let Some(EngineError::Cluster(ClusterError::Level { .. })) = cause.downcast_ref() {
+        return Some(
+            "nothing was changed. `tl ops nodes` on another member shows what each one speaks: bring \
+             this node to their release",
+        );
     }
     match cause.downcast_ref::<WalError>()? {
         WalError::Locked { .. } => Some(IN_USE),
@@ -254,6 +265,15 @@ mod tests {
         assert_eq!(body["current_seq"], 4);
         assert!(body["message"].as_str().is_some_and(|m| m.starts_with("appending to chat-42")));
         assert_eq!(exit_code(&error), 1);
+    }
+
+    #[test]
+    fn a_node_below_the_level_of_its_cluster_is_told_what_to_do() {
+        let error = EngineError::from(ClusterError::Level { level: 3, spoken: 2 });
+        let error = anyhow::Error::from(error).context("starting the node");
+        assert_eq!(exit_code(&error), 1);
+        assert!(format!("{error:#}").contains("committed feature level 3"), "{error:#}");
+        assert!(advice(&error).is_some_and(|advice| advice.contains("bring this node")));
     }
 
     #[test]

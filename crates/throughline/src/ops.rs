@@ -43,6 +43,8 @@ pub enum OpsCommand {
     Replace(replace::ReplaceArgs),
     /// Have a member take the rows of a group anew from the group's leader
     Repair(remote::RepairArgs),
+    /// Commit the highest feature level that every node speaks; there is no way back
+    RaiseLevel(remote::NodeArgs),
     /// Found a cluster: make the data directory of each member, once and for all
     Found(FoundArgs),
     /// Certificates for the connections between members
@@ -83,6 +85,7 @@ pub async fn run(command: OpsCommand, out: &Out) -> anyhow::Result<()> {
         OpsCommand::Transfer(args) => remote::transfer(&args, out).await,
         OpsCommand::Replace(args) => replace::run(&args, out).await,
         OpsCommand::Repair(args) => remote::repair(&args, out).await,
+        OpsCommand::RaiseLevel(args) => remote::raise_level(&args, out).await,
         OpsCommand::Found(args) => run_found(args, out),
         OpsCommand::Ca(command) => ca::run(command, out),
     }

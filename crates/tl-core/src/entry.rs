@@ -26,9 +26,13 @@ mod command;
 
 /// The envelope version this release writes and reads.
 const VERSION: u8 = 1;
-/// The feature level of the rules this release writes; it applies levels `1..=RULES_LEVEL`.
-pub const RULES_LEVEL: u16 = 1;
+/// The feature level that every cluster is founded with.
+pub const LEVEL_FIRST: u16 = 1;
+/// The highest feature level whose rules this release speaks: it applies entries of the levels from
+/// [`LEVEL_FIRST`] to this one, and writes those of the level that its cluster has committed.
+pub const LEVEL_SPOKEN: u16 = 1;
 
+const LEVEL_AT: usize = 1;
 const STAMP_AT: usize = 3;
 const HEAD_BYTES: usize = 44;
 
@@ -54,11 +58,17 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry of the current rules level without a request id, to be stamped by the leader.
+    /// An entry of the first feature level without a request id, to be stamped by the leader.
     #[must_use]
     pub fn new(commands: impl IntoIterator<Item = Command>) -> Entry {
+        Entry::of_level(LEVEL_FIRST, commands)
+    }
+
+    /// The same of another level: the one that the cluster has committed.
+    #[must_use]
+    pub fn of_level(level: u16, commands: impl IntoIterator<Item = Command>) -> Entry {
         Entry {
-            rules: RULES_LEVEL,
+            rules: level,
             stamp: UnixMs(0),
             request: None,
             principal: [0; 16],
@@ -83,18 +93,26 @@ impl Entry {
         out
     }
 
-    /// Reads an entry; byte strings are slices of `bytes`.
+    /// Reads an entry of a level that this release speaks; byte strings are slices of `bytes`.
     ///
     /// # Errors
     /// [`DecodeError`] when the bytes are not an entry that this release can apply.
     pub fn decode(bytes: Bytes) -> Result<Entry, DecodeError> {
+        Entry::decode_up_to(LEVEL_SPOKEN, bytes)
+    }
+
+    /// The same for a node that speaks another highest level.
+    ///
+    /// # Errors
+    /// As [`Entry::decode`].
+    pub fn decode_up_to(spoken: u16, bytes: Bytes) -> Result<Entry, DecodeError> {
         let mut scan = Scan::new(&bytes);
         let version = scan.u8()?;
         if version != VERSION {
             return Err(DecodeError::Unknown { what: "entry version", value: version.into() });
         }
         let rules = scan.u16()?;
-        if !(1..=RULES_LEVEL).contains(&rules) {
+        if !(LEVEL_FIRST..=spoken).contains(&rules) {
             return Err(DecodeError::Unknown { what: "rules level", value: rules.into() });
         }
         let stamp = UnixMs(scan.u64()?);
@@ -144,6 +162,13 @@ pub fn set_stamp(entry: &mut [u8], stamp: UnixMs) {
     assert!(entry.len() > HEAD_BYTES, "an encoded entry has a head");
     entry[STAMP_AT..STAMP_AT + 8].copy_from_slice(&stamp.0.to_be_bytes());
     codec::stamp_events(&mut entry[HEAD_BYTES..], stamp);
+}
+
+/// The feature level of an encoded entry; `None` when it does not begin like one of this release.
+#[must_use]
+pub fn peek_level(entry: &[u8]) -> Option<u16> {
+    let (level, _) = entry.get(LEVEL_AT..)?.split_first_chunk::<2>()?;
+    (entry[0] == VERSION).then(|| u16::from_be_bytes(*level))
 }
 
 /// The stamp of an encoded entry; `None` when the bytes are too short for one.

@@ -18,7 +18,7 @@ use tl_types::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use tl_types::{Index, UnixMs};
 
 use crate::effect::Effect;
-use crate::entry::{Command, Entry};
+use crate::entry::{Command, Entry, LEVEL_SPOKEN, peek_level};
 use crate::reply::{Reason, Refusal, Reply};
 use crate::rows::{Poison, Rows};
 use crate::session::{self, Fault};
@@ -50,13 +50,29 @@ pub struct Outcome {
 
 /// The group must stop: an entry that this release cannot apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("entry {index} cannot be applied by this release")]
-pub struct Stop {
-    /// Which entry.
-    pub index: Index,
-    /// What is wrong with it.
-    #[source]
-    pub source: DecodeError,
+pub enum Stop {
+    /// It follows rules that came later.
+    #[error(
+        "entry {index} is of feature level {level} and this release speaks {spoken} at most: a newer \
+         release is needed"
+    )]
+    Level {
+        /// Which entry.
+        index: Index,
+        /// The level of the rules that apply it.
+        level: u16,
+        /// The highest one here.
+        spoken: u16,
+    },
+    /// Its bytes say nothing here.
+    #[error("entry {index} cannot be applied by this release")]
+    Foreign {
+        /// Which entry.
+        index: Index,
+        /// What is wrong with it.
+        #[source]
+        source: DecodeError,
+    },
 }
 
 /// Applies one committed entry to the rows it is given. Deterministic: the same rows and entry
@@ -66,11 +82,28 @@ pub struct Stop {
 /// # Errors
 /// [`Stop`] when the bytes are not an entry that this release can apply.
 pub fn apply(rows: &dyn Rows, index: Index, entry: Bytes) -> Result<Outcome, Stop> {
+    apply_up_to(LEVEL_SPOKEN, rows, index, entry)
+}
+
+/// The same on a node that speaks another highest feature level.
+///
+/// # Errors
+/// [`Stop`] when the entry is of a higher level, or the bytes are none that can be applied.
+pub fn apply_up_to(
+    spoken: u16,
+    rows: &dyn Rows,
+    index: Index,
+    entry: Bytes,
+) -> Result<Outcome, Stop> {
     if entry.is_empty() {
         return Ok(Outcome::default());
     }
     let raw = entry;
-    let entry = Entry::decode(raw.clone()).map_err(|source| Stop { index, source })?;
+    if let Some(level) = peek_level(&raw).filter(|level| *level > spoken) {
+        return Err(Stop::Level { index, level, spoken });
+    }
+    let entry = Entry::decode_up_to(spoken, raw.clone())
+        .map_err(|source| Stop::Foreign { index, source })?;
     let mut view = View::new(rows);
     let last = digest::load(&mut view);
     // A new leader's clock may lag the old one's; the group's time never goes back.

@@ -32,7 +32,7 @@ pub mod view;
 
 pub use effect::{Change, Effect};
 pub use entry::{Command, ContentHash, Entry, NewEvent};
-pub use group::{Outcome, Stop, apply, due_work};
+pub use group::{Outcome, Stop, apply, apply_up_to, due_work};
 pub use metadata::Metadata;
 pub use prefetch::cold_keys;
 pub use reply::{Reason, Refusal, Reply};

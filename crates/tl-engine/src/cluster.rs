@@ -13,7 +13,9 @@
 //!  - C2 a directory of a single node never becomes a member's by a change of settings, nor the
 //!    other way round;
 //!  - C3 a life that was replaced never starts again once its directory knows of it, and is
-//!    refused by every member that does.
+//!    refused by every member that does;
+//!  - C4 a node that speaks less than the feature level on its list does not start, and ends when it
+//!    hears of such a list.
 //!
 //! Which members have a copy of a group follows from the names, see [`placement`]. Routers have
 //! none: they are named by the founding and the settings, and are on no list of members.
@@ -107,6 +109,17 @@ pub enum ClusterError {
     Replaced {
         /// The member whose life it was.
         name: String,
+    },
+    /// The cluster's entries follow rules that this release does not speak.
+    #[error(
+        "the cluster has committed feature level {level} and this release speaks {spoken} at most: \
+         start this node with a newer release"
+    )]
+    Level {
+        /// The level of the cluster.
+        level: u16,
+        /// The highest one here.
+        spoken: u16,
     },
     /// The list of members in the directory cannot be used.
     #[error(transparent)]

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tl_core::entry::LEVEL_SPOKEN;
 use tl_raft::transport::TransportError;
 use tl_raft::{DriverConfig, PeerId};
 use tl_store::{LsmStore, StoreError, StoreOptions};
@@ -129,6 +130,20 @@ impl Engine {
         settings: &EngineSettings,
         cluster: &ClusterSettings,
     ) -> Result<Engine, EngineError> {
+        Engine::open_speaking(settings, cluster, LEVEL_SPOKEN)
+    }
+
+    /// The same as a release would whose highest feature level is this one: for tests of clusters
+    /// between two releases.
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing runs then.
+    #[doc(hidden)]
+    pub fn open_speaking(
+        settings: &EngineSettings,
+        cluster: &ClusterSettings,
+        level_spoken: u16,
+    ) -> Result<Engine, EngineError> {
         let started = Instant::now();
         settings.check().map_err(EngineError::Settings)?;
         cluster.check(&settings.node_name).map_err(EngineError::Settings)?;
@@ -141,6 +156,9 @@ impl Engine {
         };
         let membership =
             Membership::of(&settings.data_dir, &identity, cluster, &settings.node_name)?;
+        if let Some(member) = &membership {
+            member.list.check_level(level_spoken)?;
+        }
         let me = membership.as_ref().map_or(ONLY_PEER, |member| member.seat.peer);
         let groups = identity.groups;
         let pulse = Arc::new(Pulse::default());
@@ -170,6 +188,7 @@ impl Engine {
                 ..WalOptions::default()
             },
             driver: cluster.timed(driver_config(me, seed, settings.memory_budget_bytes)),
+            level_spoken,
         };
         let now = time::now();
         let voters_of = |group| match &membership {
@@ -230,6 +249,7 @@ impl Engine {
         }
         let service = Service::new(Inner {
             groups,
+            level_spoken,
             store,
             hub,
             metrics,

@@ -26,6 +26,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tl_core::clock::StampClock;
+use tl_core::entry::LEVEL_SPOKEN;
 use tl_core::{Outcome, Poison, Reply, SessionHeader, WriteSet};
 use tl_raft::{Committed, Driver, Inbound, Now as DriverNow, Outcome as DriverOutcome, Token};
 use tl_store::{GroupWrites, OrderedStore};
@@ -77,6 +78,8 @@ pub struct Node<S> {
     driver: Driver,
     store: Arc<S>,
     slots: Vec<Slot>,
+    /// The highest feature level of entries that are applied here.
+    level_spoken: u16,
     /// What the driver is told first in the next turn.
     feedback: Vec<Inbound>,
     /// Groups that were doubted at the start, which the first turn tells.
@@ -133,7 +136,8 @@ impl<S: OrderedStore> Node<S> {
         let doubted = (0..groups).map(GroupId).filter(|group| driver.is_doubted(*group)).collect();
         let catch_up = CatchUp::new(driver.life(), now.boot_ms);
         let (feedback, log_bytes) = (Vec::new(), 0);
-        Ok(Node { driver, store, slots, feedback, doubted, log_bytes, catch_up })
+        let level_spoken = LEVEL_SPOKEN;
+        Ok(Node { driver, store, slots, level_spoken, feedback, doubted, log_bytes, catch_up })
     }
 
     /// No stamp from here on is earlier: the cluster was founded then.
@@ -305,8 +309,9 @@ impl<S: OrderedStore> Node<S> {
             }
             assert!(entry.index > slot.applied, "entries of a group are applied in order");
             self.log_bytes += entry.data.len() + LOG_ENTRY_OVERHEAD;
+            let spoken = self.level_spoken;
             let outcome = self.store.hold(group, slot.generation, |held| {
-                tl_core::apply(&HeldRows(held), entry.index, entry.data.clone())
+                tl_core::apply_up_to(spoken, &HeldRows(held), entry.index, entry.data.clone())
             });
             let place = (entry.index, entry.term, entry.token);
             match outcome {
@@ -317,10 +322,11 @@ impl<S: OrderedStore> Node<S> {
                         generation: slot.generation,
                         index: entry.index,
                         entry: entry.data,
+                        level_spoken: spoken,
                     });
                 }
                 Ok(outcome) => self.take(group, place, Ok(outcome), turned),
-                Err(stop) => self.take(group, place, Err(stop.to_string()), turned),
+                Err(stop) => self.take(group, place, Err(crate::chain(&stop)), turned),
             }
         }
         self.answer_reads(group, turned);

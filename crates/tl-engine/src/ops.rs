@@ -5,6 +5,7 @@
 //!   peers ─ reports ────► Sights ─┼─► states   (pure: ready, suspect, lost, draining, drained)
 //!   driver ─ look ────────────────┼─► writable (pure: why a group takes no writes)
 //!   drain file ─ DrainFile ───────┘        └─► pages: what `/v1/ops/…` answers
+//!   reports ─────────────────────► level (pure: which feature level may be committed)
 //!   list of members ─ Roster ─► plan (pure: what a leader does next for a group's members)
 //! ```
 //!
@@ -21,6 +22,7 @@ use tl_raft::PeerId;
 use tl_types::GroupId;
 
 pub mod drain;
+pub mod level;
 pub mod look;
 pub mod pages;
 pub mod plan;

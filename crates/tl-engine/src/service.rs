@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tl_core::{Command, Entry, Refusal, Reply};
+use tl_core::{Command, Refusal, Reply};
 use tl_store::{LsmStore, OrderedStore};
 use tl_types::limits::REQUEST_MS_DEFAULT;
 use tl_types::{ErrorCode, GroupId, UnixMs};
@@ -45,7 +45,7 @@ mod sessions;
 mod tail;
 
 pub(crate) use propose::Applied;
-use propose::{applied, encoded, entry_of, only_reply, principal_digest};
+use propose::{applied, encoded, only_reply, principal_digest};
 
 pub use append::{Later, Prepared, Proposal};
 pub(crate) use elsewhere::served_until;
@@ -87,6 +87,8 @@ impl<S> Clone for Service<S> {
 #[derive(Debug)]
 pub(crate) struct Inner<S> {
     pub(crate) groups: u16,
+    /// The highest feature level of entries that this node applies.
+    pub(crate) level_spoken: u16,
     pub(crate) store: Arc<S>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
@@ -210,7 +212,7 @@ impl<S: OrderedStore + 'static> Service<S> {
                     self.inner.background.due(group, now);
                     continue;
                 }
-                let entry = Entry::new([Command::Tick]).encode();
+                let entry = self.entry([Command::Tick]).encode();
                 let deadline = Instant::now() + Duration::from_millis(REQUEST_MS_DEFAULT);
                 match self.ask(deadline, Ask::Propose(group, entry), None).await {
                     Ok(Answer::Applied { replies, .. }) => {

@@ -134,6 +134,17 @@ pub async fn repair(call: &mut Call) -> Result<Response<Body>, Problem> {
     answer(&call.shared.service.ops_repair(GroupId(request.group), node).await?)
 }
 
+/// Nothing to say yet.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RaiseLevelRequest {}
+
+/// `POST /v1/ops/raise-level`
+pub async fn raise_level(call: &mut Call) -> Result<Response<Body>, Problem> {
+    let RaiseLevelRequest {} = body(call).await?.unwrap_or_default();
+    answer(&call.shared.service.ops_raise_level().await?)
+}
+
 /// `GET /v1/ops/wait-ready` and `/wait-drained`
 pub async fn wait(call: &mut Call, awaited: Awaited) -> Result<Response<Body>, Problem> {
     let Asked { node, timeout } = asked(call.query())?;

@@ -49,6 +49,7 @@ pub enum Endpoint {
     OpsTransfer,
     OpsReplace,
     OpsRepair,
+    OpsRaiseLevel,
     OpenApi,
     Docs,
     Home,
@@ -88,6 +89,7 @@ impl Endpoint {
             | Endpoint::OpsTransfer
             | Endpoint::OpsReplace
             | Endpoint::OpsRepair
+            | Endpoint::OpsRaiseLevel
             | Endpoint::OpenApi => true,
         }
     }
@@ -122,6 +124,7 @@ impl Endpoint {
                 | Endpoint::OpsTransfer
                 | Endpoint::OpsReplace
                 | Endpoint::OpsRepair
+                | Endpoint::OpsRaiseLevel
         )
     }
 }
@@ -142,7 +145,7 @@ const fn route(method: &'static str, path: &'static str, endpoint: Endpoint) -> 
 }
 
 /// All of them.
-pub const ROUTES: [Route; 30] = [
+pub const ROUTES: [Route; 31] = [
     route("POST", "/v1/sessions", Endpoint::CreateSession),
     route("GET", "/v1/sessions", Endpoint::ListSessions),
     route("GET", "/v1/sessions/{id}", Endpoint::GetSession),
@@ -170,6 +173,7 @@ pub const ROUTES: [Route; 30] = [
     route("POST", "/v1/ops/transfer", Endpoint::OpsTransfer),
     route("POST", "/v1/ops/replace", Endpoint::OpsReplace),
     route("POST", "/v1/ops/repair", Endpoint::OpsRepair),
+    route("POST", "/v1/ops/raise-level", Endpoint::OpsRaiseLevel),
     route("GET", "/openapi.json", Endpoint::OpenApi),
     route("GET", "/docs", Endpoint::Docs),
     route("GET", "/", Endpoint::Home),
@@ -238,6 +242,7 @@ pub(crate) async fn dispatch(
         Endpoint::OpsTransfer => ops::transfer(call).await,
         Endpoint::OpsReplace => ops::replace(call).await,
         Endpoint::OpsRepair => ops::repair(call).await,
+        Endpoint::OpsRaiseLevel => ops::raise_level(call).await,
         Endpoint::OpenApi => Ok(health::openapi()),
         Endpoint::Docs => Ok(pages::docs()),
         Endpoint::Home => Ok(pages::home()),

@@ -154,6 +154,7 @@ impl Machine {
             voters: founding(plan.machines),
             log: self.log_options(plan),
             driver: self.driver_config(plan, seed),
+            level_spoken: tl_core::entry::LEVEL_SPOKEN,
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let now = self.clocks(now_us);

@@ -107,6 +107,7 @@ codes! {
     SessionClosed "session_closed" 409 Never 4410, "The session is closed";
     SessionTombstoned "session_tombstoned" 410 Never 4410, "The session was deleted";
     MemberPresent "member_present" 409 Never 1002, "The member is heard, so it keeps its life";
+    LevelNotRaised "level_not_raised" 409 Never 1002, "The feature level cannot be raised now";
     PayloadTooLarge "payload_too_large" 413 Never 1009, "The payload is larger than its limit";
     UriTooLong "uri_too_long" 414 Never 1002, "The request target is too long";
     UnsupportedMediaType "unsupported_media_type" 415 Never 1003, "The content type must be application/json";

@@ -111,11 +111,13 @@ fn status_text(page: &Value) -> String {
     let storage = &page["storage"];
     let mut text = format!(
         "node      {} ({})\n\
+         level     {}\n\
          groups    {} here, of {}; leads {}\n\
          data      {}\n\
          disk      {} bytes free, {} in reserve{}\n",
         word(&page["node"]),
         state_and_reason(page),
+        level_text(page),
         number(&page["local_groups"]),
         number(&page["num_groups"]),
         number(&page["groups_led"]),
@@ -145,6 +147,21 @@ fn status_text(page: &Value) -> String {
     text.push_str(&format!("\n\n{} groups take no writes:\n", blocked.len()));
     text.push_str(&blocked_lines(blocked).join("\n"));
     text
+}
+
+/// What is committed, and whether more could be.
+fn level_text(page: &Value) -> String {
+    let committed = &page["feature_level"];
+    let spoken: Option<Vec<u64>> = page["nodes"]
+        .as_array()
+        .and_then(|nodes| nodes.iter().map(|node| node["feature_level_max"].as_u64()).collect());
+    let lowest = spoken.unwrap_or_default().into_iter().min();
+    match (committed.as_u64(), lowest) {
+        (Some(level), Some(lowest)) if lowest > level => {
+            format!("{level}; every node speaks {lowest}: see `tl ops raise-level`")
+        }
+        (Some(_), _) | (None, _) => number(committed),
+    }
 }
 
 /// Groups with the same reason on one line: when a majority is gone it is the same for all.
@@ -197,11 +214,12 @@ fn nodes_table(nodes: &Value) -> String {
                 number(&node["replicas_behind"]),
                 number(&node["lag_entries_max"]),
                 number(&node["silent_ms"]),
+                number(&node["feature_level_max"]),
                 node["reason"].as_str().unwrap_or("").to_owned(),
             ]
         })
         .collect();
-    let header = ["NODE", "STATE", "LEADS", "TAILS", "BEHIND", "LAG", "SILENT MS", "WHY"];
+    let header = ["NODE", "STATE", "LEADS", "TAILS", "BEHIND", "LAG", "SILENT MS", "SPEAKS", "WHY"];
     table(&header, &rows)
 }
 
@@ -347,6 +365,16 @@ pub async fn repair(args: &RepairArgs, out: &Out) -> anyhow::Result<()> {
     out.either(&page, &text)
 }
 
+/// `tl ops raise-level`
+pub async fn raise_level(args: &NodeArgs, out: &Out) -> anyhow::Result<()> {
+    let page = parsed(&args.client()?.post_raw("/v1/ops/raise-level", &json!({})).await?)?;
+    let level = number(&page["feature_level"]);
+    let text = format!(
+        "The cluster is at feature level {level}. Releases that speak less take no part from now on"
+    );
+    out.either(&page, &text)
+}
+
 fn state_and_reason(page: &Value) -> String {
     match page["reason"].as_str() {
         Some(reason) => format!("{}: {reason}", word(&page["state"])),
@@ -382,6 +410,20 @@ mod tests {
             "  2  damaged: drain node-1".to_owned(),
         ];
         assert_eq!(blocked_lines(&blocked), lines);
+    }
+
+    #[test]
+    fn a_level_that_every_node_speaks_is_pointed_at() {
+        let said = |levels: &[Option<u64>]| {
+            let nodes: Vec<Value> =
+                levels.iter().map(|level| json!({ "feature_level_max": level })).collect();
+            level_text(&json!({ "feature_level": 1, "nodes": nodes }))
+        };
+        assert_eq!(said(&[Some(1), Some(1)]), "1");
+        assert_eq!(said(&[Some(1), Some(2)]), "1");
+        assert_eq!(said(&[None, Some(2)]), "1");
+        assert_eq!(said(&[Some(3), Some(2)]), "1; every node speaks 2: see `tl ops raise-level`");
+        assert_eq!(level_text(&json!({})), "-", "a node of a release before levels");
     }
 
     #[test]

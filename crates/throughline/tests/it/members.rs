@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -10,6 +11,8 @@ use crate::tl::{Node, Ran, TL, command, ran};
 
 pub const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
 pub const GROUPS: u16 = 32;
+/// Between two looks at what comes in the end.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The directories of members and of the routers behind them, and their certificates if they are to
 /// have some.
@@ -268,6 +271,19 @@ impl Cluster {
         let asked = self.try_ops(node, words);
         assert_eq!(asked.code, 0, "tl ops {words}: {asked:?}");
         asked.json()
+    }
+
+    /// Asks until a part of the answer is as expected: an election may cost a member its health for
+    /// a moment at any time.
+    pub fn ops_until(&self, node: usize, words: &str, part: &str, expected: &Value) -> Value {
+        loop {
+            let said = self.ops(node, words);
+            if said.pointer(part) == Some(expected) {
+                return said;
+            }
+            eprintln!("tl ops {words}: {part} is {:?} yet", said.pointer(part));
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     pub fn try_ops(&self, node: usize, words: &str) -> Ran {

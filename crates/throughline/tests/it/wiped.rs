@@ -93,10 +93,7 @@ async fn a_wiped_disk_while_a_second_node_lags_and_the_third_is_killed_costs_no_
     advance(&loads[..2], EVENTS_PER_PART).await;
     cluster.restart(2);
     cluster.ops(0, "wait-ready node-3 --timeout-ms 180000");
-    // One that came back may cost an election here and there.
-    while cluster.ops(1, "status")["not_writable"] != json!([]) {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    cluster.ops_until(1, "status", "/not_writable", &json!([]));
     let ledger = settled(loads).await;
     let mut seen = Vec::new();
     for node in 0..3 {

@@ -106,9 +106,30 @@ fn everything() -> ListQuery {
 fn an_entry_that_cannot_be_read_stops_the_group_and_an_empty_one_does_nothing() {
     let rows = MemoryRows::default();
     let stop = apply(&rows, Index(7), Bytes::from_static(&[9])).unwrap_err();
-    assert_eq!(stop.index, Index(7));
+    assert!(matches!(stop, crate::Stop::Foreign { index: Index(7), .. }), "{stop}");
     let nothing = apply(&rows, Index(7), Bytes::new()).unwrap();
     assert_eq!(nothing, crate::Outcome::default());
+}
+
+#[test]
+fn an_entry_of_a_higher_level_stops_the_group_and_says_so_whatever_stands_behind_its_head() {
+    use crate::entry::{Command, Entry};
+    let rows = MemoryRows::default();
+    let of = |level| Entry::of_level(level, [Command::Tick]).encode();
+    for level in 1..=2 {
+        assert!(crate::apply_up_to(2, &rows, Index(7), of(level).into()).is_ok());
+    }
+    let mut later = of(3);
+    later.truncate(44);
+    later.extend_from_slice(b"a form of then");
+    let stop = crate::apply_up_to(2, &rows, Index(7), later.into()).unwrap_err();
+    assert_eq!(stop, crate::Stop::Level { index: Index(7), level: 3, spoken: 2 });
+    let said = "entry 7 is of feature level 3 and this release speaks 2 at most: a newer release is \
+                needed";
+    assert_eq!(stop.to_string(), said);
+    // None was ever founded below the first.
+    let none = crate::apply_up_to(2, &rows, Index(7), of(0).into()).unwrap_err();
+    assert!(matches!(none, crate::Stop::Foreign { .. }), "{none}");
 }
 
 #[test]

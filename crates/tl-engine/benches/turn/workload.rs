@@ -44,6 +44,7 @@ impl Workload {
             voters: vec![PeerId(1)],
             log: WalOptions::default(),
             driver: DriverConfig::new(PeerId(1), 1),
+            level_spoken: entry::LEVEL_SPOKEN,
         };
         let (node, _, _) = recover(Arc::new(store), Arc::new(MemDisk::new()), plan, START)
             .expect("an empty log is read");

@@ -9,24 +9,30 @@
 //!  - M1 a Raft number belongs to one life and is given out once: `next_peer` only rises, and
 //!    every number below it that is no member's is a life that is over for good;
 //!  - M2 of two lists of a cluster the one with the higher number holds;
-//!  - M3 names stay: a replacement changes the life behind one of them.
+//!  - M3 names stay: a replacement changes the life behind one of them;
+//!  - M4 the feature level only rises, one list after the other.
 //!
 //! One form for the row, the file and the answer of a peer: JSON with a format number, at most
-//! [`MEMBER_LIST_BYTES_MAX`] bytes. A later release that writes another form counts it up; this
-//! one then refuses to read it.
+//! [`MEMBER_LIST_BYTES_MAX`] bytes. Format 1 names no feature level and means the first one, format 2
+//! names a later one; so what was written before there were levels reads as it always did. A later
+//! release that writes another form counts it up; this one then refuses to read it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use tl_core::entry::LEVEL_FIRST;
 use tl_raft::PeerId;
 use tl_raft::transport::REMOVED_MAX;
 use tl_types::NodeId;
 use tl_types::limits::MEMBER_LIST_BYTES_MAX;
 
-use super::{MEMBERS_MAX, MEMBERS_MIN};
+use super::{ClusterError, MEMBERS_MAX, MEMBERS_MIN};
 use crate::identity::{Identity, Member, hex_bytes};
 
+/// Lists of the first feature level.
 const FORMAT: u32 = 1;
+/// Lists that name their feature level.
+const FORMAT_LEVEL: u32 = 2;
 /// Longest name of a member, bytes.
 const NAME_BYTES_MAX: usize = 64;
 /// Former lives that are remembered by name, for people; of older ones only the number is known.
@@ -39,6 +45,10 @@ const PEERS_GIVEN_MAX: u64 = REMOVED_MAX as u64;
 #[serde(deny_unknown_fields)]
 pub struct MemberList {
     format: u32,
+    /// The feature level that is committed: entries follow its rules, and every node of the cluster
+    /// speaks it.
+    #[serde(default = "level_first", skip_serializing_if = "is_level_first")]
+    pub level: u16,
     /// Which list this is; rises by one with each change.
     pub number: u64,
     /// The Raft number of the next new life.
@@ -47,6 +57,21 @@ pub struct MemberList {
     pub members: Vec<Member>,
     /// Lives that are over, the latest last.
     pub former: Vec<Former>,
+}
+
+fn level_first() -> u16 {
+    LEVEL_FIRST
+}
+
+// As serde calls it.
+fn is_level_first(level: &u16) -> bool {
+    *level == LEVEL_FIRST
+}
+
+/// The one field of all formats.
+#[derive(Deserialize)]
+struct Form {
+    format: u32,
 }
 
 /// A life that is over.
@@ -82,6 +107,7 @@ impl MemberList {
         let last = members.iter().map(|member| member.peer).max().unwrap_or(0);
         MemberList {
             format: FORMAT,
+            level: LEVEL_FIRST,
             number: 0,
             next_peer: last.saturating_add(1),
             members,
@@ -97,8 +123,15 @@ impl MemberList {
         if bytes.len() > MEMBER_LIST_BYTES_MAX {
             return Err(ListError::Foreign(format!("{} bytes", bytes.len())));
         }
-        let list: MemberList =
-            serde_json::from_slice(bytes).map_err(|error| ListError::Foreign(error.to_string()))?;
+        let foreign = |error: serde_json::Error| ListError::Foreign(error.to_string());
+        // First, for another form may have other fields.
+        let Form { format } = serde_json::from_slice(bytes).map_err(foreign)?;
+        if !(FORMAT..=FORMAT_LEVEL).contains(&format) {
+            let what =
+                format!("its format is {format}, and this release reads {FORMAT_LEVEL} at most");
+            return Err(ListError::Foreign(what));
+        }
+        let list: MemberList = serde_json::from_slice(bytes).map_err(foreign)?;
         match list.fault() {
             None => Ok(list),
             Some(fault) => Err(ListError::Foreign(fault.to_owned())),
@@ -122,8 +155,9 @@ impl MemberList {
         let plain = |name: &str| (1..=NAME_BYTES_MAX).contains(&name.len());
         let all_plain = names.iter().copied().all(plain)
             && self.former.iter().all(|former| plain(&former.name));
-        if self.format != FORMAT {
-            Some("its format is another one")
+        let level_format = if self.level > LEVEL_FIRST { FORMAT_LEVEL } else { FORMAT };
+        if self.level < LEVEL_FIRST || self.format != level_format {
+            Some("its feature level")
         } else if !(MEMBERS_MIN..=MEMBERS_MAX).contains(&names.len()) {
             Some("the number of members")
         } else if !names.is_sorted_by(|a, b| a < b) || !all_plain {
@@ -157,6 +191,27 @@ impl MemberList {
         list.next_peer += 1;
         list.number += 1;
         Ok(list)
+    }
+
+    /// The list in which a higher feature level is committed.
+    ///
+    /// # Panics
+    /// When the level does not rise.
+    #[must_use]
+    pub fn raised(&self, level: u16) -> MemberList {
+        assert!(level > self.level, "a feature level only rises");
+        MemberList { format: FORMAT_LEVEL, level, number: self.number + 1, ..self.clone() }
+    }
+
+    /// Refuses a node that speaks less than what is committed.
+    ///
+    /// # Errors
+    /// [`ClusterError::Level`].
+    pub fn check_level(&self, spoken: u16) -> Result<(), ClusterError> {
+        match self.level {
+            level if level <= spoken => Ok(()),
+            level => Err(ClusterError::Level { level, spoken }),
+        }
     }
 
     /// The Raft numbers of all members.
@@ -196,7 +251,8 @@ mod tests {
     fn founding() -> MemberList {
         let member = |name: &str, peer| Member::new(name.to_owned(), [peer as u8; 16], peer);
         let members = vec![member("a", 1), member("b", 2), member("c", 3)];
-        MemberList { format: FORMAT, number: 0, next_peer: 4, members, former: Vec::new() }
+        let (level, former) = (LEVEL_FIRST, Vec::new());
+        MemberList { format: FORMAT, level, number: 0, next_peer: 4, members, former }
     }
 
     #[test]
@@ -245,7 +301,8 @@ mod tests {
             .map(|at| Former { name: name(9), peer: number(at + MEMBERS_MAX) })
             .collect();
         let (next_peer, number) = (PEERS_GIVEN_MAX, u64::MAX);
-        let list = MemberList { format: FORMAT, number, next_peer, members, former };
+        let (format, level) = (FORMAT_LEVEL, u16::MAX);
+        let list = MemberList { format, level, number, next_peer, members, former };
         assert!(list.encode().len() <= MEMBER_LIST_BYTES_MAX);
         assert_eq!(MemberList::decode(&list.encode()), Ok(list));
     }
@@ -261,7 +318,32 @@ mod tests {
             r#""former":[{"name":"b","peer":2}]}"#,
         );
         assert_eq!(String::from_utf8(list.encode()).expect("text"), golden);
-        assert_eq!(MemberList::decode(golden.as_bytes()), Ok(list));
+        assert_eq!(MemberList::decode(golden.as_bytes()), Ok(list.clone()));
+        assert_eq!(list.level, LEVEL_FIRST, "what names no level");
+
+        let raised = golden
+            .replacen(r#"{"format":1,"number":1"#, r#"{"format":2,"level":3,"number":2"#, 1)
+            .into_bytes();
+        assert_eq!(list.raised(3).encode(), raised);
+        assert_eq!(MemberList::decode(&raised), Ok(list.raised(3)));
+    }
+
+    #[test]
+    fn a_level_stays_when_a_member_is_replaced_and_refuses_who_speaks_less() {
+        let list = founding().raised(2);
+        assert_eq!((list.number, list.level), (1, 2));
+        let replaced = list.replaced("a", [9; 16]).expect("a member");
+        assert_eq!((replaced.number, replaced.level), (2, 2));
+        assert_eq!(MemberList::decode(&replaced.encode()), Ok(replaced.clone()));
+        assert!(replaced.check_level(2).is_ok() && founding().check_level(1).is_ok());
+        let refused = replaced.check_level(1).expect_err("below").to_string();
+        assert!(refused.contains("feature level 2") && refused.contains("speaks 1"), "{refused}");
+    }
+
+    #[test]
+    #[should_panic(expected = "only rises")]
+    fn a_level_never_falls() {
+        let _ = founding().raised(LEVEL_FIRST);
     }
 
     #[test]
@@ -273,8 +355,12 @@ mod tests {
         };
         assert_eq!(said(&|_| {}), Ok(()));
         type Change<'a> = &'a dyn Fn(&mut MemberList);
-        let bad: [(Change<'_>, &str); 10] = [
-            (&|list| list.format = 2, "its format is another one"),
+        let bad: [(Change<'_>, &str); 14] = [
+            (&|list| list.format = 3, "its format is 3, and this release reads 2 at most"),
+            (&|list| list.format = 0, "its format is 0"),
+            (&|list| list.format = 2, "its feature level"),
+            (&|list| list.level = 2, "its feature level"),
+            (&|list| (list.format, list.level) = (2, 0), "its feature level"),
             (&|list| list.members.truncate(2), "the number of members"),
             (&|list| list.members.swap(0, 1), "the names of its members"),
             (&|list| list.members[0].name.clear(), "the names of its members"),
@@ -289,6 +375,9 @@ mod tests {
             let error = said(change).expect_err(why);
             assert!(error.contains(why), "{error}");
         }
+        let later = br#"{"format":3,"what":"nobody knows"}"#;
+        let error = MemberList::decode(later).expect_err("a later form").to_string();
+        assert!(error.contains("its format is 3"), "{error}");
         for bytes in [&b""[..], b"{}", b"[1]", b"\xff", &[b' '; MEMBER_LIST_BYTES_MAX + 1]] {
             assert!(MemberList::decode(bytes).is_err());
         }

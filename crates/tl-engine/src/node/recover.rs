@@ -47,6 +47,8 @@ pub struct StartPlan {
     pub log: WalOptions,
     /// The driver's settings, this node's peer id among them.
     pub driver: DriverConfig,
+    /// The highest feature level of entries that this node applies.
+    pub level_spoken: u16,
 }
 
 /// What was found in the log.
@@ -108,8 +110,15 @@ pub fn recover_some<S: OrderedStore>(
         })
     });
     let recovery = Recovery::new(starts.collect(), keep_bytes);
-    let mut replay =
-        Replay { store: &*store, recovery, is_alone, found: Found::default(), log_bytes: 0 };
+    let level_spoken = plan.level_spoken;
+    let mut replay = Replay {
+        store: &*store,
+        recovery,
+        is_alone,
+        level_spoken,
+        found: Found::default(),
+        log_bytes: 0,
+    };
     let (mut wal, opened) = if is_alone {
         read_beside(disk, plan.log, |at, record| replay.take(at, record))?
     } else {
@@ -139,7 +148,7 @@ pub fn recover_some<S: OrderedStore>(
     driver.log_begins(&wal.begins());
     // Only a node that is its own majority may set its clock by itself.
     let node = Node::new(driver, store, plan.groups, now, is_alone).map_err(StartError::Rows)?;
-    Ok((Node { log_bytes, ..node }, wal, found))
+    Ok((Node { log_bytes, level_spoken, ..node }, wal, found))
 }
 
 fn lost(damage: &Damage) -> LogDamage {
@@ -194,6 +203,7 @@ struct Replay<'a, S> {
     recovery: Recovery,
     /// Every entry of the log is committed.
     is_alone: bool,
+    level_spoken: u16,
     found: Found,
     /// Bytes of entries applied since the memtable was begun.
     log_bytes: usize,
@@ -228,13 +238,14 @@ impl<S: OrderedStore> Replay<'_, S> {
         (index, term): (Index, Term),
         data: &Bytes,
     ) -> bool {
-        let outcome = self
-            .store
-            .hold(group, generation, |held| tl_core::apply(&HeldRows(held), index, data.clone()));
+        let spoken = self.level_spoken;
+        let outcome = self.store.hold(group, generation, |held| {
+            tl_core::apply_up_to(spoken, &HeldRows(held), index, data.clone())
+        });
         let outcome = match outcome {
             Ok(outcome) if outcome.poison == Some(Poison::Cold) => {
                 let rows = BlockingRows::keeping(self.store, group, generation);
-                tl_core::apply(&rows, index, data.clone())
+                tl_core::apply_up_to(spoken, &rows, index, data.clone())
             }
             other => other,
         };

@@ -28,20 +28,14 @@ impl Bench {
 
     /// A node whose log holds these entries, and whose store holds nothing.
     fn behind(entries: Vec<Vec<u8>>) -> Bench {
-        let disk = MemDisk::new();
-        let (group, term) = (GROUP, Term(1));
-        let options = WalOptions::default();
-        let (mut wal, _) = Wal::open(Arc::new(disk.clone()), options, &mut |_, _| ()).unwrap();
-        wal.append(&[Record::HardState { group, term, vote: 1 }]).unwrap();
-        for (index, data) in (1..).map(Index).zip(entries) {
-            wal.append(&[Record::Entry { group, term, index, data: data.into() }]).unwrap();
-        }
-        wal.sync().unwrap();
-        drop(wal);
-        Bench::over(disk)
+        Bench::over(log_of(entries))
     }
 
     fn over(disk: MemDisk) -> Bench {
+        Bench::speaking(entry::LEVEL_SPOKEN, disk)
+    }
+
+    fn speaking(level_spoken: u16, disk: MemDisk) -> Bench {
         let options = StoreOptions { memtable_bytes: 16 << 20, ..StoreOptions::default() };
         let store = Arc::new(MemStore::new(options));
         let plan = StartPlan {
@@ -49,6 +43,7 @@ impl Bench {
             voters: vec![PeerId(1)],
             log: WalOptions::default(),
             driver: DriverConfig::new(PeerId(1), 1),
+            level_spoken,
         };
         let (node, _, _) = recover(store, Arc::new(disk), plan, NOW).unwrap();
         let mut bench = Bench { node, inbox: Vec::new(), tokens: 0, beside: 0 };
@@ -222,6 +217,20 @@ fn rows_loaded_ahead_spare_the_way_beside() {
     assert_eq!(bench.beside, 0);
 }
 
+/// A disk whose log holds these entries.
+fn log_of(entries: Vec<Vec<u8>>) -> MemDisk {
+    let disk = MemDisk::new();
+    let (group, term) = (GROUP, Term(1));
+    let options = WalOptions::default();
+    let (mut wal, _) = Wal::open(Arc::new(disk.clone()), options, &mut |_, _| ()).unwrap();
+    wal.append(&[Record::HardState { group, term, vote: 1 }]).unwrap();
+    for (index, data) in (1..).map(Index).zip(entries) {
+        wal.append(&[Record::Entry { group, term, index, data: data.into() }]).unwrap();
+    }
+    wal.sync().unwrap();
+    disk
+}
+
 /// Entries as they stand in a log.
 fn logged(command: Command) -> Vec<u8> {
     let mut entry = Entry::new([command]).encode();
@@ -248,4 +257,40 @@ fn what_a_start_cannot_apply_stops_its_group_and_nothing_before_it_is_lost() {
     let bench = Bench::behind(entries);
     assert_eq!(bench.node.applied(GROUP), Index(2));
     assert!(bench.node.slots[0].stopped);
+}
+
+#[test]
+fn an_entry_above_the_level_that_is_spoken_stops_its_group_and_a_newer_release_goes_on() {
+    let above = || {
+        let mut entry = Entry::of_level(2, [append(1, 10)]).encode();
+        entry::set_stamp(&mut entry, UnixMs(NOW.wall_ms));
+        entry
+    };
+    let mut old = Bench::speaking(1, log_of(vec![logged(create())]));
+    old.inbox.push(Input::Propose { group: GROUP, token: Token(9), entry: above() });
+    let (stopped, before) = (old.settle().stopped, old.node.applied(GROUP));
+    let why = "entry 3 is of feature level 2 and this release speaks 1 at most: a newer release is \
+               needed";
+    assert_eq!(stopped, [(GROUP, why.to_owned())]);
+    assert_eq!(before, Index(2), "nothing of it is applied");
+
+    let log = || log_of(vec![logged(create()), above(), logged(append(2, 10))]);
+    // At a start it is the same, and what stands in the log stays there.
+    let old = Bench::speaking(1, log());
+    assert!(old.node.slots[0].stopped);
+    assert_eq!(old.node.applied(GROUP), Index(1));
+    let mut new = Bench::speaking(2, log());
+    let Reply::Appended(appended) = new.done(append(2, 10)) else { panic!("refused") };
+    assert!(appended.deduped, "both levels were applied");
+    assert_eq!(appended.last_seq, Seq(2));
+}
+
+#[test]
+fn what_a_node_does_beside_its_driver_is_of_the_level_that_it_speaks() {
+    let mut bench = cold();
+    bench.node.level_spoken = 2;
+    let entry = Entry::of_level(2, [append(2, 10)]).encode();
+    bench.inbox.push(Input::Propose { group: GROUP, token: Token(9), entry });
+    let settled = bench.settle();
+    assert_eq!((bench.beside, settled.stopped), (1, Vec::new()));
 }

@@ -154,6 +154,7 @@ pub struct Beside {
     pub(super) generation: Generation,
     pub(super) index: Index,
     pub(super) entry: bytes::Bytes,
+    pub(super) level_spoken: u16,
 }
 
 /// What [`Beside::run`] found.
@@ -168,8 +169,8 @@ impl Beside {
     /// Applies the entry over blocking reads.
     pub fn run<S: OrderedStore>(self, store: &S) -> BesideDone {
         let rows = BlockingRows::keeping(store, self.group, self.generation);
-        let outcome =
-            tl_core::apply(&rows, self.index, self.entry).map_err(|stop| stop.to_string());
+        let outcome = tl_core::apply_up_to(self.level_spoken, &rows, self.index, self.entry)
+            .map_err(|stop| crate::chain(&stop));
         BesideDone { group: self.group, generation: self.generation, outcome }
     }
 }

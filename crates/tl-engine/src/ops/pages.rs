@@ -46,6 +46,8 @@ pub struct StatusPage {
     pub nodes: Vec<NodePage>,
     /// Number of the list of members that is in force here; 0 is that of the founding.
     pub members_number: u64,
+    /// The feature level that is committed, as far as is known here.
+    pub feature_level: u16,
     /// The replacement that is under way as far as this node's groups show; else nothing.
     pub replacing: Option<ReplacingPage>,
 }
@@ -59,6 +61,15 @@ pub struct ReplacingPage {
     pub groups_done: usize,
     /// All groups of this node.
     pub groups: u16,
+}
+
+/// The feature level that was committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LevelPage {
+    /// The level.
+    pub feature_level: u16,
+    /// Number of the list of members that says so.
+    pub members_number: u64,
 }
 
 /// What is left of a replacement; nothing when every group follows the list.
@@ -128,6 +139,8 @@ pub struct NodePage {
     pub disk_full: Option<bool>,
     /// Groups that it stopped because of damage.
     pub groups_stopped: Vec<u16>,
+    /// The highest feature level that it speaks, as it said.
+    pub feature_level_max: Option<u16>,
     /// Of the groups that the answering node leads: those whose replica there is behind.
     pub replicas_behind: u16,
     /// Of the same groups: entries that the replica furthest behind lacks.
@@ -270,6 +283,7 @@ pub(crate) fn node_page(member: &Member, look: &[GroupLook]) -> NodePage {
         groups_stopped: report
             .map(|report| report.stopped.iter().map(|group| group.0).collect())
             .unwrap_or_default(),
+        feature_level_max: report.map(|report| report.level_spoken),
         replicas_behind,
         lag_entries_max,
     }

@@ -5,14 +5,17 @@
 //!   stopped groups: count (2) group (2)*
 //!   asker behind:   groups (2), and if any: worst group (2) entries (8) cut off (1)
 //!   reason:         length, text
+//!   fields:         tag (1) length, bytes; those of unknown tags are skipped
+//!     tag 1: highest feature level (2); absent for the first one, as before there were levels
 //! ```
 //!
 //! Numbers are big-endian. Decoding takes any bytes. Only a leader knows how far its followers
 //! are, so it tells each of them: a replica that was left behind could not know by itself.
 
+use tl_core::entry::LEVEL_FIRST;
 use tl_raft::PeerId;
 use tl_types::GroupId;
-use tl_types::bytes_codec::{DecodeError, Reader, put_bytes};
+use tl_types::bytes_codec::{DecodeError, Reader, put_bytes, put_field};
 
 use super::look::GroupLook;
 use super::states::Standing;
@@ -24,6 +27,10 @@ pub const BEHIND_ENTRIES: u64 = 10_000;
 const REASON_BYTES_MAX: usize = 512;
 /// Most stopped groups that are named.
 const STOPPED_MAX: usize = 4_096;
+
+mod tag {
+    pub const LEVEL_SPOKEN: u8 = 1;
+}
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +49,8 @@ pub struct Report {
     pub asker: Option<Lag>,
     /// Why it is not ready; empty when it is.
     pub reason: String,
+    /// The highest feature level that it speaks.
+    pub level_spoken: u16,
 }
 
 /// What a node's replicas lack, of the groups that one other node leads.
@@ -111,6 +120,10 @@ impl Report {
             end -= 1;
         }
         put_bytes(out, &self.reason.as_bytes()[..end]);
+        // Who is of the first level says what a release without levels can read.
+        if self.level_spoken > LEVEL_FIRST {
+            put_field(out, tag::LEVEL_SPOKEN, &self.level_spoken.to_be_bytes());
+        }
     }
 
     /// Reads what [`Report::encode`] wrote.
@@ -145,7 +158,30 @@ impl Report {
         if reason.len() > REASON_BYTES_MAX {
             return Err(DecodeError::Malformed("length of a reason"));
         }
-        Ok(Report { standing, is_disk_full, groups_led, tails_open, stopped, asker, reason })
+        let mut level_spoken = LEVEL_FIRST;
+        while let Some((tag, bytes)) = reader.field()? {
+            if tag == tag::LEVEL_SPOKEN {
+                level_spoken = level(&bytes)?;
+            }
+        }
+        Ok(Report {
+            standing,
+            is_disk_full,
+            groups_led,
+            tails_open,
+            stopped,
+            asker,
+            reason,
+            level_spoken,
+        })
+    }
+}
+
+fn level(bytes: &[u8]) -> Result<u16, DecodeError> {
+    let bytes = bytes.try_into().map_err(|_| DecodeError::Malformed("feature level"))?;
+    match u16::from_be_bytes(bytes) {
+        level if level >= LEVEL_FIRST => Ok(level),
+        _ => Err(DecodeError::Malformed("feature level")),
     }
 }
 

@@ -51,6 +51,11 @@ impl Roster {
         Arc::clone(&self.list.borrow())
     }
 
+    /// The feature level that is committed.
+    pub(crate) fn level(&self) -> u16 {
+        self.list.borrow().level
+    }
+
     /// Tells of each list that comes into force.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<MemberList>> {
         self.list.subscribe()

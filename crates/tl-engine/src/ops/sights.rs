@@ -105,6 +105,7 @@ mod tests {
             stopped: Vec::new(),
             asker,
             reason: String::new(),
+            level_spoken: 1,
         }
     }
 

@@ -19,6 +19,7 @@ fn report() -> Report {
         stopped: vec![GroupId(3), GroupId(255)],
         asker: Some(Lag { groups: 2, worst: GroupId(9), entries: 20_000, is_cut_off: true }),
         reason: "draining".to_owned(),
+        level_spoken: 1,
     }
 }
 
@@ -49,6 +50,7 @@ fn answers() -> Vec<Answer> {
             reason: String::new(),
             ..report()
         }),
+        Answer::Report(Report { level_spoken: 0x0203, ..report() }),
         Answer::Members(Bytes::new()),
         Answer::Members(Bytes::from_static(b"list")),
     ]
@@ -90,6 +92,18 @@ fn the_encoding_of_version_1_does_not_change() {
     let expected = b"\x01\x06\0\0\0\0\0\0\0\x01\x02\x01\0\x55\0\x01\x11\x70\0\x02\0\x03\0\xff\
         \0\x02\0\x09\0\0\0\0\0\0\x4e\x20\x01\x08draining";
     assert_eq!(report.as_ref(), expected.as_slice());
+}
+
+#[test]
+fn a_report_without_a_level_is_of_the_first_one_and_later_fields_are_skipped() {
+    let of = |level_spoken| Answer::Report(Report { level_spoken, ..report() });
+    let (before, second) = (of(1).encode(1), of(2).encode(1));
+    assert_eq!(second.as_ref(), [before.as_ref(), b"\x01\x02\0\x02"].concat());
+    let later = |more: &[u8]| Answer::decode([second.as_ref(), more].concat().into());
+    assert_eq!(later(b"\x07\x03new"), Ok((1, of(2))));
+    for none in [&b"\x01\x02\0\0"[..], b"\x01\x01\x02", b"\x01\x03\0\0\x02", b"\x07\x04new"] {
+        assert!(later(none).is_err(), "{none:?}");
+    }
 }
 
 #[test]

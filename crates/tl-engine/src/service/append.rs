@@ -213,7 +213,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         let group = path.group(self.inner.groups);
         let events = request.events.into_iter().map(new_event).collect::<Result<_, _>>()?;
         let append = entry::Append { path, expected_seq: request.expected_seq, events };
-        Ok((group, super::entry_of(caller, [Command::Append(append)])))
+        Ok((group, self.entry_of(caller, [Command::Append(append)])))
     }
 
     pub(super) fn appended(&self, mut applied: Applied) -> Result<Indexed<Appended>, ServiceError> {

@@ -209,7 +209,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             let leader = self.inner.links.as_ref().and_then(|links| links.leader(group));
             return PeerAnswer::NotTaken { leader };
         }
-        let Ok(entry) = Entry::decode(bytes.clone()) else {
+        let Ok(entry) = self.decoded(bytes.clone()) else {
             return PeerAnswer::Refused(unexpected("a peer sent an entry that is none"));
         };
         let patience = Duration::from_millis(wait_ms.into()).min(SERVE_MAX);

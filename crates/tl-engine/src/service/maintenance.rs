@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use tl_core::{Command, Entry, entry};
+use tl_core::{Command, entry};
 use tl_store::OrderedStore;
 use tl_types::{Index, ResourcePath, Seq};
 
@@ -49,7 +49,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         deadline: Instant,
     ) -> Result<Index, ServiceError> {
         let group = path.group(self.inner.groups);
-        let entry = Entry::new([command]);
+        let entry = self.entry([command]);
         self.warm(group, &entry).await?;
         match self.ask(deadline, Ask::Propose(group, entry.encode()), None).await? {
             Answer::Applied { index, replies, .. } => only_reply(replies).map(|_| index),

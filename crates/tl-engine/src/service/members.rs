@@ -28,6 +28,8 @@ use crate::shell::{Ask, time};
 
 /// The group that keeps the list.
 pub(super) const LIST_GROUP: GroupId = GroupId(0);
+/// Longest wait for a list to be committed.
+pub(super) const COMMIT_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks for a new list.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at the groups while some do not follow the list.
@@ -112,6 +114,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
         if !roster.is_on(&list) {
             return self.end_life();
+        }
+        if let Err(error) = list.check_level(self.inner.level_spoken) {
+            return self.inner.mailer.fail(error.to_string());
         }
         tracing::info!(number = list.number, "the members of the cluster have changed");
         links.set_members(&list);

@@ -24,6 +24,7 @@ use crate::shell::links::Links;
 use crate::shell::{Mail, time};
 
 mod change;
+mod level;
 mod pages;
 mod readiness;
 mod repair;
@@ -61,6 +62,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             stopped,
             asker: lag_of(asker, look),
             reason: reason(&self.readiness()),
+            level_spoken: self.inner.level_spoken,
         }
     }
 

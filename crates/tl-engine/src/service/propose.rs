@@ -2,8 +2,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tl_core::{Command, Entry, Reply};
 use tl_store::OrderedStore;
+use tl_types::bytes_codec::DecodeError;
 use tl_types::limits::ENTRY_BYTES_MAX;
 use tl_types::{ErrorCode, GroupId, Index, RowKey};
 
@@ -30,7 +32,7 @@ impl<S: OrderedStore + 'static> Service<S> {
         group: GroupId,
         commands: impl IntoIterator<Item = Command>,
     ) -> Result<Applied, ServiceError> {
-        let applied = self.propose_entry(caller, group, entry_of(caller, commands)).await?;
+        let applied = self.propose_entry(caller, group, self.entry_of(caller, commands)).await?;
         self.wait_for_own(caller.deadline, group, &applied).await;
         Ok(applied)
     }
@@ -53,6 +55,30 @@ impl<S: OrderedStore + 'static> Service<S> {
         self.warm(group, &entry).await?;
         let answer = self.ask(caller.deadline, Ask::Propose(group, bytes), Some(permit)).await?;
         applied(group, answer)
+    }
+
+    /// An entry of the feature level that the cluster has committed, as far as this node has heard.
+    pub(super) fn entry(&self, commands: impl IntoIterator<Item = Command>) -> Entry {
+        Entry::of_level(self.level(), commands)
+    }
+
+    /// The same with what the caller says of itself.
+    pub(super) fn entry_of(
+        &self,
+        caller: &Caller,
+        commands: impl IntoIterator<Item = Command>,
+    ) -> Entry {
+        let mut entry = self.entry(commands);
+        entry.request = caller.request_id;
+        if caller.request_id.is_some() {
+            entry.principal = principal_digest(caller);
+        }
+        entry
+    }
+
+    /// Reads an entry, also another node's, of a level that this node speaks.
+    pub(super) fn decoded(&self, bytes: Bytes) -> Result<Entry, DecodeError> {
+        Entry::decode_up_to(self.inner.level_spoken, bytes)
     }
 
     pub(super) fn check_disk(&self) -> Result<(), ServiceError> {
@@ -98,15 +124,6 @@ impl<S: OrderedStore + 'static> Service<S> {
         let generation = self.inner.store.applied(group).generation;
         crate::node::rows::cold_keys(&*self.inner.store, group, generation, entry)
     }
-}
-
-pub(super) fn entry_of(caller: &Caller, commands: impl IntoIterator<Item = Command>) -> Entry {
-    let mut entry = Entry::new(commands);
-    entry.request = caller.request_id;
-    if caller.request_id.is_some() {
-        entry.principal = principal_digest(caller);
-    }
-    entry
 }
 
 /// The entry's bytes, as far as one entry may go.

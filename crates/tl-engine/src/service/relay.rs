@@ -2,7 +2,6 @@
 //! [`crate::shell::relay`].
 
 use bytes::Bytes;
-use tl_core::Entry;
 use tl_store::OrderedStore;
 use tl_types::{ErrorCode, GroupId};
 
@@ -27,7 +26,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             return Ok(None);
         }
         // What is no entry is told so on the other way.
-        let Ok(entry) = Entry::decode(bytes.clone()) else { return Ok(None) };
+        let Ok(entry) = self.decoded(bytes.clone()) else { return Ok(None) };
         let purpose = Purpose::of(&entry);
         let takes = purpose == Purpose::Takes;
         if (takes && self.waits_for_flush()) || !self.has_rows_in_memory(group, &entry) {
@@ -46,7 +45,8 @@ impl<S: OrderedStore + 'static> Service<S> {
     /// Those of [`Service::append`].
     pub async fn append_again(&self, again: Again) -> Result<Indexed<Appended>, ServiceError> {
         let Again { group, deadline, entry } = again;
-        let entry = Entry::decode(entry)
+        let entry = self
+            .decoded(entry)
             .map_err(|_| unexpected("an entry of this node cannot be read by it"))?;
         let Some(links) = &self.inner.links else {
             return Err(ServiceError::of(ErrorCode::RaftUnavailable));

@@ -14,6 +14,7 @@ use crate::support::{append, caller, create, event, id, settings, stop};
 
 mod behind;
 mod five;
+mod level;
 mod ops;
 mod replace;
 mod rotten;

@@ -54,6 +54,7 @@ pub fn describe(endpoint: Endpoint) -> Operation {
         Endpoint::OpsTransfer => ops::transfer(),
         Endpoint::OpsReplace => ops::replace(),
         Endpoint::OpsRepair => ops::repair(),
+        Endpoint::OpsRaiseLevel => ops::raise_level(),
         Endpoint::OpenApi => openapi(),
         Endpoint::Docs => docs(),
         Endpoint::Home => home(),

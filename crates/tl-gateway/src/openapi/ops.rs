@@ -161,6 +161,24 @@ pub fn repair() -> Operation {
     }
 }
 
+pub fn raise_level() -> Operation {
+    let mut errors = drain_errors();
+    errors.retain(|code| *code != ErrorCode::UnknownNode);
+    errors.push(ErrorCode::LevelNotRaised);
+    Operation {
+        body: Some(json_body("OpsRaiseLevelRequest", false)),
+        answers: vec![(200, answer("The level that is committed", "OpsLevel"))],
+        errors,
+        ..ops(
+            "raiseLevel",
+            "Commit the highest feature level that every node speaks",
+            "Entries follow its rules from then on, and releases that speak less take no part any \
+             more: there is no way back. Needs a majority, and an answer of every member. Refused \
+             when a member is silent or speaks no higher level, and when there is none.",
+        )
+    }
+}
+
 /// Bodies.
 pub fn schemas() -> Value {
     json!({
@@ -182,6 +200,11 @@ pub fn schemas() -> Value {
         ),
         "OpsNewLife": new_life(),
         "OpsRepairRequest": object(json!({"group": number(0), "node": text()}), &["group"]),
+        "OpsRaiseLevelRequest": object(json!({}), &[]),
+        "OpsLevel": object(
+            json!({"feature_level": number(1), "members_number": number(0)}),
+            &["feature_level", "members_number"],
+        ),
         "OpsTransferRequest": object(json!({"group": number(0), "to": text()}), &["group", "to"]),
     })
 }
@@ -234,7 +257,7 @@ fn status_page() -> Value {
                 &["visible_nodes", "ready_nodes"],
             ),
             "nodes": {"type": "array", "items": reference("OpsNode")},
-            "members_number": number(0),
+            "members_number": number(0), "feature_level": number(1),
             "replacing": {"oneOf": [
                 object(
                     json!({"nodes": names, "groups_done": number(0), "groups": number(1)}),
@@ -261,6 +284,7 @@ fn status_page() -> Value {
             "observer",
             "nodes",
             "members_number",
+            "feature_level",
             "replacing",
         ],
     )
@@ -274,7 +298,7 @@ fn new_life() -> Value {
     let lives = |members: Value, required: &[&str]| json!({"type": "array", "items": object(members, required)});
     let list = object(
         json!({
-            "format": {"const": 1}, "number": number(0), "next_peer": number(1),
+            "format": {"enum": [1, 2]}, "level": number(2), "number": number(0), "next_peer": number(1),
             "members": lives(member, &["name", "node_id", "peer"]),
             "former": lives(life, &["name", "peer"]),
         }),
@@ -298,6 +322,7 @@ fn node_page() -> Value {
             "silent_ms": number(0), "groups_led": maybe("integer"), "tails_open": maybe("integer"),
             "disk_full": maybe("boolean"),
             "groups_stopped": {"type": "array", "items": number(0)},
+            "feature_level_max": maybe("integer"),
             "replicas_behind": number(0), "lag_entries_max": number(0),
         }),
         &[
@@ -311,6 +336,7 @@ fn node_page() -> Value {
             "tails_open",
             "disk_full",
             "groups_stopped",
+            "feature_level_max",
             "replicas_behind",
             "lag_entries_max",
         ],

@@ -273,6 +273,11 @@ async fn operations() -> Vec<ErrorCode> {
     seen.push(is(ErrorCode::MemberPresent, &reply));
     let reply = server.post("/v1/ops/replace", &json!({"node": "nobody", "force": true})).await;
     is(ErrorCode::UnknownNode, &reply);
+    let reply = server.post("/v1/ops/raise-level", &json!({})).await;
+    seen.push(is(ErrorCode::LevelNotRaised, &reply));
+    assert_eq!(reply.json()["feature_level"], 1);
+    let reply = server.post("/v1/ops/raise-level", &json!({"to": 2})).await;
+    is(ErrorCode::InvalidOpsRequest, &reply);
     let reply = server.get("/v1/ops/wait-drained?timeout_ms=0").await;
     seen.push(is(ErrorCode::WaitTimedOut, &reply));
     assert_eq!(reply.json()["state"], "ready");

@@ -47,6 +47,7 @@ impl Taker {
             voters: [1, 2, 3].map(PeerId).to_vec(),
             log: WalOptions::default(),
             driver: DriverConfig::new(PeerId(1), 1),
+            level_spoken: tl_core::entry::LEVEL_SPOKEN,
         };
         let now = Now { boot_ms: now_ms, wall_ms: 1 };
         let (node, _, _) = recover(store, Arc::new(disk.clone()), plan, now).unwrap();

@@ -33,6 +33,7 @@ fn start(disk: &MemDisk, busy: u64) -> (Wal, Found) {
         voters: [1, 2, 3].map(PeerId).into(),
         log: log_options(),
         driver: DriverConfig::new(PeerId(1), 1),
+        level_spoken: tl_core::entry::LEVEL_SPOKEN,
     };
     let store = Arc::new(MemStore::new(StoreOptions::default()));
     let generation = store.applied(BUSY).generation;

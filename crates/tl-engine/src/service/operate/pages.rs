@@ -103,6 +103,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             },
             nodes: present(&members).map(|member| node_page(member, &look)).collect(),
             members_number: roster.map_or(0, |roster| roster.list().number),
+            feature_level: self.level(),
             replacing: roster.and_then(|roster| replacing_page(&roster.progress(), local_groups)),
         }
     }

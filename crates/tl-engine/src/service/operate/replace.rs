@@ -11,10 +11,10 @@
 //! whose other members are no majority by themselves would never swap them, and such a member is not
 //! replaced unless an operator insists.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tl_core::entry::SetMembers;
-use tl_core::{Command, Entry, Reply};
+use tl_core::{Command, Reply};
 use tl_raft::PeerId;
 use tl_store::OrderedStore;
 use tl_types::{ErrorCode, GroupId};
@@ -25,12 +25,10 @@ use crate::cluster::{ListError, NewLife};
 use crate::ops::plan::progress;
 use crate::ops::roster::Roster;
 use crate::ops::writable::without_majority;
-use crate::service::members::LIST_GROUP;
+use crate::service::members::{COMMIT_WITHIN, LIST_GROUP};
 use crate::service::refused;
 use crate::shell::links::Links;
 
-/// Longest wait for the list to be committed.
-const COMMIT_WITHIN: Duration = Duration::from_secs(5);
 /// Most groups that a refusal names.
 const NAMED_MAX: usize = 16;
 
@@ -85,7 +83,7 @@ impl<S: OrderedStore + 'static> Service<S> {
             ServiceError::new(code, error.to_string())
         })?;
         let command = SetMembers { expected: present.number, list: next.encode().into() };
-        let entry = Entry::new([Command::SetMembers(command)]);
+        let entry = self.entry([Command::SetMembers(command)]);
         let deadline = Instant::now() + COMMIT_WITHIN;
         let done = self.propose_routed(links, deadline, LIST_GROUP, &entry).await;
         let refusal = match done {

@@ -219,6 +219,7 @@ fn start(
             ..WalOptions::default()
         },
         driver,
+        level_spoken: entry::LEVEL_SPOKEN,
     };
     let now = Now { boot_ms, wall_ms: 1_000_000 };
     recover(store, Arc::new(disk.clone()), plan, now).unwrap()
