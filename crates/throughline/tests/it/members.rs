@@ -281,7 +281,6 @@ impl Cluster {
             if said.pointer(part) == Some(expected) {
                 return said;
             }
-            eprintln!("tl ops {words}: {part} is {:?} yet", said.pointer(part));
             std::thread::sleep(LOOK_EVERY);
         }
     }
