@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tl_client::ClientError;
 use tl_engine::EngineError;
 use tl_engine::cluster::ClusterError;
+use tl_engine::identity::IdentityError;
 use tl_engine::lock::LockError;
 use tl_fleet::StoreError;
 use tl_wal::WalError;
@@ -195,6 +196,18 @@ fn start_advice(cause: &(dyn std::error::Error + 'static)) -> Option<&'static st
              this node to their release",
         );
     }
+    if let Some(EngineError::Cluster(ClusterError::List(
+        IdentityError::Foreign { path, .. } | IdentityError::Io { what: "read", path, .. },
+    ))) = cause.downcast_ref()
+        && path.ends_with("births.json")
+    {
+        return Some(
+            "nothing was changed. A file of a newer release needs that release, and one that may \
+             not be read other rights. One that is damaged may be moved away, but not while any \
+             member's disk is lost: the next directory that calls under each number is then taken \
+             for that member's own",
+        );
+    }
     match cause.downcast_ref::<WalError>()? {
         WalError::Locked { .. } => Some(IN_USE),
         WalError::Corrupt(_) => Some(
@@ -274,6 +287,25 @@ mod tests {
         assert_eq!(exit_code(&error), 1);
         assert!(format!("{error:#}").contains("committed feature level 3"), "{error:#}");
         assert!(advice(&error).is_some_and(|advice| advice.contains("bring this node")));
+    }
+
+    #[test]
+    fn a_node_that_cannot_read_by_what_it_knows_the_others_is_told_what_to_do() {
+        let file = |name: &str| std::path::Path::new("data").join(name);
+        let told = |error: IdentityError| {
+            let error = EngineError::from(ClusterError::from(error));
+            advice(&anyhow::Error::from(error).context("starting the node"))
+        };
+        let foreign =
+            |name| IdentityError::Foreign { path: file(name), reason: "its format is 2".into() };
+        let source = || std::io::ErrorKind::PermissionDenied.into();
+        let unread =
+            IdentityError::Io { what: "read", path: file("births.json"), source: source() };
+        for error in [foreign("births.json"), unread] {
+            let advice = told(error).expect("advice");
+            assert!(advice.contains("moved away, but not while any member's disk is lost"));
+        }
+        assert_eq!(told(foreign("members.json")), None, "this one must not be moved away");
     }
 
     #[test]

@@ -59,6 +59,11 @@ pub const ROUTERS_MAX: usize = 16;
 /// Routers have numbers from here on, which no life of a member is ever given.
 const ROUTER_PEER_MIN: u64 = 1 << 32;
 
+/// Whether a number is that of a router.
+pub(crate) fn is_router(peer: PeerId) -> bool {
+    peer.0 >= ROUTER_PEER_MIN
+}
+
 /// Why a node cannot be the member that its settings say.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -132,7 +137,8 @@ pub(crate) fn born_elsewhere(name: &str) -> String {
         "the others know {name} by another directory than this one, which may have been copied before \
          that one's first start: {name} must not go on with it, or what was acknowledged may be \
          lost; start it with its own directory, or if that is lost give it a new life with \
-         `tl ops replace`"
+         `tl ops replace`; if this one is its own after all, the log of the member that refused it \
+         says how it is known again"
     )
 }
 
@@ -151,7 +157,8 @@ pub struct Membership {
     pub cluster: ClusterId,
     /// This node.
     pub seat: Seat,
-    /// What its directory drew when its log was made; `None` before.
+    /// What its directory drew when its log was made; `None` before. A router does not say it: its
+    /// directory may be any copy of what the founding made.
     pub birth: Option<Birth>,
     /// By which directories it knows the others.
     pub(crate) births: Arc<BirthsFile>,
@@ -242,6 +249,12 @@ impl Membership {
             security: settings.security(),
             founded_at: UnixMs(identity.founded_at_ms),
         }))
+    }
+
+    /// The birth that the node says when it calls another one.
+    #[must_use]
+    pub fn said_birth(&self) -> Option<Birth> {
+        self.birth.filter(|_| !is_router(self.seat.peer))
     }
 
     /// Who voted in a group when the cluster was founded, if this node has a copy of it.

@@ -82,7 +82,8 @@ impl Peers {
             .build()
             .map_err(|source| TransportError::Listen { address: member.listen, source })?;
         let peers = member.peers(&member.list);
-        let Membership { cluster, seat, birth, births, addresses, listen, security, .. } = member;
+        let birth = member.said_birth();
+        let Membership { cluster, seat, births, addresses, listen, security, .. } = member;
         let mut config = TransportConfig::new(cluster, seat, listen, security, seed);
         (config.birth, config.births) = (birth, births);
         let heard = listener(Arc::clone(&links), mailer.clone(), service.clone());

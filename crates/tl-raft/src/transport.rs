@@ -64,7 +64,9 @@ pub(crate) use self::codec::{Damage, head};
 pub use self::hello::{Answer, Birth, Hello, Lane, Refusal, Seat, VERSION_NEWEST, VERSION_OLDEST};
 pub use self::peers::{ADDRESS_BYTES_MAX, PEERS_MAX, Peer, Peers, PeersError, REMOVED_MAX};
 pub use self::queue::{QueueLimits, URGENT_BYTES_MAX, URGENT_FRAMES_MAX};
-pub use self::settings::{Births, HANDSHAKES_MAX, Security, TransportConfig, TransportError};
+pub use self::settings::{
+    Admission, Births, HANDSHAKES_MAX, Security, TransportConfig, TransportError,
+};
 pub use self::status::{
     LaneState, PeerStatus, ReceiveStatus, Refused, SendStatus, TransportStatus, Trouble,
 };

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use tl_client::Client;
 use tl_client::verify::{Checker, Via, check_via, read_all};
 
-use crate::members::{Cluster, Founding, NAMES};
+use crate::members::{Cluster, Founding, GROUPS, NAMES};
 use crate::ops::{Load, advance, settled};
 
 /// Acknowledged events in each part of the test.
@@ -134,7 +134,10 @@ async fn a_founding_s_directory_in_the_place_of_a_lost_disk_is_refused_by_the_ot
     std::fs::rename(&kept, cluster.data(1)).unwrap();
     assert_eq!(cluster.start_in_vain(1), Some(1));
     assert!(cluster.log(1).contains("the others know node-2 by another directory"));
-    assert!(cluster.log(0).contains("calls from another directory than before"));
+    // It ends when the first of the others has refused it.
+    let refused = [0, 2].map(|node| cluster.log(node));
+    let said = "calls from another directory than before";
+    assert!(refused.iter().any(|log| log.contains(said)), "{refused:?}");
     // The two others go on, and the member gets a new life.
     assert_eq!(cluster.node(0).json("session append one --text x")["seq"], 1);
     std::fs::remove_dir_all(cluster.data(1)).unwrap();
@@ -143,4 +146,28 @@ async fn a_founding_s_directory_in_the_place_of_a_lost_disk_is_refused_by_the_ot
     cluster.restart(1);
     cluster.ops(0, "wait-ready node-2 --timeout-ms 180000");
     assert_eq!(cluster.node(1).json("session get one")["last_seq"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_whose_directory_is_lost_goes_on_with_a_copy_of_the_founding_s() {
+    const ROUTER: usize = 3;
+    let founding = Founding::named(&NAMES, &["router-1"], GROUPS, true);
+    let kept = founding.data(ROUTER).with_extension("kept");
+    copy_files(&founding.data(ROUTER), &kept);
+    let mut cluster = Cluster::founded(founding);
+    assert_eq!(cluster.node(ROUTER).json("session create one")["id"], "one");
+    cluster.kill(ROUTER);
+    std::fs::remove_dir_all(cluster.data(ROUTER)).unwrap();
+    std::fs::rename(&kept, cluster.data(ROUTER)).unwrap();
+    cluster.restart(ROUTER);
+    assert_eq!(cluster.node(ROUTER).json("session append one --text x")["seq"], 1);
+    assert_eq!(cluster.node(0).json("session get one")["last_seq"], 1);
+    // Each member has taken it in: none has refused it, and all of them hear it.
+    for node in 0..NAMES.len() {
+        let heard = |seen: &Value| seen["node"] == "router-1" && seen["state"] == "ready";
+        while !cluster.ops(node, "nodes")["nodes"].as_array().unwrap().iter().any(heard) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        assert!(!cluster.log(node).contains("calls from another directory than before"));
+    }
 }

@@ -226,6 +226,17 @@ fn of_five_members_three_begin_each_group_and_routers_begin_none() {
 }
 
 #[test]
+fn a_member_says_its_birth_and_a_router_none() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    for (name, dir) in &founded_with_routers(dir.path()) {
+        let mut place = membership(dir, &five(), name).expect("fits").expect("a node");
+        assert_eq!(place.said_birth(), None, "{name} has no log");
+        place.birth = Some([7; 16]);
+        assert_eq!(place.said_birth().is_none(), name.starts_with('r'), "{name}");
+    }
+}
+
+#[test]
 fn a_new_life_knows_who_began_its_groups_and_began_none_of_them() {
     let dir = tempfile::tempdir().expect("temp dir");
     let nodes = founded_with_routers(dir.path());

@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::codec::Decoder;
-use super::hello::{Answer, Hello, Refusal, judge};
+use super::hello::{Answer, Birth, Hello, Refusal, Seat, judge};
 use super::incoming::Place;
 use super::link::Link;
 use super::sealed::{SealedError, read_sealed};
-use super::settings::{ACCEPT_PAUSE_MS, FAREWELL_MS, HANDSHAKES_MAX};
+use super::settings::{ACCEPT_PAUSE_MS, Admission, Births, FAREWELL_MS, HANDSHAKES_MAX};
 use super::tls;
 use super::wire::{self, Wire};
 use super::{Heard, Shared, stopped};
@@ -170,11 +170,10 @@ async fn let_in(shared: &Shared, wire: &Wire, hello: Hello) -> Result<Guest, Ref
     let standing = shared.standing(hello.from);
     let version = judge(&hello, config.cluster, config.seat, certified, standing)?;
     if let Some(birth) = hello.birth {
-        let (births, from) = (Arc::clone(&config.births), hello.from);
-        let admitted = tokio::task::spawn_blocking(move || births.admits(from, birth)).await;
-        // One that panics admits nobody.
-        if !admitted.unwrap_or(false) {
-            return Err(Refusal::OtherBirth);
+        match admission(&config.births, hello.from, birth).await {
+            Admission::Admitted => {}
+            Admission::Another => return Err(Refusal::OtherBirth),
+            Admission::NotNow => return Err(Refusal::UnwrittenBirth),
         }
     }
     let place = shared.incoming.take(&hello)?;
@@ -184,6 +183,17 @@ async fn let_in(shared: &Shared, wire: &Wire, hello: Hello) -> Result<Guest, Ref
     judge(&hello, config.cluster, config.seat, certified, standing)?;
     let link = shared.link(hello.from.peer).ok_or(Refusal::UnknownLife)?;
     Ok(Guest { hello, version, link, place })
+}
+
+/// Whether a life may speak from its directory; waits for a disk only if it was not known before.
+async fn admission(births: &Arc<dyn Births>, from: Seat, birth: Birth) -> Admission {
+    if let Some(known) = births.known(from, birth) {
+        return known;
+    }
+    let births = Arc::clone(births);
+    let admitted = tokio::task::spawn_blocking(move || births.admit(from, birth)).await;
+    // One that panics has proved nothing against the caller, and admits nobody.
+    admitted.unwrap_or(Admission::NotNow)
 }
 
 /// Answers and reads frames until the connection ends; with a reason if it is ended here.

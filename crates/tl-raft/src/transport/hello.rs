@@ -11,7 +11,8 @@
 //! Little-endian; the checksum is CRC-32 over length and body. The dialler speaks first and sends
 //! nothing more until it is accepted. `oldest..=newest` are the versions that it speaks, and the
 //! acceptor picks the newest that both do. A later version adds fields behind these, which an
-//! older one passes over; reasons and lanes are numbered once and for all.
+//! older one passes over; it does not leave out the birth then. Reasons and lanes are numbered once
+//! and for all.
 //!
 //! Everything here is a function of bytes and values; sockets are elsewhere.
 
@@ -69,7 +70,8 @@ pub struct Hello {
     pub run: u64,
     /// Rises with every connection of one run.
     pub ordinal: u64,
-    /// What the caller's directory drew when its log was made; releases before did not say it.
+    /// What the caller's directory drew when its log was made. Routers do not say it, and releases
+    /// before did not.
     pub birth: Option<Birth>,
 }
 
@@ -118,6 +120,8 @@ pub enum Refusal {
     /// The directory is another than the one that this life was known by: what it has promised was
     /// in that one's log.
     OtherBirth,
+    /// The acceptor could not write down by which directory it knows this life (yet).
+    UnwrittenBirth,
     /// A reason of a later version.
     Other(u8),
 }
@@ -138,6 +142,7 @@ impl Refusal {
             Refusal::Stopping => 9,
             Refusal::Malformed => 10,
             Refusal::OtherBirth => 11,
+            Refusal::UnwrittenBirth => 12,
             Refusal::Other(number) => number,
         }
     }
@@ -155,6 +160,7 @@ impl Refusal {
             9 => Refusal::Stopping,
             10 => Refusal::Malformed,
             11 => Refusal::OtherBirth,
+            12 => Refusal::UnwrittenBirth,
             other => Refusal::Other(other),
         }
     }
@@ -174,6 +180,7 @@ impl Refusal {
             Refusal::Stopping => "stopping",
             Refusal::Malformed => "malformed_hello",
             Refusal::OtherBirth => "other_birth",
+            Refusal::UnwrittenBirth => "unwritten_birth",
             Refusal::Other(_) => "other",
         }
     }
@@ -278,7 +285,7 @@ impl Hello {
             to: fields.seat()?,
             run: fields.number()?,
             ordinal: fields.number()?,
-            birth: fields.array().ok(),
+            birth: fields.birth()?,
         };
         Ok(Some((hello, length)))
     }
@@ -377,6 +384,14 @@ impl Fields<'_> {
 
     fn number(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// Whole or not at all.
+    fn birth(&mut self) -> Result<Option<Birth>, Malformed> {
+        match self.0 {
+            [] => Ok(None),
+            _ => self.array().map(Some),
+        }
     }
 
     fn seat(&mut self) -> Result<Seat, Malformed> {

@@ -30,11 +30,25 @@ pub enum Security {
     MutualTls(CertificateFiles),
 }
 
+/// Whether a life may speak from a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is the one that it is known by, or needs none.
+    Admitted,
+    /// It is known by another one: this does not pass.
+    Another,
+    /// That it comes from this one could not be written down. This may pass.
+    NotNow,
+}
+
 /// By which directory each life is known.
 pub trait Births: std::fmt::Debug + Send + Sync {
-    /// Whether a life may speak from a directory: the first one that it came from is remembered for
-    /// good before this says yes, and no other passes then. May wait for a disk.
-    fn admits(&self, seat: Seat, birth: Birth) -> bool;
+    /// What is known already; `None` for a life that is not. Waits for nothing.
+    fn known(&self, seat: Seat, birth: Birth) -> Option<Admission>;
+
+    /// The same for a life that was not known: the first directory that it comes from is remembered
+    /// for good before this admits it, and no other passes then. May wait for a disk.
+    fn admit(&self, seat: Seat, birth: Birth) -> Admission;
 }
 
 /// For whoever has nothing to remember it in.
@@ -42,8 +56,12 @@ pub trait Births: std::fmt::Debug + Send + Sync {
 struct AnyBirth;
 
 impl Births for AnyBirth {
-    fn admits(&self, _: Seat, _: Birth) -> bool {
-        true
+    fn known(&self, _: Seat, _: Birth) -> Option<Admission> {
+        Some(Admission::Admitted)
+    }
+
+    fn admit(&self, _: Seat, _: Birth) -> Admission {
+        Admission::Admitted
     }
 }
 

@@ -1,11 +1,12 @@
 //! Who is let in, and what the others are told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use tl_raft::PeerId;
 use tl_raft::transport::{
-    Answer, Birth, Births, Heard, Hello, Lane, Peers, PeersError, Refusal, Seat, Security,
-    Transport, TransportError, Trouble, VERSION_NEWEST,
+    Admission, Answer, Birth, Births, Heard, Hello, Lane, Peers, PeersError, Refusal, Seat,
+    Security, Transport, TransportError, Trouble, VERSION_NEWEST,
 };
 use tl_types::ids::{ClusterId, NodeId};
 use tokio::runtime::Handle;
@@ -122,7 +123,7 @@ async fn a_peer_that_is_removed_is_cut_off_at_once() {
         .await;
     two.until(1, |peer| peer.from_main.connected_since.is_none()).await;
     assert!(one.transport.status().peers.is_empty());
-    while two.hear().await != (Heard::Removed { by: PeerId(1) }) {}
+    hear_until(&mut two, &Heard::Removed { by: PeerId(1) }).await;
     let frames = one.heard_so_far();
     assert!(!frames.iter().any(|heard| matches!(heard, Heard::Frame { .. })), "{frames:?}");
     // The node comes back in a new life.
@@ -184,20 +185,48 @@ async fn settings_that_cannot_work_are_refused() {
     assert_eq!(config(1).security, Security::PlaintextForDev);
 }
 
+/// How a book is written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    #[default]
+    Works,
+    Full,
+    Broken,
+}
+
 /// Remembers the first directory of each life.
 #[derive(Debug, Default)]
-struct Book(std::sync::Mutex<std::collections::BTreeMap<PeerId, Birth>>);
+struct Book {
+    lives: Mutex<BTreeMap<PeerId, Birth>>,
+    disk: Mutex<Disk>,
+}
 
 impl Births for Book {
-    fn admits(&self, seat: Seat, birth: Birth) -> bool {
-        *self.0.lock().unwrap().entry(seat.peer).or_insert(birth) == birth
+    fn known(&self, seat: Seat, birth: Birth) -> Option<Admission> {
+        let first = *self.lives.lock().unwrap().get(&seat.peer)?;
+        Some(if first == birth { Admission::Admitted } else { Admission::Another })
     }
+
+    fn admit(&self, seat: Seat, birth: Birth) -> Admission {
+        let disk = *self.disk.lock().unwrap();
+        assert_ne!(disk, Disk::Broken, "a book that breaks");
+        if disk == Disk::Full {
+            return Admission::NotNow;
+        }
+        assert_eq!(self.lives.lock().unwrap().insert(seat.peer, birth), None, "it was known");
+        Admission::Admitted
+    }
+}
+
+/// Passes over what a node hears before.
+async fn hear_until(node: &mut Node, wanted: &Heard) {
+    soon(async { while node.hear().await != *wanted {} }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_life_from_another_directory_is_refused_and_told_so() {
     let mut with_book = config(1);
-    with_book.births = std::sync::Arc::new(Book::default());
+    with_book.births = Arc::new(Book::default());
     let one = Node::start(with_book, &peers([peer(2, "127.0.0.1:9".parse().unwrap())]));
     let born = |ordinal, birth| Hello { ordinal, birth, ..hello(2, 1) };
     for (ordinal, birth) in (1..).zip([Some([1; 16]), Some([1; 16]), None]) {
@@ -211,5 +240,43 @@ async fn a_life_from_another_directory_is_refused_and_told_so() {
     let mut other = config(2);
     other.birth = Some([2; 16]);
     let mut two = Node::start(other, &peers([peer(1, one.address())]));
-    while two.hear().await != (Heard::OtherBirth { by: PeerId(1) }) {}
+    hear_until(&mut two, &Heard::OtherBirth { by: PeerId(1) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_birth_that_cannot_be_written_down_keeps_the_caller_out_until_it_can() {
+    let book = Arc::new(Book::default());
+    let mut with_book = config(1);
+    with_book.births = Arc::<Book>::clone(&book);
+    let one = Node::start(with_book, &peers([peer(2, "127.0.0.1:9".parse().unwrap())]));
+    let mut born = config(2);
+    born.birth = Some([1; 16]);
+    let mut two = Node::start(born, &peers([peer(1, one.address())]));
+    two.connected(1).await;
+    // Who is known already needs no disk, and who is not waits for it; also if the book breaks.
+    let other = |ordinal, birth| Hello { ordinal, birth: Some(birth), ..hello(3, 1) };
+    let mut known = peers([peer(2, two.address()), peer(3, "127.0.0.1:9".parse().unwrap())]);
+    one.transport.set_peers(&known).unwrap();
+    for (disk, ordinal) in [(Disk::Full, 1), (Disk::Broken, 2)] {
+        *book.disk.lock().unwrap() = disk;
+        let (_stream, said) = call(one.address(), &other(ordinal, [3; 16])).await;
+        assert_eq!(said, REFUSED(Refusal::UnwrittenBirth));
+        let (_stream, said) =
+            call(one.address(), &Hello { ordinal, birth: Some([1; 16]), ..hello(2, 1) }).await;
+        assert!(matches!(said, Some(Answer::Accepted { .. })), "{said:?}");
+    }
+    let kept_out = Some(Trouble::Refused(Refusal::UnwrittenBirth));
+    let mut born = config(3);
+    born.birth = Some([4; 16]);
+    let mut three = Node::start(born, &peers([peer(1, one.address())]));
+    three.until(1, |peer| peer.to_main.last_trouble == kept_out).await;
+    *book.disk.lock().unwrap() = Disk::Works;
+    known.members[1].address = three.address().to_string();
+    one.transport.set_peers(&known).unwrap();
+    three.connected(1).await;
+    for node in [&mut two, &mut three] {
+        let heard = node.heard_so_far();
+        assert!(!heard.iter().any(|heard| matches!(heard, Heard::OtherBirth { .. })), "{heard:?}");
+    }
+    assert!(!one.transport.status().refused.by_reason.contains_key(&Refusal::OtherBirth));
 }

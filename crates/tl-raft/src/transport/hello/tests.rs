@@ -133,6 +133,23 @@ fn a_hello_of_a_release_before_says_nothing_of_its_birth() {
 }
 
 #[test]
+fn a_birth_is_whole_or_not_there() {
+    let without = Hello { birth: None, ..a_hello() };
+    let body = &without.encode()[SEAL_BYTES..];
+    for (bytes, birth) in [
+        (0, Ok(None)),
+        (1, Err("ends early")),
+        (15, Err("ends early")),
+        (16, Ok(Some([6; 16]))),
+        (17, Ok(Some([6; 16]))),
+    ] {
+        let sealed = seal(HELLO_MAGIC, &[body, &[6; 17][..bytes]].concat());
+        let expected = birth.map(|birth| Some((Hello { birth, ..without }, sealed.len())));
+        assert_eq!(Hello::decode(&sealed), expected, "{bytes} bytes");
+    }
+}
+
+#[test]
 fn strangers_are_known_by_their_first_byte() {
     assert_eq!(Hello::decode(b"G"), Err("not this protocol"));
     assert_eq!(Hello::decode(&[0x16, 3, 1]), Err("not this protocol"));
@@ -166,7 +183,7 @@ fn a_hello_is_judged_by_whom_it_means_and_who_it_is() {
 
 #[test]
 fn reasons_keep_their_numbers() {
-    let known = (1..=10).map(Refusal::from_number);
+    let known = (1..=12).map(Refusal::from_number);
     let words: Vec<_> = known.map(Refusal::word).collect();
     assert_eq!(
         words,
@@ -181,6 +198,8 @@ fn reasons_keep_their_numbers() {
             "damaged_frame",
             "stopping",
             "malformed_hello",
+            "other_birth",
+            "unwritten_birth",
         ]
     );
     for number in 1..=u8::MAX {
