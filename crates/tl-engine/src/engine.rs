@@ -44,6 +44,8 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 const ENTRIES_OF_BUDGET: u64 = 8;
 /// Followers that are sent entries from the log at a time; half a mebibyte in memory for each.
 const FETCHES_MAX: usize = 16;
+/// Entries of leaders that wait for the disk or to be applied may have this part of it.
+const FOLLOWED_OF_BUDGET: u64 = 32;
 /// One group may have this part of them for a follower that lags.
 const LAG_OF_ENTRIES: usize = 4;
 /// Longest wait for all groups to have applied what the log holds, at a start.
@@ -395,10 +397,17 @@ impl Drop for Engine {
 /// The usual settings, with no more entries kept for followers than fit the node's memory.
 fn driver_config(me: PeerId, seed: u64, memory_budget_bytes: u64) -> DriverConfig {
     let usual = DriverConfig::new(me, seed);
-    let share = usize::try_from(memory_budget_bytes / ENTRIES_OF_BUDGET).unwrap_or(usize::MAX);
-    let entry_cache_bytes = usual.entry_cache_bytes.min(share);
+    let share = |part: u64| usize::try_from(memory_budget_bytes / part).unwrap_or(usize::MAX);
+    let entry_cache_bytes = usual.entry_cache_bytes.min(share(ENTRIES_OF_BUDGET));
+    let followed_bytes_max = usual.followed_bytes_max.min(share(FOLLOWED_OF_BUDGET));
     let follower_lag_bytes = usual.follower_lag_bytes.min(entry_cache_bytes / LAG_OF_ENTRIES);
-    DriverConfig { entry_cache_bytes, follower_lag_bytes, fetches_max: FETCHES_MAX, ..usual }
+    DriverConfig {
+        entry_cache_bytes,
+        follower_lag_bytes,
+        followed_bytes_max,
+        fetches_max: FETCHES_MAX,
+        ..usual
+    }
 }
 
 /// Damaged places in the log that are told one by one; of more, the number says enough.
@@ -469,9 +478,11 @@ mod tests {
     fn entries_for_followers_follow_the_memory_budget_up_to_the_usual() {
         let kept = |budget_mib: u64| {
             let config = driver_config(ONLY_PEER, 1, budget_mib << 20);
-            (config.entry_cache_bytes >> 20, config.follower_lag_bytes >> 20)
+            let bytes =
+                [config.entry_cache_bytes, config.follower_lag_bytes, config.followed_bytes_max];
+            bytes.map(|bytes| bytes >> 20)
         };
-        assert_eq!(kept(128), (16, 4));
-        assert_eq!((kept(1_024), kept(1 << 20)), ((128, 32), (128, 32)));
+        assert_eq!(kept(128), [16, 4, 4]);
+        assert_eq!((kept(1_024), kept(1 << 20)), ([128, 32, 32], [128, 32, 64]));
     }
 }

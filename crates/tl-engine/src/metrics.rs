@@ -97,6 +97,8 @@ pub struct Metrics {
     pub no_room: Counter,
     /// Frames of other nodes that were dropped because too many waited for the driver.
     pub peer_frames_dropped: Counter,
+    /// Appends of leaders that were passed over because what came before them waits for the disk.
+    pub appends_passed_over: Counter,
     /// Groups whose rows were given to a node that was far behind.
     pub snapshots_given: Counter,
     /// Groups whose rows were taken from another node.
@@ -214,6 +216,7 @@ impl Default for Metrics {
             writes_not_admitted: Family::default(),
             no_room: Counter::default(),
             peer_frames_dropped: Counter::default(),
+            appends_passed_over: Counter::default(),
             snapshots_given: Counter::default(),
             snapshots_taken: Counter::default(),
             snapshot_bytes: Counter::default(),
@@ -268,6 +271,9 @@ impl Metrics {
         counter("no_room", "Flushes and compactions that found no room", &self.no_room);
         let dropped = &self.peer_frames_dropped;
         counter("peer_frames_dropped", "Frames of other nodes dropped for want of room", dropped);
+        let passed_over = &self.appends_passed_over;
+        let help = "Appends of leaders passed over until what came before them is on disk";
+        counter("appends_passed_over", help, passed_over);
         let given = &self.snapshots_given;
         counter("snapshots_given", "Groups whose rows were given to a node far behind", given);
         let taken = &self.snapshots_taken;

@@ -86,6 +86,8 @@ pub struct Node<S> {
     doubted: Vec<GroupId>,
     /// Bytes of entries applied since the memtable was sealed last.
     log_bytes: usize,
+    /// Of committed entries that wait to be applied and were proposed elsewhere.
+    waiting_bytes: usize,
     catch_up: CatchUp,
 }
 
@@ -135,9 +137,19 @@ impl<S: OrderedStore> Node<S> {
         }
         let doubted = (0..groups).map(GroupId).filter(|group| driver.is_doubted(*group)).collect();
         let catch_up = CatchUp::new(driver.life(), now.boot_ms);
-        let (feedback, log_bytes) = (Vec::new(), 0);
+        let (feedback, log_bytes, waiting_bytes) = (Vec::new(), 0, 0);
         let level_spoken = LEVEL_SPOKEN;
-        Ok(Node { driver, store, slots, level_spoken, feedback, doubted, log_bytes, catch_up })
+        Ok(Node {
+            driver,
+            store,
+            slots,
+            level_spoken,
+            feedback,
+            doubted,
+            log_bytes,
+            waiting_bytes,
+            catch_up,
+        })
     }
 
     /// No stamp from here on is earlier: the cluster was founded then.
@@ -232,6 +244,7 @@ impl<S: OrderedStore> Node<S> {
 
         self.move_transfers(now, &mut turned);
         inbound.append(&mut self.feedback);
+        self.driver.set_waiting(self.waiting_bytes, self.is_store_full());
         let deeds = self.driver.turn(DriverNow { boot_ms: now.boot_ms }, inbound.drain(..));
         // Its room is used again.
         self.feedback = inbound;
@@ -242,12 +255,15 @@ impl<S: OrderedStore> Node<S> {
         turned.roles = deeds.roles;
         turned.rejected.extend(deeds.rejected);
         turned.more = deeds.more;
+        turned.appends_passed_over = deeds.appends_passed_over;
         turned.done.extend(deeds.outcomes.into_iter().map(failed));
         for installed in deeds.installed {
             self.install(now, installed, &mut turned);
         }
         for batch in deeds.apply {
             let slot = &mut self.slots[usize::from(batch.group.0)];
+            self.waiting_bytes +=
+                batch.entries.iter().map(Committed::followed_bytes).sum::<usize>();
             slot.waiting.extend(batch.entries);
             self.apply_waiting(batch.group, &mut turned);
         }
@@ -267,11 +283,18 @@ impl<S: OrderedStore> Node<S> {
             self.lacks(now, lacking, &mut turned);
         }
         turned.log_held = self.catch_up.log_held();
-        if self.store.needs_rotation(self.log_bytes) && self.store.rotate() {
+        // With as many sealed as there may be, the active memtable grows on for what is under way.
+        if self.store.needs_rotation(self.log_bytes) && !self.store.is_full() && self.store.rotate()
+        {
             self.log_bytes = 0;
             turned.sealed = true;
         }
         turned
+    }
+
+    /// Whether all memtables that there may be are full: the disk is behind, and more rows have no place.
+    fn is_store_full(&self) -> bool {
+        self.store.is_full() && self.store.needs_rotation(self.log_bytes)
     }
 
     /// Stamps a proposal with the group's clock, which never goes back.
@@ -301,6 +324,7 @@ impl<S: OrderedStore> Node<S> {
                 return;
             }
             let Some(entry) = slot.waiting.pop_front() else { break };
+            self.waiting_bytes -= entry.followed_bytes();
             if slot.stopped {
                 let (index, failure) = (entry.index, Failure::Unknown);
                 turned.done.extend(entry.token.map(|token| Done::Failed { token, failure }));

@@ -58,6 +58,10 @@ pub struct DriverConfig {
     /// Applied entries that one leader keeps for its slowest follower, bytes per group, while the
     /// whole cache has room.
     pub follower_lag_bytes: usize,
+    /// Entries taken from leaders that are not on disk here, or committed and not applied, bytes,
+    /// all groups together. Once there are as many, further ones are passed over as if they were
+    /// lost: their leaders send them again.
+    pub followed_bytes_max: usize,
     /// Followers that are sent entries from the log on disk at a time, all groups together; each
     /// holds [`FETCH_BYTES_MAX`] bytes. 0: nobody reads the log, and who lacks more than memory has
     /// is given rows.
@@ -83,6 +87,7 @@ impl DriverConfig {
             inflight_messages_max: 32,
             entry_cache_bytes: 128 * 1024 * 1024,
             follower_lag_bytes: 32 * 1024 * 1024,
+            followed_bytes_max: 64 * 1024 * 1024,
             fetches_max: 0,
         }
     }
@@ -113,7 +118,9 @@ impl DriverConfig {
             "an election waits for more than one lost beat and leaves room for jitter"
         );
         assert!(
-            self.turn_items_max > 0 && self.inflight_messages_max > 0,
+            self.turn_items_max > 0
+                && self.inflight_messages_max > 0
+                && self.followed_bytes_max > 0,
             "a limit of 0 stops all work"
         );
         assert!(

@@ -226,6 +226,8 @@ pub struct Deeds {
     pub installed: Vec<Installed>,
     /// Frames and messages refused, with the reason; to be counted and logged.
     pub rejected: Vec<Rejected>,
+    /// Appends of leaders passed over because there is no room here for their entries.
+    pub appends_passed_over: u64,
     /// Work was left for the next turn by a budget: call again at once.
     pub more: bool,
 }

@@ -29,8 +29,10 @@ use crate::recovery::RecoveredGroup;
 
 pub use self::feeds::FeedCounts;
 use self::feeds::Feeds;
+use self::followed::{Followed, followed_bytes};
 
 mod feeds;
+mod followed;
 mod inbox;
 mod look;
 
@@ -45,7 +47,7 @@ pub struct Driver {
     backlog: VecDeque<Inbound>,
     backlog_frame_bytes: usize,
     /// Jobs handed out and not confirmed, with the groups that wait for them.
-    jobs: VecDeque<(JobId, Vec<GroupId>)>,
+    jobs: VecDeque<Job>,
     jobs_made: u64,
     /// When the next tick is due; `None` before the first turn.
     tick_at_ms: Option<u64>,
@@ -62,6 +64,16 @@ pub struct Driver {
     /// What one group may keep of them when the cache is full, bytes.
     cache_share_bytes: usize,
     feeds: Feeds,
+    followed: Followed,
+}
+
+/// A log job that was handed out and is not confirmed.
+#[derive(Debug)]
+struct Job {
+    id: JobId,
+    groups: Vec<GroupId>,
+    /// Of entries in it that came from leaders.
+    followed_bytes: usize,
 }
 
 /// Groups that may have a `Ready`, each once.
@@ -121,6 +133,7 @@ impl Driver {
             rounds_made: 0,
             kept_bytes: 0,
             feeds: Feeds::new(config.fetches_max),
+            followed: Followed::default(),
             config,
         };
         for recovered in recovered {
@@ -162,7 +175,14 @@ impl Driver {
             deeds.frames.extend(builder.finish().map(|frame| (peer, frame)));
         }
         deeds.more = !self.backlog.is_empty() || !self.dirty.list.is_empty();
+        deeds.appends_passed_over = self.followed.end_turn();
         deeds
+    }
+
+    /// What the caller still has to do for entries that came from leaders: bytes that it was given to
+    /// apply and did not, and whether there is no place for more. To be said before a turn.
+    pub fn set_waiting(&mut self, followed_bytes: usize, has_no_place: bool) {
+        self.followed.set_waiting(followed_bytes, has_no_place);
     }
 
     /// For each group the first entry that the log on disk has: followers may be sent those that
@@ -288,6 +308,7 @@ impl Driver {
         let mut records = Vec::new();
         let mut waiting = Vec::new();
         let mut messages = Vec::new();
+        let mut taken_bytes = 0;
         for id in self.dirty.take() {
             let group =
                 self.groups[usize::from(id.0)].as_deref_mut().expect("dirty groups live here");
@@ -304,10 +325,13 @@ impl Driver {
             if !group.has_ready() {
                 continue;
             }
-            let kept_before = group.applied_bytes();
+            let (kept_before, records_before) = (group.applied_bytes(), records.len());
             let mut out = Yield { job, records: &mut records, messages: &mut messages, deeds };
             if group.take_ready(&mut out) {
                 waiting.push(id);
+            }
+            if !group.leads() {
+                taken_bytes += followed_bytes(&records[records_before..]);
             }
             self.kept_bytes = self.kept_bytes - kept_before + group.applied_bytes();
             // Committed entries past the budget come with the next turn.
@@ -318,7 +342,8 @@ impl Driver {
         }
         if !records.is_empty() {
             self.jobs_made = job.0;
-            self.jobs.push_back((job, waiting));
+            self.followed.hand_out(taken_bytes);
+            self.jobs.push_back(Job { id: job, groups: waiting, followed_bytes: taken_bytes });
             deeds.log = Some(LogJob { id: job, records });
         }
     }

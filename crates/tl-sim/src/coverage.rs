@@ -41,6 +41,8 @@ coverage! {
     snapshots_installed,
     /// Entries that leaders read from their logs on disk for machines that lacked them.
     log_fetches,
+    /// Appends of leaders that machines without room for their entries passed over.
+    appends_passed_over,
     /// Transfers of rows that were let go by who took them.
     transfers_let_go,
     /// Bytes of rows that were copied from a load that was cut off, and did not travel again.

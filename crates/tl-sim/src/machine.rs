@@ -202,6 +202,7 @@ impl Machine {
         if let Some(little) = plan.little {
             config.entry_cache_bytes = little.entry_cache_bytes;
             config.follower_lag_bytes = little.entry_cache_bytes;
+            config.followed_bytes_max = little.entry_cache_bytes;
         }
         config
     }

@@ -120,11 +120,13 @@ impl Sources {
         aliased.append(&mut own);
         let in_file = || {
             self.config.as_ref().is_some_and(|path| {
-                Figment::from(Toml::file_exact(path)).find_value(MEMBERS).is_ok()
+                Figment::from(Toml::file_exact(path)).find_value(MEMBERS).is_ok_and(names_somebody)
             })
         };
         if let Some(name) = lists.first()
-            && !aliased.iter().any(|(_, key, _)| key == MEMBERS)
+            && !aliased
+                .iter()
+                .any(|(_, key, value)| key == MEMBERS && names_somebody(value.clone()))
             && !in_file()
         {
             return Err(Failure::Usage(format!(
@@ -192,6 +194,11 @@ fn edits(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+/// Whether a list of members is one: as a setting that says nothing it is empty.
+fn names_somebody(members: Value) -> bool {
+    !members.into_array().is_some_and(|members| members.is_empty())
 }
 
 #[cfg(test)]

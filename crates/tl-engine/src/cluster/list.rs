@@ -68,10 +68,12 @@ fn is_level_first(level: &u16) -> bool {
     *level == LEVEL_FIRST
 }
 
-/// The one field of all formats.
+/// The fields that every format has.
 #[derive(Deserialize)]
 struct Form {
     format: u32,
+    #[serde(default = "level_first")]
+    level: u16,
 }
 
 /// A life that is over.
@@ -90,6 +92,17 @@ pub enum ListError {
     /// The bytes are no list that this release can read.
     #[error("not a list of members that this release can read: {0}")]
     Foreign(String),
+    /// A later release wrote them, in a form that this one does not know.
+    #[error(
+        "the list of members has format {format} and feature level {level}, and this release reads \
+         format {FORMAT_LEVEL} at most: start this node with a newer release"
+    )]
+    Newer {
+        /// Its format.
+        format: u32,
+        /// The feature level that it names.
+        level: u16,
+    },
     /// Nobody has this name.
     #[error("no member is called {0:?}")]
     Unknown(String),
@@ -118,18 +131,19 @@ impl MemberList {
     /// Reads what [`MemberList::encode`] wrote.
     ///
     /// # Errors
-    /// [`ListError::Foreign`].
+    /// [`ListError::Foreign`] and [`ListError::Newer`].
     pub fn decode(bytes: &[u8]) -> Result<MemberList, ListError> {
         if bytes.len() > MEMBER_LIST_BYTES_MAX {
             return Err(ListError::Foreign(format!("{} bytes", bytes.len())));
         }
         let foreign = |error: serde_json::Error| ListError::Foreign(error.to_string());
         // First, for another form may have other fields.
-        let Form { format } = serde_json::from_slice(bytes).map_err(foreign)?;
-        if !(FORMAT..=FORMAT_LEVEL).contains(&format) {
-            let what =
-                format!("its format is {format}, and this release reads {FORMAT_LEVEL} at most");
-            return Err(ListError::Foreign(what));
+        let Form { format, level } = serde_json::from_slice(bytes).map_err(foreign)?;
+        if format > FORMAT_LEVEL {
+            return Err(ListError::Newer { format, level });
+        }
+        if format < FORMAT {
+            return Err(ListError::Foreign(format!("its format is {format}")));
         }
         let list: MemberList = serde_json::from_slice(bytes).map_err(foreign)?;
         match list.fault() {
@@ -356,7 +370,10 @@ mod tests {
         assert_eq!(said(&|_| {}), Ok(()));
         type Change<'a> = &'a dyn Fn(&mut MemberList);
         let bad: [(Change<'_>, &str); 14] = [
-            (&|list| list.format = 3, "its format is 3, and this release reads 2 at most"),
+            (
+                &|list| list.format = 3,
+                "format 3 and feature level 1, and this release reads format 2",
+            ),
             (&|list| list.format = 0, "its format is 0"),
             (&|list| list.format = 2, "its feature level"),
             (&|list| list.level = 2, "its feature level"),
@@ -377,7 +394,7 @@ mod tests {
         }
         let later = br#"{"format":3,"what":"nobody knows"}"#;
         let error = MemberList::decode(later).expect_err("a later form").to_string();
-        assert!(error.contains("its format is 3"), "{error}");
+        assert!(error.contains("format 3 and feature level 1"), "{error}");
         for bytes in [&b""[..], b"{}", b"[1]", b"\xff", &[b' '; MEMBER_LIST_BYTES_MAX + 1]] {
             assert!(MemberList::decode(bytes).is_err());
         }

@@ -44,7 +44,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use tl_raft::{Installed, PeerId, Rejected};
+use tl_raft::{Committed, Installed, PeerId, Rejected};
 use tl_store::{GroupWrites, OrderedStore};
 use tl_types::{Generation, GroupId, Index};
 
@@ -355,6 +355,7 @@ impl<S: OrderedStore> Node<S> {
         slot.stamp = slot.stamp.max(stamp);
         // What waited is in the rows; what it was answered with, nobody here knows.
         let beside = slot.beside.take().and_then(|(_, _, token)| token);
+        self.waiting_bytes -= slot.waiting.iter().map(Committed::followed_bytes).sum::<usize>();
         let waiting = slot.waiting.drain(..).filter_map(|entry| entry.token);
         let failure = Failure::Unknown;
         let unknown = beside.into_iter().chain(waiting);

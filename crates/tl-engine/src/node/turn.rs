@@ -206,6 +206,8 @@ pub struct Turned {
     pub roles: Vec<RoleChange>,
     /// What peers sent and could not be taken.
     pub rejected: Vec<Rejected>,
+    /// Appends of leaders passed over because there is no room here for their entries.
+    pub appends_passed_over: u64,
     /// A memtable was sealed: flush it.
     pub sealed: bool,
     /// Call again at once.

@@ -209,6 +209,10 @@ impl<S: OrderedStore + 'static> Service<S> {
             let leader = self.inner.links.as_ref().and_then(|links| links.leader(group));
             return PeerAnswer::NotTaken { leader };
         }
+        if tl_core::entry::peek_level(&bytes).is_some_and(|level| level > self.inner.level_spoken) {
+            // This node speaks less than its cluster, and ends as soon as it hears of that.
+            return PeerAnswer::NotTaken { leader: None };
+        }
         let Ok(entry) = self.decoded(bytes.clone()) else {
             return PeerAnswer::Refused(unexpected("a peer sent an entry that is none"));
         };

@@ -19,7 +19,7 @@ use tl_store::OrderedStore;
 use tl_types::{Generation, GroupId, Index};
 
 use super::Service;
-use crate::cluster::{MemberList, born_elsewhere, replaced};
+use crate::cluster::{ListError, MemberList, born_elsewhere, replaced};
 use crate::ops::plan::{Wanted, due, progress};
 use crate::ops::roster::Roster;
 use crate::peer::{Answer as PeerAnswer, Question};
@@ -73,55 +73,74 @@ impl<S: OrderedStore + 'static> Service<S> {
         }
         // Whoever cannot read it now looks again: at the latest when more is applied.
         if let Ok(found) = self.read(LIST_GROUP, tl_core::group::members).await {
-            seen.row_at = at;
-            if let Some((number, list)) = found {
-                self.hear_list(Some(number), &list).await;
-            }
+            let is_over = match found {
+                Some((number, list)) => self.hear_list(Some(number), &list).await,
+                None => true,
+            };
+            // What could not be kept is looked at again.
+            seen.row_at = at.filter(|_| is_over);
         }
     }
 
-    /// Takes over an encoded list that was committed, if it is newer than this node's.
-    async fn hear_list(&self, number: Option<u64>, list: &[u8]) {
-        let Some(roster) = &self.inner.ops.roster else { return };
+    /// Takes over an encoded list that was committed, if it is newer than this node's. False when it is,
+    /// and could not be kept.
+    async fn hear_list(&self, number: Option<u64>, list: &[u8]) -> bool {
+        let Some(roster) = &self.inner.ops.roster else { return true };
         if number.is_some_and(|number| number <= roster.list().number) {
-            return;
+            return true;
         }
         match MemberList::decode(list) {
             Ok(list) if number.is_none_or(|number| number == list.number) => {
-                self.adopt(roster, list).await;
+                return self.adopt(roster, list).await;
             }
             Ok(list) => tracing::error!(?number, says = list.number, "a list of members lies"),
+            // Whoever does not know who belongs to the cluster takes no part in it.
+            Err(error @ ListError::Newer { .. }) => self.inner.mailer.fail(error.to_string()),
             Err(error) => tracing::error!(%error, "a list of members cannot be read"),
         }
+        true
     }
 
-    /// Takes over a committed list, if it is newer than this node's.
-    pub(super) async fn adopt(&self, roster: &Roster, list: MemberList) {
-        let Some(links) = &self.inner.links else { return };
+    /// Takes over a committed list, if it is newer than this node's. False when it is, and could not be
+    /// kept.
+    pub(super) async fn adopt(&self, roster: &Roster, list: MemberList) -> bool {
+        let Some(links) = &self.inner.links else { return true };
         let _turn = roster.changing.lock().await;
-        if list.number <= roster.list().number {
-            return;
+        let present = roster.list();
+        if list.number <= present.number {
+            return true;
         }
+        if list.level < present.level {
+            tracing::error!(number = list.number, level = list.level, "a list of members lies");
+            return true;
+        }
+        let level = list.check_level(self.inner.level_spoken);
         let (file, written) = (roster.file.clone(), list.clone());
         // Before anything follows it: what this node calls the others by after a restart.
-        match self.beside(move || file.write(&written)).await {
+        let kept = self.beside(move || file.write(&written)).await;
+        // Whether it could be kept or not: this node takes part no more.
+        if !roster.is_on(&list) {
+            self.end_life();
+            return true;
+        }
+        if let Err(error) = level {
+            self.inner.mailer.fail(error.to_string());
+            return true;
+        }
+        match kept {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let error = crate::chain(&error);
-                return tracing::error!(%error, "the list of members cannot be kept");
+                tracing::error!(%error, "the list of members cannot be kept");
+                return false;
             }
-            Err(_) => return,
-        }
-        if !roster.is_on(&list) {
-            return self.end_life();
-        }
-        if let Err(error) = list.check_level(self.inner.level_spoken) {
-            return self.inner.mailer.fail(error.to_string());
+            Err(_) => return false,
         }
         tracing::info!(number = list.number, "the members of the cluster have changed");
         links.set_members(&list);
         self.inner.ops.sights.set_others(links.others(), time::now().boot_ms);
         roster.put(list.into());
+        true
     }
 
     /// Another life has taken this one's place: the node ends.

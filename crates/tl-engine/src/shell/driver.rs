@@ -366,6 +366,7 @@ impl<S: OrderedStore + 'static> Loop<'_, S> {
             self.around.background.ring();
         }
         self.around.shared.metrics.entries_applied.inc_by(turned.applied as u64);
+        self.around.shared.metrics.appends_passed_over.inc_by(turned.appends_passed_over);
         for rejected in &turned.rejected {
             let (peer, reason) = (rejected.from.0, rejected.reason);
             tracing::debug!(peer, reason, "passed over what a peer sent");

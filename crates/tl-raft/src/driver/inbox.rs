@@ -86,11 +86,11 @@ impl Driver {
     }
 
     fn log_done(&mut self, job: JobId, deeds: &mut Deeds) {
-        let (oldest, groups) =
-            self.jobs.pop_front().expect("only a job that was handed out is confirmed");
-        assert_eq!(job, oldest, "log jobs are confirmed in order");
+        let done = self.jobs.pop_front().expect("only a job that was handed out is confirmed");
+        assert_eq!(job, done.id, "log jobs are confirmed in order");
+        self.followed.confirmed(done.followed_bytes);
         let mut messages = Vec::new();
-        for group in groups {
+        for group in done.groups {
             self.group_mut(group).confirm(job, &mut messages, &mut deeds.installed);
             self.send(group, &mut messages, deeds);
             self.dirty.mark(group);
@@ -185,6 +185,11 @@ impl Driver {
                         return;
                     }
                     Heard::Answer => return,
+                    Heard::News
+                        if !self.followed.takes(&message, self.config.followed_bytes_max) =>
+                    {
+                        return;
+                    }
                     Heard::News => slot.step(from, message),
                 },
                 (Some(slot), Said::Doubt(note)) => slot.hear(from, note),

@@ -3,6 +3,7 @@
 mod cluster;
 mod doubt;
 mod feeds;
+mod followed;
 mod members;
 mod quiet;
 mod snapshots;

@@ -203,6 +203,7 @@ impl World {
             process.beside.push_back(beside);
             self.queue.put(at, Event::Beside { machine, life });
         }
+        self.coverage.appends_passed_over += turned.appends_passed_over;
         if turned.sealed {
             self.flush_soon(machine);
         }

@@ -22,7 +22,7 @@ const RARE: [(&str, u64); 5] = [
     ("disks_lost_with_no_majority", 4),
     ("former_lives_refused", 1),
     ("full_disks", 10),
-    ("rot_not_given", 86),
+    ("rot_not_given", 118),
     ("second_disks_lost", 25),
 ];
 

@@ -63,6 +63,9 @@ fn aliases_count_and_our_own_names_win() {
         let refused = load(None, &[(name, "a@10.0.0.1,b@10.0.0.2")]).unwrap_err().to_string();
         assert!(refused.contains(name) && refused.contains("tl ops found"), "{refused}");
         assert!(load(None, &[(name, "")]).is_ok(), "{name}");
+        // A list of nobody, as printed settings have it, is none.
+        assert!(load(Some("[cluster]\nmembers = []\n"), &[(name, "a")]).is_err(), "{name}");
+        assert!(load(None, &[(name, "a"), ("TL_CLUSTER__MEMBERS", "[]")]).is_err(), "{name}");
         let members = r#"["default=127.0.0.1:1","b=127.0.0.1:2","c=127.0.0.1:3"]"#;
         let named = [(name, "a"), ("TL_CLUSTER__MEMBERS", members), ("TL_ENGINE__NODE_NAME", "b")];
         assert!(load(None, &named).is_ok(), "{name}");

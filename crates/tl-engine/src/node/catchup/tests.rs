@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod crowded;
 mod damage;
 mod doubt;
 mod fed;

@@ -78,7 +78,9 @@ impl<S: OrderedStore + 'static> Service<S> {
         let next = present.replaced(name, fresh_id()?).map_err(|error| {
             let code = match error {
                 ListError::Unknown(_) => ErrorCode::UnknownNode,
-                ListError::NoMoreNumbers | ListError::Foreign(_) => ErrorCode::InternalError,
+                ListError::NoMoreNumbers | ListError::Foreign(_) | ListError::Newer { .. } => {
+                    ErrorCode::InternalError
+                }
             };
             ServiceError::new(code, error.to_string())
         })?;

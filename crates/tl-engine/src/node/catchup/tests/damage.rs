@@ -33,6 +33,10 @@ pub(super) struct Trio {
     pub(super) sated: Option<usize>,
     /// When rows were offered to it.
     pub(super) offered_ms: Vec<u64>,
+    /// The disk of this one takes no rows.
+    pub(super) stalled: Option<usize>,
+    /// Appends that each passed over.
+    pub(super) passed_over: [u64; NODES],
     /// This one gets to no comparing of rows.
     pub(super) busy: Option<usize>,
     /// What waits for it.
@@ -45,6 +49,10 @@ impl Trio {
     }
 
     pub(super) fn with(change: impl Fn(&mut DriverConfig)) -> Trio {
+        Trio::of(&StoreOptions::default(), change)
+    }
+
+    pub(super) fn of(options: &StoreOptions, change: impl Fn(&mut DriverConfig)) -> Trio {
         let disks: Vec<MemDisk> = (0..NODES).map(|_| MemDisk::new()).collect();
         let config = |no: usize| {
             let mut driver = DriverConfig::new(PeerId(no as u64 + 1), no as u64);
@@ -53,7 +61,7 @@ impl Trio {
         };
         let configs: Vec<DriverConfig> = (0..NODES).map(config).collect();
         let node = |no: usize| {
-            let store = Arc::new(MemStore::new(StoreOptions::default()));
+            let store = Arc::new(MemStore::new(options.clone()));
             let (node, wal, _) = start(store, &disks[no], configs[no].clone(), 1_000);
             (node, wal)
         };
@@ -73,6 +81,8 @@ impl Trio {
             away: None,
             sated: None,
             offered_ms: Vec::new(),
+            stalled: None,
+            passed_over: [0; NODES],
             busy: None,
             waiting: Vec::new(),
         }
@@ -129,7 +139,10 @@ impl Trio {
         inbox.extend(fetched.into_iter().map(Input::Fetched));
         self.troubles.extend(turned.troubles);
         inbox.extend(turned.beside.into_iter().map(|it| Input::BesideDone(it.run(&*store))));
-        if turned.sealed {
+        if let Some(count) = self.passed_over.get_mut(no) {
+            *count += turned.appends_passed_over;
+        }
+        if self.stalled != Some(no) {
             while store.flush_one().unwrap() {}
         }
         let is_late = |it: &Aside| self.busy == Some(no) && matches!(it.work, Work::Compare(_));
