@@ -11,6 +11,46 @@ fn settings(members: &[&str]) -> ClusterSettings {
 
 const THREE: [&str; 3] = ["a=127.0.0.1:1", "b=127.0.0.1:2", "c=127.0.0.1:3"];
 
+#[test]
+fn times_hold_at_their_ends_and_one_step_past_and_are_what_a_driver_takes() {
+    type Set = fn(&mut ClusterSettings, u64);
+    let heartbeat: Set =
+        |settings, ms| (settings.heartbeat_ms, settings.election_ms) = (ms, 60_000);
+    let election: Set = |settings, ms| (settings.heartbeat_ms, settings.election_ms) = (50, ms);
+    let cases: [(Set, u64, bool); 14] = [
+        (heartbeat, 0, false),
+        (heartbeat, 50, true),
+        (heartbeat, 75, false),
+        (heartbeat, 100, true),
+        (heartbeat, 10_000, true),
+        (heartbeat, 10_050, false),
+        (heartbeat, u64::MAX, false),
+        (election, 100, false),
+        (election, 150, true),
+        (election, 151, false),
+        (election, 200, true),
+        (election, 60_000, true),
+        (election, 60_050, false),
+        (election, u64::MAX, false),
+    ];
+    for (set, ms, is_taken) in cases {
+        let mut settings = settings(&THREE);
+        set(&mut settings, ms);
+        let checked = settings.check("a");
+        assert_eq!(checked.is_ok(), is_taken, "{ms}: {checked:?}");
+        if is_taken {
+            let timed = settings.timed(tl_raft::DriverConfig::new(PeerId(1), 1));
+            // It stops the process if the times do not fit together.
+            let _driver = tl_raft::Driver::new(timed, Vec::new());
+        }
+    }
+    // At least three beats.
+    for (election_ms, is_taken) in [(300, true), (250, false)] {
+        let settings = ClusterSettings { heartbeat_ms: 100, election_ms, ..settings(&THREE) };
+        assert_eq!(settings.check("a").is_ok(), is_taken, "{election_ms}");
+    }
+}
+
 fn fresh() -> impl Fn() -> [u8; 16] {
     let count = std::cell::Cell::new(0);
     move || {
